@@ -4,7 +4,11 @@
  * $JS.API.CONSUMER.MSG.NEXT, re-armed when used up, on missed idle heartbeats, on status 404, 408, 409, 503 and after a reconnect; acknowledgements
  * are published to the message's reply subject. libnats' threads only queue messages and write the wake eventfd; all else is the caller's thread.
  * Reconnects are unlimited; the server may be away at start. Streams and consumers are declared by raw JSON API requests, again whenever they
- * may have been lost, so that a deleted broker storage heals by itself. */
+ * may have been lost, so that a deleted broker storage heals by itself.
+ *
+ * All functions belong to one thread. The wake eventfd is written when something arrives while nothing was waiting, and when the connection comes or
+ * goes: take until bus_next and bus_next_plain yield NULL before sleeping on it, or ask bus_queued. A connection that libnats has given up for good
+ * (refused twice for its password, broken protocol) ends the process. */
 #ifndef AETHELOS_BUS_BUS_H
 #define AETHELOS_BUS_BUS_H
 
@@ -21,47 +25,57 @@ struct bus_config {
         const char *name;            /* connection name: aethelos-<service>/<instance> */
         const char *inbox_prefix;    /* "_INBOX_<service>" */
         int wake_fd;                 /* an eventfd, written when something arrived or the connection changed */
-        bool send_asap;              /* write at once (few, large messages); false: buffered until bus_flush (many small ones) */
+        bool send_asap; /* a write(2) for every publish and ack; false: buffered until bus_flush, at most about 1 ms (many messages, one write) */
 };
 
-int bus_open(const struct bus_config *config, struct bus **ret_bus); /* does not wait for the server; 0 or a negative errno */
-struct bus *bus_free(struct bus *b); /* flushes for at most 1 s; returns NULL */
+int bus_open(const struct bus_config *config, struct bus **ret_bus); /* does not wait for the server; 0 or a negative errno; copies the config */
+/* Gives queued messages of the source back (nak), flushes (all within 2 s), ends libnats' threads. Messages handed out must be acked or dropped
+ * before. Returns NULL. */
+struct bus *bus_free(struct bus *b);
 bool bus_connected(const struct bus *b);
 
-/* Call on every round of the loop: (re)declares, re-arms pulls, notices missed heartbeats. Never blocks longer than one API request (2 s). Returns ms until it wants to be called again. */
+/* Call on every round of the loop: (re)declares, re-arms pulls, notices missed heartbeats. Does not wait for answers. Returns ms until it wants to be
+ * called again. */
 int64_t bus_maintain(struct bus *b);
 
 struct bus_header {
         const char *name, *value;
 };
 
-/* Fire and forget: 0 when handed to the client library, -ENOTCONN while there is no connection (nothing is kept for later). */
-int bus_publish(struct bus *b, const char *subject, const char *reply, const struct bus_header headers[], size_t n_headers, const void *data, size_t len);
-int bus_flush(struct bus *b); /* writes what is buffered; does not wait for the server */
+/* Fire and forget: 0 when handed to the client library; -ENOTCONN while there is no connection (nothing is kept for later) or when the server takes
+ * nothing for 2 s; -EMSGSIZE above its max_payload; -EINVAL for a subject or header that would break the protocol (blanks, control characters). */
+int bus_publish(
+        struct bus *b, const char *subject, const char *reply, const struct bus_header headers[], size_t n_headers, const void *data, size_t len);
+int bus_flush(struct bus *b); /* writes what is buffered, and waits at most 1 ms for the server; 0 or -ENOTCONN */
 
 /* --- streams and pull consumers --- */
 struct bus_stream {
-        const char *name;           /* HOP_PRICING */
-        const char *subjects[4];    /* NULL-terminated */
-        bool memory;                /* storage memory, else file */
-        int64_t max_bytes, max_age_ms; /* limits retention, discard old */
+        const char *name;              /* HOP_PRICING */
+        const char *subjects[4];       /* NULL-terminated */
+        bool memory;                   /* storage memory, else file */
+        int64_t max_bytes, max_age_ms; /* limits retention, discard old; 0: no such limit */
+        int64_t ack_wait_ms;           /* 0: 30 s */
+        unsigned window;               /* messages a lane may hold per unit of its weight; 0: 16 */
 };
 
 struct bus_lane {
-        const char *durable;  /* consumer name; NULL ends the list */
-        const char *filter;   /* subject filter */
-        unsigned weight;      /* messages taken per round when all lanes have work (8:3:1) */
+        const char *durable; /* consumer name; NULL ends the list */
+        const char *filter;  /* subject filter */
+        unsigned weight;     /* messages taken per round when all lanes have work (8:3:1) */
 };
 
 /* Declares the stream and one pull consumer a lane (explicit ack, ack_wait 30 s, max_deliver -1, max_ack_pending 1000) and keeps pulls standing.
- * At most one such source per bus. The tables must live as long as the bus. */
+ * At most one such source per bus, BUS_LANES_MAX lanes. The tables must live as long as the bus. 0, -EINVAL or -EBUSY (there is one).
+ * A lane never holds more than weight * window messages: asked for, queued and handed out together. A new pull goes out when half of it is free. */
+#define BUS_LANES_MAX 8
 int bus_source(struct bus *b, const struct bus_stream *stream, const struct bus_lane lanes[]);
 void bus_source_pause(struct bus *b); /* no new pulls: for draining, or while the database is away; bus_source_resume undoes it */
 void bus_source_resume(struct bus *b);
+bool bus_source_ready(const struct bus *b); /* declared since the last trouble */
 
 struct bus_message {
         const char *subject, *reply;
-        const char *data; /* NUL-terminated behind len by a copy */
+        const char *data; /* NUL-terminated behind len */
         size_t len;
         unsigned delivered; /* how often the broker has delivered it; 1 = first */
         int lane;           /* index into the lanes; -1 for a plain subscription */
@@ -70,18 +84,21 @@ struct bus_message {
 
 /* The next message of the source, lanes mixed by weight, or NULL when none is queued. Owned by the caller until bus_ack or bus_drop. */
 struct bus_message *bus_next(struct bus *b);
+size_t bus_queued(const struct bus *b);                                        /* messages waiting for bus_next and bus_next_plain */
 const char *bus_message_header(const struct bus_message *m, const char *name); /* case-sensitive; borrowed from m; or NULL */
-void bus_ack(struct bus *b, struct bus_message *m);  /* acknowledges and frees */
-void bus_drop(struct bus *b, struct bus_message *m); /* frees without acknowledging: it comes again */
-void bus_nak(struct bus *b, struct bus_message *m, int64_t delay_ms); /* asks for redelivery after delay_ms, and frees */
+void bus_ack(struct bus *b, struct bus_message *m);                            /* acknowledges and frees */
+void bus_drop(struct bus *b, struct bus_message *m);                           /* frees without acknowledging: it comes again */
+void bus_nak(struct bus *b, struct bus_message *m, int64_t delay_ms);          /* asks for redelivery after delay_ms, and frees */
 
 /* --- plain subscriptions (requests, receipts, live events) --- */
-/* Messages of the subscription are handed out by bus_next_plain. queue may be NULL. May be called several times; kept across reconnects. */
+/* Messages of the subscription are handed out by bus_next_plain. queue may be NULL. May be called several times; kept across reconnects. At most
+ * BUS_PLAIN_MAX messages (and 64 MiB) wait; what comes above that is dropped, counted and logged. 0, -EINVAL or another negative errno. */
+#define BUS_PLAIN_MAX 8192
 int bus_subscribe(struct bus *b, const char *subject, const char *queue);
 struct bus_message *bus_next_plain(struct bus *b); /* free with bus_drop */
 
 /* Pending messages and progress of any hop consumer, for the ringer: one CONSUMER.INFO request (needs the permission). 0, -ENOENT (no such consumer),
- * -ENOTCONN or -ETIMEDOUT. */
+ * -ENOTCONN, -ETIMEDOUT or -EPROTO (an answer that is none). */
 struct bus_backlog {
         uint64_t pending;     /* not yet delivered */
         uint64_t ack_pending; /* delivered, not acknowledged */
@@ -89,7 +106,7 @@ struct bus_backlog {
 };
 int bus_backlog(struct bus *b, const char *stream, const char *durable, int64_t timeout_ms, struct bus_backlog *ret_backlog);
 
-/* One request with one reply (headers may be NULL). *ret_reply is freed with bus_drop. 0, -ENOTCONN, -ETIMEDOUT or -EHOSTUNREACH (no responder). */
+/* One request with one reply; waits for it. *ret_reply is freed with bus_drop. 0, -ETIMEDOUT, -EHOSTUNREACH (no responder), or as bus_publish. */
 int bus_request(struct bus *b, const char *subject, const void *data, size_t len, int64_t timeout_ms, struct bus_message **ret_reply);
 
 #endif
