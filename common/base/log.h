@@ -1,5 +1,5 @@
 /* One JSON object a line on stderr: time, level, service, instance, message, then the fields. Thread-safe (one write(2) a line, at most 4 KiB,
- * cut with "cut":true). Values from outside are escaped, so a log line cannot be forged. Never log secrets, payloads or bodies. */
+ * cut with "cut":true; one string takes at most half of it, so that a long one does not push the rest out). Values from outside are escaped, so a log line cannot be forged. Never log secrets, payloads or bodies. */
 #ifndef AETHELOS_BASE_LOG_H
 #define AETHELOS_BASE_LOG_H
 

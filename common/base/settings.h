@@ -26,13 +26,14 @@ struct setting {
         const char *help;     /* one line, with the unit */
 };
 
-/* Fills `config` from one table. env and argv may be NULL; an argument this table does not know is left alone (the caller checks leftovers with
+/* Fills `config` from one table. An empty environment variable counts as not set (compose files pass those for what is left out); `--name=` is a
+ * value: the empty string. On failure nothing is left to free. env and argv may be NULL; an argument this table does not know is left alone (the caller checks leftovers with
  * settings_unknown). 0, or -EINVAL with a message for people in ret_error ("AETHELOS_PORT: 70000 is not between 1 and 65535"). */
 int settings_load(const struct setting table[], char *const env[], int argc, char *const argv[], void *config, struct strbuf *ret_error);
 /* The first --name=value argument that none of the n tables knows, or NULL. */
 const char *settings_unknown(const struct setting *const tables[], size_t n, int argc, char *const argv[]);
 void settings_done(const struct setting table[], void *config); /* frees strings; secrets are wiped first */
-/* Adds "name = value   # help" lines, secrets not shown. */
+/* Adds "name = value   # help" lines, secrets not shown; of a URL with a password (scheme://user:password@host) the password is not shown either. */
 void settings_print(const struct setting table[], const void *config, struct strbuf *b);
 
 #endif

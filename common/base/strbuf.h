@@ -15,7 +15,8 @@ struct strbuf {
 void strbuf_done(struct strbuf *b);  /* frees; also for _cleanup_(strbuf_done) */
 void strbuf_reset(struct strbuf *b); /* len = 0, memory kept */
 char *strbuf_take(struct strbuf *b); /* the text, malloc'ed ("" when empty); the buffer is empty afterwards */
-char *strbuf_grow(struct strbuf *b, size_t more); /* room for `more` bytes behind len; the caller adds to len itself */
+/* The place behind len, with room for `more` bytes and a NUL; the caller writes both and adds to len itself. */
+char *strbuf_grow(struct strbuf *b, size_t more);
 void strbuf_add(struct strbuf *b, const void *data, size_t len);
 void strbuf_adds(struct strbuf *b, const char *s);
 void strbuf_addc(struct strbuf *b, char c);
@@ -25,5 +26,10 @@ void strbuf_addi(struct strbuf *b, int64_t n); /* decimal */
 
 /* Adds a JSON string literal with its quotes. Control characters are escaped; bytes that are not valid UTF-8 become U+FFFD. */
 void strbuf_add_json(struct strbuf *b, const char *s, size_t len);
+
+/* One character of s (of which `left` > 0 bytes may be read) as it stands inside a JSON string literal, for writers without a strbuf. Yields the
+ * bytes written; *ret_taken is the bytes consumed. */
+#define JSON_ESCAPE_MAX 6
+size_t json_escape_char(const char *s, size_t left, char ret_out[JSON_ESCAPE_MAX], size_t *ret_taken);
 
 #endif

@@ -52,7 +52,7 @@ int64_t now_mono_ms(void); /* CLOCK_MONOTONIC, for durations */
 int64_t now_wall_ms(void); /* CLOCK_REALTIME, for stamps only */
 
 /* Reads a whole file of at most max bytes; *ret_text is NUL-terminated and malloc'ed, trailing newlines are cut off.
- * 0, -ENOENT, -EACCES, -EFBIG or another negative errno. */
+ * 0, -ENOENT, -EACCES, -EFBIG, -EINVAL (it holds a NUL) or another negative errno. */
 int read_file(const char *path, size_t max, char **ret_text);
 
 #endif
