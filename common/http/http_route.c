@@ -1,7 +1,7 @@
 /* Request targets and the route table, without sockets.
  *
- * Invariant: the path is cut at its slashes before anything is decoded, so that %2F never makes a new segment, and every decoded text is UTF-8 without
- * NUL, so that it may go into a database column as it is. */
+ * Invariant: the path is cut at its slashes before anything is decoded, so that %2F never makes a new segment, and every decoded text is UTF-8
+ * without NUL, so that it may go into a database column as it is. */
 #include "http/http_route.h"
 
 #include "base/json.h"
@@ -84,6 +84,9 @@ int http_target_parse(struct http_target *ret_target, const char *raw)
         char *path, *query;
 
         memset(ret_target, 0, sizeof *ret_target);
+        for (const char *c = raw; *c; c++)
+                if ((unsigned char)*c <= 0x20 || *c == 0x7f)
+                        return -EINVAL;
         /* The absolute form is for proxies, but every server must take it (RFC 9112 section 3.2.2). */
         if (strncasecmp(raw, "http://", 7) == 0) {
                 raw += 7;

@@ -29,8 +29,8 @@ struct http_match {
 
 enum http_match_result { HTTP_MATCH, HTTP_MATCH_NO_PATH, HTTP_MATCH_NO_METHOD };
 
-/* Takes "/path?query" or "http://host/path?query" apart. 0, or -EINVAL: a broken %XX, a NUL, text that is not UTF-8, or too many parts. On failure too
- * the target must be given to http_target_done(). */
+/* Takes "/path?query" or "http://host/path?query" apart. 0, or -EINVAL: a broken %XX, a NUL, text that is not UTF-8, or too many parts. On failure
+ * too the target must be given to http_target_done(). */
 int http_target_parse(struct http_target *ret_target, const char *raw);
 void http_target_done(struct http_target *t);
 

@@ -35,8 +35,9 @@ struct call {
         struct strbuf answer;
         size_t answer_max, header_bytes;
         int64_t started_ms;
-        bool passed;     /* the request may have been written */
-        const char *why; /* set where libcurl's own text would say less */
+        bool passed;        /* the request may have been written */
+        bool head_complete; /* of the answer's last header, its empty line has come */
+        const char *why;    /* set where libcurl's own text would say less */
         char error[CURL_ERROR_SIZE];
 };
 
@@ -210,14 +211,19 @@ static size_t on_answer(char *data, size_t size, size_t n, void *arg)
 static size_t on_answer_header(char *data, size_t size, size_t n, void *arg)
 {
         struct call *call = arg;
+        size_t len = size * n;
 
-        (void)data;
-        call->header_bytes += size * n;
+        /* libcurl takes a header that ends in mid-line for a whole answer without a body. */
+        if (len >= 5 && memcmp(data, "HTTP/", 5) == 0)
+                call->head_complete = false;
+        else if ((len == 2 && memcmp(data, "\r\n", 2) == 0) || (len == 1 && *data == '\n'))
+                call->head_complete = true;
+        call->header_bytes += len;
         if (call->header_bytes > ANSWER_HEADERS) {
                 call->why = "the header of the answer is too long";
                 return 0;
         }
-        return size * n;
+        return len;
 }
 
 /* --- the life of a call --- */
@@ -341,13 +347,16 @@ static void finish_transfer(struct call *call, CURLcode code)
         long status = 0;
 
         curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
-        if (code == CURLE_OK && status >= 200) {
+        if (code == CURLE_OK && status >= 200 && call->head_complete) {
                 reply.outcome = HTTP_ANSWERED;
                 reply.status = (int)status;
                 reply.body = (struct slice){.s = call->answer.s ? call->answer.s : "", .len = call->answer.len};
         } else {
                 reply.outcome = call->passed ? HTTP_UNKNOWN : HTTP_NOT_SENT;
-                reply.why = call->why ? call->why : *call->error ? call->error : code == CURLE_OK ? "no final status" : curl_easy_strerror(code);
+                reply.why = call->why          ? call->why
+                            : *call->error     ? call->error
+                            : code == CURLE_OK ? "the answer was cut off"
+                                               : curl_easy_strerror(code);
         }
         finish(call, &call->client->running, &reply);
 }

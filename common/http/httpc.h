@@ -11,16 +11,16 @@
 struct httpc;
 
 enum http_outcome {
-        HTTP_ANSWERED,    /* a complete answer with a status */
-        HTTP_NOT_SENT,    /* certainly nothing reached the other side: bad URL, name not found, connection refused */
-        HTTP_UNKNOWN,     /* time-out, lost connection, cut or oversized answer: it may have been done */
+        HTTP_ANSWERED, /* a complete answer with a status */
+        HTTP_NOT_SENT, /* certainly nothing reached the other side: bad URL, name not found, connection refused */
+        HTTP_UNKNOWN,  /* time-out, lost connection, cut or oversized answer: it may have been done */
 };
 
 struct http_reply {
         enum http_outcome outcome;
-        int status;       /* of HTTP_ANSWERED */
+        int status;        /* of HTTP_ANSWERED */
         struct slice body; /* borrowed until the callback returns; not NUL-terminated */
-        const char *why;  /* for people; NULL when answered */
+        const char *why;   /* for people; NULL when answered */
         int64_t took_ms;
 };
 
@@ -35,10 +35,10 @@ struct http_call {
 };
 
 int httpc_open(struct httpc **ret_client);
-struct httpc *httpc_free(struct httpc *c); /* calls under way end as HTTP_UNKNOWN; returns NULL */
+struct httpc *httpc_free(struct httpc *c);                       /* calls under way end as HTTP_UNKNOWN; returns NULL */
 void httpc_start(struct httpc *c, const struct http_call *call); /* `done` may run inside httpc_run only, never inside httpc_start */
-int httpc_fd(const struct httpc *c);            /* readable when httpc_run has something to do */
-int64_t httpc_timeout_ms(const struct httpc *c); /* call httpc_run after at most this long; -1 = no limit */
+int httpc_fd(const struct httpc *c);                             /* readable when httpc_run has something to do */
+int64_t httpc_timeout_ms(const struct httpc *c);                 /* call httpc_run after at most this long; -1 = no limit */
 void httpc_run(struct httpc *c);
 size_t httpc_in_flight(const struct httpc *c);
 

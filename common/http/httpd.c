@@ -20,7 +20,8 @@
 #define PORTS_TRIED       100
 #define CONNECTIONS       512
 #define HEADER_MEMORY     (32 * 1024)
-#define FAREWELL_MS       3000 /* httpd_free waits so long for answers to be written out */
+#define FAREWELL_MS       3000 /* httpd_free waits so long for answers to be written out, */
+#define CLOSING_MS        1000 /* and then so long for connections to close */
 #define WATCH_MS          1000
 #define WATCH_FRACTION_OF 10 /* of receive_ms, when that is configured short */
 
@@ -114,6 +115,13 @@ static int find_port(struct httpd *h)
 
 /* --- deadlines --- */
 
+static struct timespec in_ms(int64_t ms)
+{
+        int64_t until = now_mono_ms() + ms;
+
+        return (struct timespec){.tv_sec = until / 1000, .tv_nsec = until % 1000 * 1000000};
+}
+
 static void watch_connections(struct httpd *h, int64_t now)
 {
         for (struct http_conn *c = h->conns; c; c = c->next) {
@@ -137,10 +145,9 @@ static void *watch_main(void *arg)
         pthread_mutex_lock(&h->lock);
         while (!h->stop) {
                 if (h->conns) {
-                        int64_t until = now_mono_ms() + every;
-                        struct timespec ts = {.tv_sec = until / 1000, .tv_nsec = until % 1000 * 1000000};
+                        struct timespec until = in_ms(every);
 
-                        pthread_cond_timedwait(&h->changed, &h->lock, &ts);
+                        pthread_cond_timedwait(&h->changed, &h->lock, &until);
                 } else {
                         pthread_cond_wait(&h->changed, &h->lock);
                 }
@@ -332,11 +339,25 @@ static void answer_leftovers(struct httpd *h)
 
 static void wait_for_answers(struct httpd *h)
 {
-        int64_t until = now_mono_ms() + FAREWELL_MS;
-        struct timespec ts = {.tv_sec = until / 1000, .tv_nsec = until % 1000 * 1000000};
+        struct timespec until = in_ms(FAREWELL_MS);
 
         pthread_mutex_lock(&h->lock);
-        while (h->n_unsent > 0 && pthread_cond_timedwait(&h->changed, &h->lock, &ts) != ETIMEDOUT)
+        while (h->n_unsent > 0 && pthread_cond_timedwait(&h->changed, &h->lock, &until) != ETIMEDOUT)
+                ;
+        pthread_mutex_unlock(&h->lock);
+}
+
+/* libmicrohttpd 0.9.75 crashes when a malformed request reaches it after it was told to stop: it builds its error page without having queued it. So
+ * it is told only when no connection is left. */
+static void close_connections(struct httpd *h)
+{
+        struct timespec until = in_ms(CLOSING_MS);
+
+        pthread_mutex_lock(&h->lock);
+        h->closed = true;
+        for (struct http_conn *c = h->conns; c; c = c->next)
+                shutdown(c->fd, SHUT_RDWR);
+        while (h->conns && pthread_cond_timedwait(&h->changed, &h->lock, &until) != ETIMEDOUT)
                 ;
         pthread_mutex_unlock(&h->lock);
 }
@@ -348,6 +369,7 @@ struct httpd *httpd_free(struct httpd *h)
         httpd_quiesce(h);
         answer_leftovers(h);
         wait_for_answers(h);
+        close_connections(h);
         MHD_stop_daemon(h->mhd);
         stop_watch(h);
         pthread_cond_destroy(&h->changed);

@@ -1,5 +1,6 @@
 /* The HTTP server of a service (libmicrohttpd). Its thread only reads requests and queues them; the service's own thread takes them, and answers each
- * one when it likes, at once or after a commit. A request that is refused before routing (too large, unknown path, bad token) never reaches the service.
+ * one when it likes, at once or after a commit. A request that is refused before routing (too large, unknown path, bad token) never reaches the
+ * service.
  *
  * Problem documents are RFC 9457: {"type":"/problems/<slug>","title":"Unknown type","status","detail","field"};
  * `field` is a JSON Pointer into the body. */
@@ -28,14 +29,14 @@ struct http_route {
 };
 
 struct httpd_config {
-        const char *address;    /* "127.0.0.1" or "::1"; no names */
-        int64_t port;           /* the first port tried; when occupied, the next ones up to port + 99; 0 = any free one */
-        int64_t avoid_port;     /* a port never taken (the sibling's), 0 = none */
-        const char *token;      /* for HTTP_TOKEN routes; NULL or "" refuses them all */
-        size_t body_max;        /* 413 above it, enforced on the running sum; the connection closes after the answer */
+        const char *address;             /* "127.0.0.1" or "::1"; no names */
+        int64_t port;                    /* the first port tried; when occupied, the next ones up to port + 99; 0 = any free one */
+        int64_t avoid_port;              /* a port never taken (the sibling's), 0 = none */
+        const char *token;               /* for HTTP_TOKEN routes; NULL or "" refuses them all */
+        size_t body_max;                 /* 413 above it, enforced on the running sum; the connection closes after the answer */
         const struct http_route *routes; /* borrowed */
-        int wake_fd;            /* an eventfd, written after a request was queued; take until NULL before sleeping on it */
-        unsigned connections_max; /* 0 = 512; further ones wait in the kernel's queue */
+        int wake_fd;                     /* an eventfd, written after a request was queued; take until NULL before sleeping on it */
+        unsigned connections_max;        /* 0 = 512; further ones wait in the kernel's queue */
         /* A request must arrive within receive_ms plus 1 s for each 10 kB of body, else its connection is closed; the same holds for a client that
          * reads its answer slowly. The request line after an answer on a kept connection has idle_ms. 0 = 10 s and 30 s. */
         int64_t receive_ms, idle_ms;
@@ -44,7 +45,7 @@ struct httpd_config {
 /* Starts listening. 0 or a negative errno. The port that was taken is httpd_port(). */
 int httpd_open(const struct httpd_config *config, struct httpd **ret_httpd);
 int64_t httpd_port(const struct httpd *h);
-void httpd_quiesce(struct httpd *h); /* stops accepting; what is queued or held can still be answered */
+void httpd_quiesce(struct httpd *h);       /* stops accepting; what is queued or held can still be answered */
 struct httpd *httpd_free(struct httpd *h); /* answers what is queued or held with 503, writes answers out (at most 3 s); returns NULL */
 
 /* Takes the next complete request and its route, or NULL. Service thread only. The caller runs route->handle(ctx, r). */
@@ -52,12 +53,12 @@ struct http_request *httpd_take(struct httpd *h, const struct http_route **ret_r
 size_t httpd_open_requests(const struct httpd *h); /* taken and not yet answered, plus queued */
 
 /* What a request says; all borrowed until it is answered. */
-const char *http_path_arg(const struct http_request *r, size_t i); /* the i-th {x} of the pattern from 0, percent-decoded, valid UTF-8 */
+const char *http_path_arg(const struct http_request *r, size_t i);          /* the i-th {x} of the pattern from 0, percent-decoded, valid UTF-8 */
 const char *http_query_arg(const struct http_request *r, const char *name); /* the first one, percent-decoded, + is a blank; or NULL */
 const char *http_header(const struct http_request *r, const char *name);    /* or NULL */
 struct slice http_body(const struct http_request *r);
 int64_t http_received_ms(const struct http_request *r); /* monotonic time of arrival, for time-outs */
-bool http_gone(const struct http_request *r); /* the client has closed the connection; answering is still needed and harmless */
+bool http_gone(const struct http_request *r);           /* the client has closed the connection; answering is still needed and harmless */
 
 /* Answers: each consumes r. Headers set before with http_set_header. Body is copied. Every answer has nosniff and no-store. A body that is empty has
  * no Content-Type. */

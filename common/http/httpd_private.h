@@ -12,8 +12,8 @@
 #define HTTPD_IDLE_MS      30000
 #define HTTPD_BYTES_PER_MS 10 /* the slowest allowed sender or reader: 10 kB/s */
 #define HTTPD_NEVER        INT64_MAX
-/* A refused request with at most so much body is read to its end, because a close with unread bytes makes the kernel send a reset that may overtake the
- * answer. */
+/* A refused request with at most so much body is read to its end, because a close with unread bytes makes the kernel send a reset that may overtake
+ * the answer. */
 #define HTTPD_DRAIN_MAX (1024 * 1024)
 
 /* A connection; made and freed by libmicrohttpd's thread; deadline_ms and the links under httpd.lock. */
@@ -24,7 +24,8 @@ struct http_conn {
         bool used;           /* has brought a request before */
 };
 
-/* READING: only libmicrohttpd's thread touches it. QUEUED and HELD: suspended, the service's thread owns it. ANSWERED: libmicrohttpd's thread again. */
+/* READING: only libmicrohttpd's thread touches it. QUEUED and HELD: suspended, the service's thread owns it. ANSWERED: libmicrohttpd's thread again.
+ */
 enum http_stage { HTTP_FRESH, HTTP_READING, HTTP_REFUSED, HTTP_QUEUED, HTTP_HELD, HTTP_ANSWERED };
 
 struct http_request {
@@ -58,12 +59,14 @@ struct httpd {
         pthread_t watch;
 
         pthread_mutex_t lock;   /* guards everything below; never held while libmicrohttpd is called */
-        pthread_cond_t changed; /* first connection, stop, last answer written */
+        pthread_cond_t changed; /* first connection, last connection gone, last answer written, stop */
         struct http_request_list queued, held;
         size_t n_open;   /* queued + held */
         size_t n_unsent; /* answered, not yet written out */
         struct http_conn *conns;
-        bool closing, stop;
+        bool closing; /* new requests are answered with 503 */
+        bool closed;  /* new connections are shut down */
+        bool stop;    /* the watch thread ends */
 };
 
 /* httpd_request.c: libmicrohttpd's callbacks */

@@ -5,7 +5,8 @@
  * the connection usable; if the body is too long for that or the client waits for "100 Continue", it is answered at once and the connection closes.
  *
  * libmicrohttpd 0.9.75 is lenient where request smuggling starts (RFC 9112 section 11.2): it takes Transfer-Encoding beside Content-Length, repeated
- * Content-Length and Host, blanks before the colon, and NUL in values. All that is refused here. */
+ * Content-Length and Host, and blanks before the colon. All that is refused here. What it refuses itself gets its own HTML page, and the connection
+ * closes. */
 #include "http/httpd_private.h"
 
 #include "base/hash.h"
@@ -56,6 +57,8 @@ void httpd_on_connection(void *cls, struct MHD_Connection *mhd, void **socket_co
                 else
                         pthread_cond_broadcast(&h->changed); /* the watch sleeps while there are none */
                 h->conns = conn;
+                if (h->closed)
+                        shutdown(conn->fd, SHUT_RDWR);
                 pthread_mutex_unlock(&h->lock);
                 return;
         }
@@ -69,6 +72,8 @@ void httpd_on_connection(void *cls, struct MHD_Connection *mhd, void **socket_co
                 h->conns = conn->next;
         if (conn->next)
                 conn->next->prev = conn->prev;
+        if (!h->conns)
+                pthread_cond_broadcast(&h->changed);
         pthread_mutex_unlock(&h->lock);
         *socket_context = NULL;
         free(conn);
@@ -185,8 +190,7 @@ static void check_head(struct http_request *r, const char *method, const struct 
                 refuse(r, 401, "unauthorized", "the header Authorization must carry a valid bearer token");
                 return;
         }
-        if ((r->match.route->flags & HTTP_IDEMPOTENCY_KEY) &&
-                (!scan->value[ONCE_KEY] || !http_idempotency_key_valid(scan->value[ONCE_KEY]))) {
+        if ((r->match.route->flags & HTTP_IDEMPOTENCY_KEY) && (!scan->value[ONCE_KEY] || !http_idempotency_key_valid(scan->value[ONCE_KEY]))) {
                 refuse(r, 400, scan->value[ONCE_KEY] ? "idempotency-key-invalid" : "idempotency-key-missing",
                         "the header Idempotency-Key must have 1 to 128 characters of A-Z a-z 0-9 _ -");
                 return;

@@ -102,9 +102,8 @@ static void queries(void **state)
 
 static void refused_targets(void **state)
 {
-        static const char *const bad[] = {
-                "", "*", "jobs", "host:80", "https://x/jobs", "/%", "/%4", "/%zz", "/a%00b", "/%ff", "/%c3", "/x?%", "/x?a=%00", "/x?a=%f0%28", "/x?%80=1",
-                "/1/2/3/4/5/6/7/8/9/10/11/12/13/14/15/16/17",
+        static const char *const bad[] = {"", "*", "jobs", "host:80", "https://x/jobs", "/a b", "/a\tb", "/a\x7f", "/%", "/%4", "/%zz", "/a%00b",
+                "/%ff", "/%c3", "/x?%", "/x?a=%00", "/x?a=%f0%28", "/x?%80=1", "/1/2/3/4/5/6/7/8/9/10/11/12/13/14/15/16/17",
                 "/x?1&2&3&4&5&6&7&8&9&10&11&12&13&14&15&16&17&18&19&20&21&22&23&24&25&26&27&28&29&30&31&32&33"};
 
         (void)state;
@@ -149,10 +148,12 @@ static void problems(void **state)
 
 static void urls(void **state)
 {
-        static const char *const good[] = {"http://localhost", "http://127.0.0.1:8080/a?b=c", "https://operator.example/pay%20out", "http://[::1]:80/"};
-        static const char *const bad[] = {"", "localhost", "//localhost/", "ftp://localhost/", "file:///etc/passwd", "gopher://x/", "http://", "http:///x",
-                "http://user@localhost/", "http://user:pass@localhost/", "http://:pass@localhost/", "http://local host/", "http://localhost/a b",
-                "http://localhost/\r\nX: y", "http://localhost:99999/", "http://localhost/\x7f", "javascript:alert(1)", "HTTP//x"};
+        static const char *const good[] = {
+                "http://localhost", "http://127.0.0.1:8080/a?b=c", "https://operator.example/pay%20out", "http://[::1]:80/"};
+        static const char *const bad[] = {"", "localhost", "//localhost/", "ftp://localhost/", "file:///etc/passwd", "gopher://x/", "http://",
+                "http:///x", "http://user@localhost/", "http://user:pass@localhost/", "http://:pass@localhost/", "http://local host/",
+                "http://localhost/a b", "http://localhost/\r\nX: y", "http://localhost:99999/", "http://localhost/\x7f", "javascript:alert(1)",
+                "HTTP//x"};
 
         (void)state;
         for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
