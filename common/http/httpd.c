@@ -201,8 +201,10 @@ static int start_threads(struct httpd *h)
                         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADER_MEMORY, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_URI_LOG_CALLBACK,
                         httpd_on_target, h, MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL, MHD_OPTION_NOTIFY_CONNECTION, httpd_on_connection, h,
                         MHD_OPTION_NOTIFY_COMPLETED, httpd_on_completed, h, MHD_OPTION_END);
-                if (!h->mhd)
+                if (!h->mhd) {
                         r = errno > 0 ? -errno : -ENOMEM;
+                        h->listen_fd = -1; /* it has closed that */
+                }
         }
         pthread_sigmask(SIG_SETMASK, &before, NULL);
         return r;
