@@ -199,7 +199,7 @@ static void on_closed(natsConnection *nc, void *closure)
         if (!closing) {
                 natsConnection_GetLastError(nc, &why);
                 log_error("bus connection closed for good", LOG_S("error", why));
-                die("bus: connection closed for good");
+                die("bus: connection closed for good (refused user or password, or a protocol error)");
         }
         pthread_mutex_lock(&b->lock);
         b->connected = false;

@@ -31,6 +31,7 @@
 #define BACKOFF_MAX_MS 5000
 #define CHECK_FIRST_MS 1000 /* after a declaration: most damage is done while we were away */
 #define CHECK_MS       10000
+#define GIVE_BACK_MS   (HEARTBEAT_MS + 200)
 #define STILL_MAX      2
 #define WINDOW         16
 
@@ -446,10 +447,11 @@ struct source *source_free(struct bus *b)
                 return NULL;
         s->paused = true;
         take_arrived(b);
-        /* Another instance shall have them at once, not after the ack wait. */
+        /* Another instance shall have them soon, not after the ack wait. The delay lets the server forget our pulls first: 2.9 loses its place when
+         * it wants to deliver a message again and finds only pulls whose inbox is gone. */
         for (size_t i = 0; i < s->n_lanes; i++)
                 while ((m = message_pop(&s->lanes[i].queue)))
-                        bus_nak(b, &m->m, 0);
+                        bus_nak(b, &m->m, GIVE_BACK_MS);
         free(s);
         return NULL;
 }

@@ -11,11 +11,13 @@
 #include <errno.h>
 #include <poll.h>
 #include <setjmp.h>
+#include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -130,6 +132,13 @@ static void expect_silence(struct party *p, int64_t ms)
 static void say(struct party *p, const char *subject, const char *text)
 {
         assert_int_equal(bus_publish(p->bus, subject, NULL, NULL, 0, text, strlen(text)), 0);
+        bus_flush(p->bus);
+}
+
+static void fill(struct party *p, const char *subject, int n)
+{
+        for (int i = 0; i < n; i++)
+                assert_int_equal(bus_publish(p->bus, subject, NULL, NULL, 0, "x", 1), 0);
         bus_flush(p->bus);
 }
 
@@ -403,6 +412,24 @@ static void test_declared_differently(void **state)
         nats_fixture_free(nats);
 }
 
+/* A broker file was damaged: the messages are gone, the consumer remembers them and would wait for their successors for ever. */
+static void test_consumer_ahead_of_its_stream(void **state)
+{
+        struct nats_fixture *nats = nats_fixture_start(NULL);
+        struct party p = source_open(nats, &hop, true);
+
+        (void)state;
+        fill(&p, "hop.test.high", 50);
+        for (int i = 0; i < 50; i++)
+                bus_ack(p.bus, next(&p));
+        nats_fixture_stop(nats);
+        nats_fixture_remove(nats, "storage/jetstream/$G/streams/HOP_TEST/msgs");
+        nats_fixture_restart(nats);
+        assert_true(ring_until_heard(&p, "successor") < 5000);
+        party_close(&p);
+        nats_fixture_free(nats);
+}
+
 static void test_two_instances_share(void **state)
 {
         enum { MESSAGES = 400 };
@@ -450,7 +477,7 @@ static void test_two_instances_share(void **state)
         nats_fixture_free(nats);
 }
 
-/* What a leaving instance has queued but not handed out goes to another one at once, not after the ack wait. */
+/* What a leaving instance has queued but not handed out goes to another one soon, not after the ack wait of 30 s. */
 static void test_leaver_gives_back(void **state)
 {
         struct nats_fixture *nats = nats_fixture_start(NULL);
@@ -464,7 +491,9 @@ static void test_leaver_gives_back(void **state)
         party_close(&a);
         b = source_open(nats, &hop_memory, true);
         for (int i = 0; i < 2; i++) {
-                struct bus_message *m = next(&b);
+                struct bus_message *m = next_within(&b, 5000);
+
+                assert_non_null(m);
 
                 assert_int_equal(m->delivered, 2);
                 assert_true(m->data[0] == 'o' || m->data[0] == 't');
@@ -472,13 +501,6 @@ static void test_leaver_gives_back(void **state)
         }
         party_close(&b);
         nats_fixture_free(nats);
-}
-
-static void fill(struct party *p, const char *subject, int n)
-{
-        for (int i = 0; i < n; i++)
-                assert_int_equal(bus_publish(p->bus, subject, NULL, NULL, 0, "x", 1), 0);
-        bus_flush(p->bus);
 }
 
 static void test_weights(void **state)
@@ -495,19 +517,20 @@ static void test_weights(void **state)
         fill(&w, "hop.test.normal", EACH);
         fill(&w, "hop.test.high", EACH);
         bus_source_resume(p.bus);
-        TURN_UNTIL(&p, bus_queued(p.bus) >= 192); /* every window is full */
         for (int i = 0; i < TAKEN; i++) {
-                struct bus_message *m = next(&p);
+                struct bus_message *m;
 
+                /* Weights are for lanes that have work: between batches the pulls get the time they have while a service commits. */
+                if (i % 24 == 0)
+                        TURN_UNTIL(&p, bus_queued(p.bus) >= 90);
+                m = next(&p);
                 taken[m->lane]++;
                 bus_ack(p.bus, m);
-                if (i % 50 == 49)
-                        turn(&p, 1);
         }
         print_message("taken %d : %d : %d\n", taken[0], taken[1], taken[2]);
-        assert_in_range(taken[0], 760, 840);
-        assert_in_range(taken[1], 280, 330);
-        assert_in_range(taken[2], 90, 120);
+        assert_in_range(taken[0], 780, 820);
+        assert_in_range(taken[1], 285, 315);
+        assert_in_range(taken[2], 90, 110);
         party_close(&p);
         party_close(&w);
         nats_fixture_free(nats);
@@ -655,6 +678,18 @@ static void test_permissions(void **state)
         nats_fixture_free(nats);
 }
 
+/* The count is the bus's own business, and it writes it to the log; here it tells when the flood is over. */
+static uint64_t take_dropped(struct bus *b)
+{
+        uint64_t n;
+
+        pthread_mutex_lock(&b->lock);
+        n = b->dropped;
+        b->dropped = 0;
+        pthread_mutex_unlock(&b->lock);
+        return n;
+}
+
 static void test_queue_is_bounded(void **state)
 {
         enum { SENT = BUS_PLAIN_MAX + 3000 };
@@ -662,16 +697,16 @@ static void test_queue_is_bounded(void **state)
         struct party p = party_open(nats, (struct bus_config){0});
         struct party w = party_open(nats, (struct bus_config){0});
         struct bus_message *m;
+        uint64_t dropped = 0;
         int n = 0;
 
         (void)state;
+        p.bus->report_at = INT64_MAX;
         assert_int_equal(bus_subscribe(p.bus, "flood", NULL), 0);
         assert_int_equal(bus_subscribe(p.bus, "end", NULL), 0);
         bus_flush(p.bus);
         fill(&w, "flood", SENT);
-        TURN_UNTIL(&p, bus_queued(p.bus) == BUS_PLAIN_MAX);
-        for (int i = 0; i < 20; i++)
-                turn(&p, 10);
+        TURN_UNTIL(&p, (dropped += take_dropped(p.bus)) == SENT - BUS_PLAIN_MAX);
         assert_int_equal(bus_queued(p.bus), BUS_PLAIN_MAX);
         while ((m = bus_next_plain(p.bus))) {
                 bus_drop(p.bus, m);
@@ -863,8 +898,42 @@ static void test_ack_subjects(void **state)
                         fail_msg("taken: %s", wrong[i]);
 }
 
-int main(void)
+/* What test_wrong_password runs: a bus that is refused. Its end is die(), which no test can survive in its own process. */
+static int refused_bus(const char *url)
 {
+        struct bus_config config = {.url = url, .user = "worker", .password = "wrong", .wake_fd = -1};
+        struct bus *b;
+
+        if (bus_open(&config, &b) < 0)
+                return 2;
+        for (int64_t until = now_mono_ms() + PATIENCE_MS; now_mono_ms() < until;) {
+                bus_maintain(b);
+                poll(NULL, 0, 50);
+        }
+        return 0;
+}
+
+static void test_wrong_password(void **state)
+{
+        struct nats_fixture *nats = nats_fixture_start(users);
+        char self[] = "/proc/self/exe", option[] = "--refused-bus", url[64];
+        char *argv[] = {self, option, url, NULL};
+        pid_t pid;
+        int status;
+
+        (void)state;
+        snprintf(url, sizeof(url), "%s", nats_fixture_url(nats));
+        assert_int_equal(posix_spawn(&pid, self, NULL, NULL, argv, environ), 0);
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_false(WIFEXITED(status) && (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == 2));
+        nats_fixture_free(nats);
+}
+
+int main(int argc, char *argv[])
+{
+        if (argc == 3 && strcmp(argv[1], "--refused-bus") == 0)
+                return refused_bus(argv[2]);
+
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_ack_subjects),
                 cmocka_unit_test(test_acked_is_gone),
@@ -876,6 +945,7 @@ int main(void)
                 cmocka_unit_test(test_server_away_at_start),
                 cmocka_unit_test(test_deleted_behind_our_back),
                 cmocka_unit_test(test_declared_differently),
+                cmocka_unit_test(test_consumer_ahead_of_its_stream),
                 cmocka_unit_test(test_two_instances_share),
                 cmocka_unit_test(test_leaver_gives_back),
                 cmocka_unit_test(test_weights),
@@ -884,6 +954,7 @@ int main(void)
                 cmocka_unit_test(test_pause),
                 cmocka_unit_test(test_server_stalls),
                 cmocka_unit_test(test_permissions),
+                cmocka_unit_test(test_wrong_password),
                 cmocka_unit_test(test_queue_is_bounded),
                 cmocka_unit_test(test_headers),
                 cmocka_unit_test(test_sizes),

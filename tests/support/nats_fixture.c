@@ -265,6 +265,15 @@ void nats_fixture_restart(struct nats_fixture *f)
                 fail(f, "the server does not start");
 }
 
+void nats_fixture_remove(struct nats_fixture *f, const char *name)
+{
+        _cleanup_(freep) char *full = path(f, name);
+
+        if (access(full, F_OK) < 0)
+                fail(f, full);
+        remove_tree(full);
+}
+
 void nats_fixture_wipe(struct nats_fixture *f)
 {
         _cleanup_(freep) char *storage = path(f, "storage");

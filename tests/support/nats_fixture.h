@@ -26,8 +26,9 @@ void nats_fixture_stop(struct nats_fixture *f);    /* SIGTERM, after 5 s SIGKILL
 void nats_fixture_kill(struct nats_fixture *f);    /* SIGKILL; waits for the end */
 void nats_fixture_restart(struct nats_fixture *f); /* starts it on the same port with what storage there is; kills it before if it runs */
 void nats_fixture_wipe(struct nats_fixture *f);    /* deletes the storage; also under a running server, as a vandal would */
-void nats_fixture_pause(struct nats_fixture *f);   /* SIGSTOP: connected but silent */
-void nats_fixture_resume(struct nats_fixture *f);  /* SIGCONT */
+void nats_fixture_remove(struct nats_fixture *f, const char *name); /* one file or folder of its directory: "storage/jetstream/$G/streams/X/msgs" */
+void nats_fixture_pause(struct nats_fixture *f);                    /* SIGSTOP: connected but silent */
+void nats_fixture_resume(struct nats_fixture *f);                   /* SIGCONT */
 
 const char *nats_fixture_url(const struct nats_fixture *f); /* nats://127.0.0.1:port */
 int nats_fixture_port(const struct nats_fixture *f);
