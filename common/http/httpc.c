@@ -5,6 +5,7 @@
  * reuse would cost a handshake per call, so instead the pre-request hook, which libcurl calls each time just before it writes a request, allows one
  * pass per call: a second pass is aborted, and the call ends as HTTP_UNKNOWN. The same hook decides the second half: as long as it was not called,
  * nothing was written, whatever the error code says afterwards ("connection refused" may also come from such a second attempt).
+ * The time-out of a call is kept here and not by libcurl: 7.88 forgets its own when another event comes in the last millisecond before it.
  * "Expect: 100-continue" is switched off because libcurl resends after 417; HTTP/2 because it resends refused streams. */
 #include "http/httpc.h"
 
@@ -23,7 +24,6 @@
 #define EASY_KEPT        64          /* handles kept for the next call */
 #define CONNECTIONS_KEPT 256L        /* idle ones */
 #define ANSWER_HEADERS   (64 * 1024) /* bytes of header fields taken from the other side */
-#define URL_MAX          8192
 
 struct call {
         struct call *prev, *next;
@@ -34,7 +34,7 @@ struct call {
         void *arg;
         struct strbuf answer;
         size_t answer_max, header_bytes;
-        int64_t started_ms;
+        int64_t started_ms, deadline_ms;
         bool passed;        /* the request may have been written */
         bool head_complete; /* of the answer's last header, its empty line has come */
         const char *why;    /* set where libcurl's own text would say less */
@@ -48,7 +48,8 @@ struct call_list {
 struct httpc {
         CURLM *multi;
         int epoll_fd;
-        int64_t timer_ms; /* when libcurl wants to be called; -1 = never */
+        int64_t timer_ms;    /* when libcurl wants to be called; INT64_MAX = never */
+        int64_t deadline_ms; /* no running call ends before it; INT64_MAX = there is none */
         struct call_list running, refused;
         size_t in_flight;
         CURL *kept[EASY_KEPT];
@@ -63,46 +64,7 @@ static void curl_setup(void)
                 die("libcurl cannot be initialised");
 }
 
-/* --- URLs and headers --- */
-
-int http_url_check(const char *url)
-{
-        CURLU *u = NULL;
-        char *part = NULL;
-        int r = -EINVAL;
-
-        if (!url || strlen(url) > URL_MAX)
-                return -EINVAL;
-        for (const char *c = url; *c; c++)
-                if ((unsigned char)*c <= 0x20 || *c == 0x7f)
-                        return -EINVAL;
-        /* libcurl guesses at missing and surplus slashes. */
-        if (strncasecmp(url, "http://", 7) != 0 && strncasecmp(url, "https://", 8) != 0)
-                return -EINVAL;
-        if (strchr(url, '/')[2] == '/')
-                return -EINVAL;
-        /* Its own parser, so that check and transfer agree. */
-        u = curl_url();
-        if (!u)
-                die("out of memory: URL");
-        if (curl_url_set(u, CURLUPART_URL, url, CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK)
-                goto out;
-        if (curl_url_get(u, CURLUPART_SCHEME, &part, 0) != CURLUE_OK || (strcmp(part, "http") != 0 && strcmp(part, "https") != 0))
-                goto out;
-        curl_free(TAKE_PTR(part));
-        if (curl_url_get(u, CURLUPART_HOST, &part, 0) != CURLUE_OK || *part == '\0')
-                goto out;
-        curl_free(TAKE_PTR(part));
-        if (curl_url_get(u, CURLUPART_USER, &part, 0) != CURLUE_NO_USER)
-                goto out;
-        if (curl_url_get(u, CURLUPART_PASSWORD, &part, 0) != CURLUE_NO_PASSWORD)
-                goto out;
-        r = 0;
-out:
-        curl_free(part);
-        curl_url_cleanup(u);
-        return r;
-}
+/* --- what is refused --- */
 
 static bool method_valid(const char *method)
 {
@@ -175,7 +137,7 @@ static int on_timer(CURLM *multi, long timeout_ms, void *arg)
         struct httpc *c = arg;
 
         (void)multi;
-        c->timer_ms = timeout_ms < 0 ? -1 : now_mono_ms() + timeout_ms;
+        c->timer_ms = timeout_ms < 0 ? INT64_MAX : now_mono_ms() + timeout_ms;
         return 0;
 }
 
@@ -300,8 +262,8 @@ static void set_up(struct call *call, const struct http_call *from)
         curl_easy_setopt(e, CURLOPT_SSL_VERIFYHOST, 2L);
         curl_easy_setopt(e, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
         curl_easy_setopt(e, CURLOPT_TCP_NODELAY, 1L);
-        /* 0 would mean no limit. */
-        curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, from->timeout_ms > 0 ? (long)from->timeout_ms : 1L);
+        /* A time-out while a name is being resolved must not wait for the resolver. */
+        curl_easy_setopt(e, CURLOPT_QUICK_EXIT, 1L);
         curl_easy_setopt(e, CURLOPT_PREREQFUNCTION, on_request);
         curl_easy_setopt(e, CURLOPT_PREREQDATA, call);
         curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_answer);
@@ -331,7 +293,8 @@ static void finish(struct call *call, struct call_list *list, struct http_reply 
         struct httpc *c = call->client;
 
         list_remove(list, call);
-        c->in_flight--;
+        if (--c->in_flight == 0)
+                c->deadline_ms = INT64_MAX;
         reply->took_ms = now_mono_ms() - call->started_ms;
         /* Before `done`, which may start the next call and wants this connection for it. */
         release_easy(call);
@@ -370,6 +333,7 @@ void httpc_start(struct httpc *c, const struct http_call *from)
         call->arg = from->arg;
         call->answer_max = from->answer_max;
         call->started_ms = now_mono_ms();
+        call->deadline_ms = call->started_ms + (from->timeout_ms > 0 ? from->timeout_ms : 0);
         call->why = call_fault(from);
         c->in_flight++;
         if (call->why) {
@@ -378,6 +342,8 @@ void httpc_start(struct httpc *c, const struct http_call *from)
         }
         set_up(call, from);
         list_add(&c->running, call);
+        if (call->deadline_ms < c->deadline_ms)
+                c->deadline_ms = call->deadline_ms;
         if (curl_multi_add_handle(c->multi, call->easy) != CURLM_OK)
                 die("libcurl takes no call");
 }
@@ -413,29 +379,67 @@ static void end_finished(struct httpc *c)
         }
 }
 
-void httpc_run(struct httpc *c)
+static void end_overdue(struct httpc *c)
+{
+        int64_t now = now_mono_ms();
+        struct call_list overdue = {0};
+        struct call *call, *next;
+
+        if (now < c->deadline_ms)
+                return;
+        c->deadline_ms = INT64_MAX;
+        for (call = c->running.first; call; call = next) {
+                next = call->next;
+                if (call->deadline_ms <= now) {
+                        list_remove(&c->running, call);
+                        list_add(&overdue, call);
+                } else if (call->deadline_ms < c->deadline_ms) {
+                        c->deadline_ms = call->deadline_ms;
+                }
+        }
+        /* Apart from the list, to which their callbacks may add. */
+        while ((call = overdue.first)) {
+                struct http_reply reply = {.outcome = call->passed ? HTTP_UNKNOWN : HTTP_NOT_SENT};
+
+                reply.why = call->passed ? "no answer in time" : "no connection in time";
+                finish(call, &overdue, &reply);
+        }
+}
+
+static void act_on_sockets(struct httpc *c)
 {
         struct epoll_event events[EVENTS];
+        int running, n = EVENTS;
+
+        /* All that is ready, so that an answer which is here is not taken for late. */
+        for (size_t round = 0; round <= c->in_flight / EVENTS && n == EVENTS; round++) {
+                n = epoll_wait(c->epoll_fd, events, EVENTS, 0);
+                for (int i = 0; i < n; i++) {
+                        int what = 0;
+
+                        if (events[i].events & EPOLLIN)
+                                what |= CURL_CSELECT_IN;
+                        if (events[i].events & EPOLLOUT)
+                                what |= CURL_CSELECT_OUT;
+                        if (events[i].events & (EPOLLERR | EPOLLHUP))
+                                what |= CURL_CSELECT_IN | CURL_CSELECT_OUT | CURL_CSELECT_ERR;
+                        curl_multi_socket_action(c->multi, events[i].data.fd, what, &running);
+                }
+        }
+}
+
+void httpc_run(struct httpc *c)
+{
         int running;
-        int n = epoll_wait(c->epoll_fd, events, EVENTS, 0);
 
         end_refused(c);
-        for (int i = 0; i < n; i++) {
-                int what = 0;
-
-                if (events[i].events & EPOLLIN)
-                        what |= CURL_CSELECT_IN;
-                if (events[i].events & EPOLLOUT)
-                        what |= CURL_CSELECT_OUT;
-                if (events[i].events & (EPOLLERR | EPOLLHUP))
-                        what |= CURL_CSELECT_IN | CURL_CSELECT_OUT | CURL_CSELECT_ERR;
-                curl_multi_socket_action(c->multi, events[i].data.fd, what, &running);
-        }
-        if (c->timer_ms >= 0 && now_mono_ms() >= c->timer_ms) {
-                c->timer_ms = -1;
+        act_on_sockets(c);
+        if (now_mono_ms() >= c->timer_ms) {
+                c->timer_ms = INT64_MAX;
                 curl_multi_socket_action(c->multi, CURL_SOCKET_TIMEOUT, 0, &running);
         }
         end_finished(c);
+        end_overdue(c);
 }
 
 int httpc_fd(const struct httpc *c)
@@ -445,13 +449,14 @@ int httpc_fd(const struct httpc *c)
 
 int64_t httpc_timeout_ms(const struct httpc *c)
 {
+        int64_t next = c->timer_ms < c->deadline_ms ? c->timer_ms : c->deadline_ms;
         int64_t left;
 
         if (c->refused.first)
                 return 0;
-        if (c->timer_ms < 0)
+        if (next == INT64_MAX)
                 return -1;
-        left = c->timer_ms - now_mono_ms();
+        left = next - now_mono_ms();
         return left > 0 ? left : 0;
 }
 
@@ -471,7 +476,7 @@ int httpc_open(struct httpc **ret_client)
                 return -errno;
         c = xcalloc(1, sizeof *c);
         c->epoll_fd = fd;
-        c->timer_ms = -1;
+        c->timer_ms = c->deadline_ms = INT64_MAX;
         c->multi = curl_multi_init();
         if (!c->multi)
                 die("out of memory: HTTP client");

@@ -12,8 +12,8 @@ struct httpc;
 
 enum http_outcome {
         HTTP_ANSWERED, /* a complete answer with a status */
-        HTTP_NOT_SENT, /* certainly nothing reached the other side: bad URL, name not found, connection refused */
-        HTTP_UNKNOWN,  /* time-out, lost connection, cut or oversized answer: it may have been done */
+        HTTP_NOT_SENT, /* certainly nothing reached the other side: bad URL, name not found, connection refused or not made in time, TLS refused */
+        HTTP_UNKNOWN,  /* time-out, lost connection, cut or oversized answer: it may have been done. Never sent twice. */
 };
 
 struct http_reply {
