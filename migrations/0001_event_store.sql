@@ -165,7 +165,7 @@ COMMENT ON COLUMN submission.hash IS 'SHA-256 over type, payload and context as 
 COMMENT ON COLUMN submission.job_id IS 'The job chain that it opened';
 
 CREATE TABLE payment_intent (
-  id         uuid PRIMARY KEY REFERENCES chain (id),
+  id         uuid PRIMARY KEY,
   driver     text NOT NULL,
   expires_at timestamptz NOT NULL,
   created_at timestamptz NOT NULL DEFAULT now()
@@ -178,7 +178,7 @@ COMMENT ON COLUMN payment_intent.expires_at IS 'After this it cannot be confirme
 COMMENT ON COLUMN payment_intent.created_at IS 'When it was made';
 
 CREATE TABLE evidence (
-  chain_id  uuid NOT NULL REFERENCES chain (id),
+  chain_id  uuid NOT NULL,
   version   integer NOT NULL,
   event     text NOT NULL,
   kind      text NOT NULL CHECK (kind IN ('person')),
