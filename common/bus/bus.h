@@ -28,7 +28,9 @@ struct bus_config {
         bool send_asap; /* a write(2) for every publish and ack; false: buffered until bus_flush, at most about 1 ms (many messages, one write) */
 };
 
-int bus_open(const struct bus_config *config, struct bus **ret_bus); /* does not wait for the server; 0 or a negative errno; copies the config */
+/* Does not wait for the server (1 s when it takes the connection but says nothing); copies the config. 0, -EINVAL, or -ENOTCONN when refused at once.
+ */
+int bus_open(const struct bus_config *config, struct bus **ret_bus);
 /* Gives queued messages of the source back (nak), flushes (all within 2 s), ends libnats' threads. Messages handed out must be acked or dropped
  * before. Returns NULL. */
 struct bus *bus_free(struct bus *b);
