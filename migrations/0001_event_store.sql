@@ -1,6 +1,9 @@
 -- The event store and the chains: what has happened, where each chain stands, and the specification that says which steps are allowed.
 -- advance() (0002) is the only writer of event, chain and journal.
 
+-- A function may be executed by those it is granted to, and not by everybody.
+ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
+
 CREATE TABLE generation (
   n                 smallint PRIMARY KEY,
   system_identifier bigint NOT NULL,

@@ -1,0 +1,15 @@
+/* Subjects and streams of the bus: no other file holds a subject literal. */
+#ifndef AETHELOS_PROTO_SUBJECTS_H
+#define AETHELOS_PROTO_SUBJECTS_H
+
+#define SUBJECT_HOP       "aethelos.hop.%s.%s"       /* service, lane */
+#define SUBJECT_SUBMIT    "aethelos.job.submit."     /* + client */
+#define SUBJECT_RECEIPT   "aethelos.receipt.%s.%s"   /* client, key */
+#define SUBJECT_QUERY     "aethelos.query.receipt."  /* + client */
+#define SUBJECT_EVENT     "aethelos.event.%s.%s.%s"  /* client, type, chain id */
+#define SUBJECT_HEARTBEAT "aethelos.heartbeat.%s.%s" /* service, instance */
+
+#define STREAM_SUBMIT "SUBMIT"
+#define STREAM_HOP    "HOP_" /* + SERVICE in upper case, '-' as '_' */
+
+#endif
