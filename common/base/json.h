@@ -2,7 +2,8 @@
  * by tokens that point into that copy, so that a payload travels on exactly as its sender wrote it.
  *
  * Refused: text that is not UTF-8, NUL (raw or as \u0000), control characters in strings, lone surrogates (\ud800), duplicate member names in an object
- * (compared after unescaping), nesting deeper than JSON_DEPTH_MAX (the root counts 1), trailing bytes, a byte-order mark, and everything else the RFC does not allow. */
+ * (compared after unescaping), nesting of arrays and objects deeper than JSON_DEPTH_MAX (the root counts 1), trailing bytes, a byte-order mark,
+ * and everything else the RFC does not allow. */
 #ifndef AETHELOS_BASE_JSON_H
 #define AETHELOS_BASE_JSON_H
 
@@ -20,7 +21,7 @@ enum json_kind { JSON_NULL, JSON_FALSE, JSON_TRUE, JSON_NUMBER, JSON_STRING, JSO
 struct json_token {
         enum json_kind kind;
         uint32_t start, end; /* span in json_doc.text; strings with their quotes */
-        uint32_t n;          /* members of an object, elements of an array */
+        uint32_t n;          /* members of an object, elements of an array, bytes of a string once unescaped */
         uint32_t next;       /* index of the token behind this value and all it holds */
 };
 
