@@ -36,7 +36,7 @@ struct http_call {
 
 int httpc_open(struct httpc **ret_client);
 struct httpc *httpc_free(struct httpc *c);                       /* calls under way end as HTTP_UNKNOWN; returns NULL */
-void httpc_start(struct httpc *c, const struct http_call *call); /* `done` may run inside httpc_run only, never inside httpc_start */
+void httpc_start(struct httpc *c, const struct http_call *call); /* `done` runs inside httpc_run or httpc_free, never inside httpc_start */
 int httpc_fd(const struct httpc *c);                             /* readable when httpc_run has something to do */
 int64_t httpc_timeout_ms(const struct httpc *c);                 /* call httpc_run after at most this long; -1 = no limit */
 void httpc_run(struct httpc *c);

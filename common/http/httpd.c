@@ -333,7 +333,8 @@ static void answer_leftovers(struct httpd *h)
         h->closing = true;
         while ((r = h->queued.first ? h->queued.first : h->held.first)) {
                 pthread_mutex_unlock(&h->lock);
-                http_answer_problem(r, 503, "shutting-down", "the service is stopping; try again", NULL);
+                http_make_stopping(r);
+                httpd_answered(r);
                 pthread_mutex_lock(&h->lock);
         }
         pthread_mutex_unlock(&h->lock);

@@ -87,6 +87,12 @@ void http_make_problem(struct http_request *r, int status, const char *slug, con
         http_make_response(r, status, "application/problem+json", b.s, b.len);
 }
 
+void http_make_stopping(struct http_request *r)
+{
+        http_set_header(r, "Connection", "close");
+        http_make_problem(r, 503, "shutting-down", "the service is stopping; try again", NULL);
+}
+
 void http_answer(struct http_request *r, int status, const char *type, const void *data, size_t len)
 {
         http_make_response(r, status, type, data, len);

@@ -79,6 +79,7 @@ void httpd_on_completed(void *cls, struct MHD_Connection *mhd, void **request_co
 /* httpd_answer.c: builds r->response; does not send it */
 void http_make_response(struct http_request *r, int status, const char *type, const void *data, size_t len);
 void http_make_problem(struct http_request *r, int status, const char *slug, const char *detail, const char *field);
+void http_make_stopping(struct http_request *r); /* 503 */
 
 /* httpd.c */
 void http_list_add(struct http_request_list *list, struct http_request *r);

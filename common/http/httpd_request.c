@@ -156,12 +156,6 @@ static void refuse_too_large(struct http_request *r)
         refuse(r, 413, "body-too-large", detail.s);
 }
 
-static void refuse_stopping(struct http_request *r)
-{
-        http_set_header(r, "Connection", "close");
-        refuse(r, 503, "shutting-down", "the service is stopping; try again");
-}
-
 /* Refuses the request if its head is reason enough. */
 static void check_head(struct http_request *r, const char *method, const struct header_scan *scan, uint64_t declared)
 {
@@ -267,7 +261,10 @@ static enum MHD_Result queue_request(struct http_request *r)
         r->received_ms = now_mono_ms();
         pthread_mutex_lock(&h->lock);
         closing = h->closing;
-        if (!closing) {
+        if (closing) {
+                r->stage = HTTP_ANSWERED;
+                h->n_unsent++;
+        } else {
                 r->stage = HTTP_QUEUED;
                 r->conn->deadline_ms = HTTPD_NEVER;
                 http_list_add(&h->queued, r);
@@ -275,7 +272,7 @@ static enum MHD_Result queue_request(struct http_request *r)
         }
         pthread_mutex_unlock(&h->lock);
         if (closing) {
-                refuse_stopping(r);
+                http_make_stopping(r);
                 MHD_resume_connection(r->mhd);
         } else {
                 eventfd_write(h->config.wake_fd, 1);
