@@ -101,8 +101,10 @@ static enum MHD_Result scan_header(void *cls, enum MHD_ValueKind kind, const cha
         struct header_scan *scan = cls;
 
         (void)kind;
-        if (name_len == 0 || !value)
+        if (name_len == 0 || !value) {
                 scan->fault = "a header field without a name";
+                return MHD_NO;
+        }
         for (size_t i = 0; i < name_len; i++)
                 if (!http_token_char(name[i]))
                         scan->fault = "a header field name with a character that is not allowed";

@@ -325,7 +325,7 @@ static void start(struct http_call call, const char *path, struct result *ret_re
         char url[300];
 
         if (!call.url) {
-                snprintf(url, sizeof url, "http://127.0.0.1:%d%s", server.port, path);
+                snprintf(url, sizeof url, "http://127.0.0.1:%d%s", server.port, path ? path : "");
                 call.url = url;
         }
         if (!call.method)

@@ -24,6 +24,7 @@
 #define BODY_MAX  5000
 #define PATIENCE  20000 /* ms; a test that waits so long has failed */
 #define TOKEN     "s3cret"
+#define LARGE     (1024 * 1024)
 #define HELD_MAX  256
 #define KEPT_ONLY 100 /* ms in which a connection that must stay open would have been closed */
 
@@ -93,7 +94,7 @@ static void on_empty(void *ctx, struct http_request *r)
 
 static void on_large(void *ctx, struct http_request *r)
 {
-        static char large[8 * 1024 * 1024];
+        static char large[LARGE];
 
         (void)ctx;
         memset(large, 'x', sizeof large);
@@ -386,7 +387,7 @@ static void large_answer(void **state)
         open_server((struct httpd_config){0});
         fd = dial();
         a = exchange(fd, "GET /large HTTP/1.1\r\nHost: x\r\n\r\n");
-        assert_int_equal(a.body.len, 8 * 1024 * 1024);
+        assert_int_equal(a.body.len, LARGE);
         answer_done(&a);
         assert_kept(fd);
 }
