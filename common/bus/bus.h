@@ -6,9 +6,10 @@
  * Reconnects are unlimited; the server may be away at start. Streams and consumers are declared by raw JSON API requests, again whenever they
  * may have been lost, so that a deleted broker storage heals by itself.
  *
- * All functions belong to one thread. The wake eventfd is written when something arrives while nothing was waiting, and when the connection comes or
- * goes: take until bus_next and bus_next_plain yield NULL before sleeping on it, or ask bus_queued. A connection that libnats has given up for good
- * (refused twice for its password, broken protocol) ends the process. */
+ * All functions belong to one thread. libnats' threads inherit its signal mask: block what you handle yourself before bus_open. The wake eventfd is
+ * written when something arrives while nothing was waiting, and when the connection comes or goes: read it first, then call bus_maintain, then take
+ * until bus_next and bus_next_plain yield NULL; a loop that stops earlier asks bus_queued before it sleeps. A connection that libnats has given up
+ * for good (user or password refused, broken protocol) ends the process. */
 #ifndef AETHELOS_BUS_BUS_H
 #define AETHELOS_BUS_BUS_H
 
@@ -68,6 +69,8 @@ struct bus_lane {
 
 /* Declares the stream and one pull consumer a lane (explicit ack, ack_wait 30 s, max_deliver -1, max_ack_pending 1000) and keeps pulls standing.
  * At most one such source per bus, BUS_LANES_MAX lanes. The tables must live as long as the bus. 0, -EINVAL or -EBUSY (there is one).
+ * Permissions: publish $JS.API.STREAM.{CREATE,UPDATE,INFO}.<stream>, $JS.API.CONSUMER.{DURABLE.CREATE,INFO,DELETE,MSG.NEXT}.<stream>.<durable> and
+ * $JS.ACK.<stream>.>, subscribe <inbox_prefix>.>.
  * A lane never holds more than weight * window messages: asked for, queued and handed out together. A new pull goes out when half of it is free. */
 #define BUS_LANES_MAX 8
 int bus_source(struct bus *b, const struct bus_stream *stream, const struct bus_lane lanes[]);

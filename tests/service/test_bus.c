@@ -6,7 +6,7 @@
 #include "base/util.h"
 #include "bus/bus.h"
 #include "bus/bus_private.h"
-#include "nats_fixture.h"
+#include "tests/support/nats_fixture.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -631,6 +631,15 @@ static void test_server_stalls(void **state)
         TURN_UNTIL(&p, !bus_connected(p.bus));
         nats_fixture_resume(nats);
         assert_true(ring_until_heard(&p, "resumed") < 8000);
+
+        /* for a while only: the heartbeats are missed, the connection stays */
+        nats_fixture_pause(nats);
+        for (int64_t until = now_mono_ms() + 3200; now_mono_ms() < until;)
+                turn(&p, 100);
+        assert_true(bus_connected(p.bus));
+        assert_false(bus_source_ready(p.bus));
+        nats_fixture_resume(nats);
+        assert_true(ring_until_heard(&p, "short pause") < 5000);
 
         /* without traffic the pings notice */
         nats_fixture_pause(nats);

@@ -4,7 +4,7 @@
  * aborts and SIGKILL; an ordinary exit kills it through atexit and deletes the directory. Only a killed test leaves its directory in /tmp behind.
  *
  * Readiness is asked for: the server greets a client with INFO, and says there whether JetStream is on. */
-#include "nats_fixture.h"
+#include "tests/support/nats_fixture.h"
 
 #include "base/strbuf.h"
 #include "base/util.h"
