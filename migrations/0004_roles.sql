@@ -15,7 +15,7 @@ BEGIN
     EXECUTE format('ALTER ROLE %I SET jit = off', role);
     EXECUTE format('GRANT USAGE ON SCHEMA aethelos TO %I', role);
     EXECUTE format('GRANT SELECT ON step, edge, chain, event, generation TO %I', role);
-    EXECUTE format('GRANT INSERT ON quarantine TO %I', role);
+    EXECUTE format('GRANT SELECT, INSERT ON quarantine TO %I', role);
     IF s NOT IN ('meta_repair', 'feed', 'board') THEN
       EXECUTE format('GRANT EXECUTE ON FUNCTION advance TO %I', role);
     END IF;

@@ -1,0 +1,43 @@
+/* Where chains stand, set-based by primary key. */
+#include "base/util.h"
+#include "service/service.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+int chains_read(struct db *db, const struct uuid ids[], size_t n, struct chain **ret_chains, size_t *ret_n)
+{
+        static const char sql[] = "SELECT c.id, c.kind, c.step, c.status, c.version, c.lane, st.hearer, c.waits_for, c.amount, c.currency"
+                                  " FROM unnest($1) u(id) JOIN chain c ON c.id = u.id JOIN step st ON st.kind = c.kind AND st.name = c.step";
+        _cleanup_(db_args_done) struct db_args args = {0};
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        struct chain *chains;
+        int e;
+
+        db_array_begin(&args, DB_ARRAY_UUID);
+        for (size_t i = 0; i < n; i++)
+                db_array_uuid(&args, &ids[i]);
+        e = db_run(db, sql, &args, &r);
+        if (e < 0)
+                return e;
+        chains = xcalloc((size_t)PQntuples(r) + 1, sizeof(*chains));
+        for (int row = 0; row < PQntuples(r); row++) {
+                struct chain *c = &chains[row];
+                struct slice lane = db_text(r, row, 5);
+
+                c->id = db_uuid(r, row, 0);
+                snprintf(c->kind, sizeof(c->kind), "%s", PQgetvalue(r, row, 1));
+                snprintf(c->step, sizeof(c->step), "%s", PQgetvalue(r, row, 2));
+                snprintf(c->status, sizeof(c->status), "%s", PQgetvalue(r, row, 3));
+                c->version = (int)db_int(r, row, 4);
+                if (!lane_parse(lane.s, lane.len, &c->lane))
+                        die("a chain stands on an unknown lane");
+                snprintf(c->hearer, sizeof(c->hearer), "%s", PQgetvalue(r, row, 6));
+                c->waits = !db_null(r, row, 7);
+                c->amount.minor = db_int(r, row, 8);
+                snprintf(c->amount.currency, sizeof(c->amount.currency), "%s", PQgetvalue(r, row, 9));
+        }
+        *ret_n = (size_t)PQntuples(r);
+        *ret_chains = chains;
+        return 0;
+}
