@@ -295,10 +295,11 @@ static void run_loop(struct service *s)
 {
         struct service_state *k = s->skeleton;
 
-        for (;;) {
-                int64_t now, maintain_ms = bus_maintain(s->bus);
+        for (int64_t maintain_ms = 0;;) {
+                int64_t now;
 
                 wait_for_work(s, maintain_ms >= 0 && maintain_ms < 1000 ? maintain_ms : 1000);
+                maintain_ms = bus_maintain(s->bus);
                 now = now_mono_ms();
                 k->rounds++;
                 k->dirty = false;

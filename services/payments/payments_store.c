@@ -1,0 +1,98 @@
+/* All SQL of payments. Reads are by primary key for the whole batch; the intents are append-only. */
+#include "payments_store.h"
+
+#include "base/util.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define RFC3339 "'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'"
+
+int payments_read(struct db *db, const struct uuid ids[], size_t n, int64_t expiry_ms, PGresult **ret_result)
+{
+        static const char sql[] =
+                "SELECT c.id, c.version, c.step, c.lane, st.hearer, c.amount, c.currency, coalesce(i.expires_at <= now(), false), v.kind, v.who, v.reference,"
+                " to_char((now() + $2 * interval '1 ms') AT TIME ZONE 'UTC', " RFC3339 ")"
+                " FROM unnest($1) u(id) JOIN chain c ON c.id = u.id JOIN step st ON st.kind = c.kind AND st.name = c.step"
+                " LEFT JOIN payment_intent i ON i.id = c.id AND c.step = 'PAYMENT_INITIATED'"
+                " LEFT JOIN evidence v ON v.chain_id = c.id AND v.version = c.version AND v.event = 'PAYMENT_CONFIRMED'"
+                " WHERE c.kind = 'job'";
+        _cleanup_(db_args_done) struct db_args args = {0};
+
+        db_array_begin(&args, DB_ARRAY_UUID);
+        for (size_t i = 0; i < n; i++)
+                db_array_uuid(&args, &ids[i]);
+        db_arg_int(&args, expiry_ms);
+        return db_run(db, sql, &args, ret_result);
+}
+
+void payments_row(const PGresult *r, int row, struct payments_row *ret_row)
+{
+        struct payments_row p = {.expired = db_bool(r, row, 7), .has_evidence = !db_null(r, row, 8), .kind = PQgetvalue(r, row, 8),
+                .who = PQgetvalue(r, row, 9), .reference = PQgetvalue(r, row, 10), .expires_at = PQgetvalue(r, row, 11)};
+        struct slice lane = db_text(r, row, 3);
+
+        p.chain.id = db_uuid(r, row, 0);
+        p.chain.version = (int)db_int(r, row, 1);
+        snprintf(p.chain.step, sizeof(p.chain.step), "%s", PQgetvalue(r, row, 2));
+        (void)lane_parse(lane.s, lane.len, &p.chain.lane);
+        snprintf(p.chain.hearer, sizeof(p.chain.hearer), "%s", PQgetvalue(r, row, 4));
+        p.chain.amount.minor = db_int(r, row, 5);
+        snprintf(p.chain.amount.currency, sizeof(p.chain.amount.currency), "%s", PQgetvalue(r, row, 6));
+        *ret_row = p;
+}
+
+int payments_insert_intents(struct db *db, const struct uuid ids[], const char *const expires_at[], size_t n)
+{
+        static const char sql[] = "INSERT INTO payment_intent (id, driver, expires_at) SELECT u.id, 'manual', u.at::timestamptz FROM unnest($1, $2) u(id, at)";
+        _cleanup_(db_args_done) struct db_args args = {0};
+
+        if (n == 0)
+                return 0;
+        db_array_begin(&args, DB_ARRAY_UUID);
+        for (size_t i = 0; i < n; i++)
+                db_array_uuid(&args, &ids[i]);
+        db_array_begin(&args, DB_ARRAY_TEXT);
+        for (size_t i = 0; i < n; i++)
+                db_array_text(&args, expires_at[i], strlen(expires_at[i]));
+        return db_run(db, sql, &args, NULL);
+}
+
+int payments_heard(struct db *db, const struct uuid ids[], size_t n)
+{
+        static const char sql[] = "DELETE FROM evidence_inbox WHERE chain_id = ANY ($1)";
+        _cleanup_(db_args_done) struct db_args args = {0};
+
+        if (n == 0)
+                return 0;
+        db_array_begin(&args, DB_ARRAY_UUID);
+        for (size_t i = 0; i < n; i++)
+                db_array_uuid(&args, &ids[i]);
+        return db_run(db, sql, &args, NULL);
+}
+
+int payments_expired(struct db *db, const char *after, struct uuid **ret_ids, size_t *ret_n, char ret_next[64])
+{
+        /* An empty page may pass over intents that are being committed just now: so it goes on from a minute before the present. */
+        static const char sql[] = "WITH due AS (SELECT i.id, i.expires_at FROM payment_intent i JOIN chain c ON c.id = i.id"
+                                  " WHERE i.expires_at > $1::timestamptz AND i.expires_at <= now() AND c.step = 'PAYMENT_INITIATED'"
+                                  " ORDER BY i.expires_at LIMIT 500)"
+                                  " SELECT due.id, m.next FROM (SELECT CASE WHEN count(*) < 500 THEN now() - interval '1 minute' ELSE max(expires_at) - interval '1 ms' END AS next"
+                                  " FROM due) m LEFT JOIN due ON true";
+        _cleanup_(db_args_done) struct db_args args = {0};
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        int e;
+
+        db_arg_text(&args, after);
+        e = db_run(db, sql, &args, &r);
+        if (e < 0)
+                return e;
+        snprintf(ret_next, 64, "%s", PQgetvalue(r, 0, 1));
+        *ret_ids = xcalloc((size_t)PQntuples(r), sizeof(**ret_ids));
+        *ret_n = 0;
+        for (int row = 0; row < PQntuples(r); row++)
+                if (!db_null(r, row, 0))
+                        (*ret_ids)[(*ret_n)++] = db_uuid(r, row, 0);
+        return 0;
+}
