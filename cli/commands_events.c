@@ -1,0 +1,121 @@
+/* events: what happened, once or as it happens.
+ *
+ * Invariant: following goes on behind the cursor of the last answer, so that no event is printed twice and none is left out. A crash here leaves
+ * nothing behind. */
+#include "client.h"
+#include "client_args.h"
+#include "client_events.h"
+
+#include "cli.h"
+
+#include "base/util.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define FOLLOW_MS 500
+
+static void add_escaped(struct strbuf *b, const char *s)
+{
+        for (; *s; s++) {
+                if (strchr("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~", *s))
+                        strbuf_addc(b, *s);
+                else
+                        strbuf_addf(b, "%%%02X", (unsigned char)*s);
+        }
+}
+
+int events_page(struct client *c, const char *job, char **cursor, int64_t limit, struct answer *ret_answer)
+{
+        _cleanup_(strbuf_done) struct strbuf path = {0};
+        if (job)
+                strbuf_addf(&path, "/jobs/%s/events", job);
+        else
+                strbuf_adds(&path, "/events");
+        const char *sep = "?";
+        if (*cursor) {
+                strbuf_adds(&path, "?after=");
+                add_escaped(&path, *cursor);
+                sep = "&";
+        }
+        if (limit > 0)
+                strbuf_addf(&path, "%slimit=%lld", sep, (long long)limit);
+        if (client_get(c, job ? CLIENT_PUBLIC : CLIENT_ADMIN, path.s, ret_answer) < 0)
+                return -1;
+        char *next = answer_text(&ret_answer->doc, ret_answer->root, "next");
+        if (*next) {
+                free(*cursor);
+                *cursor = next;
+        } else {
+                free(next);
+        }
+        return 0;
+}
+
+static void print_page(const struct answer *page, bool json, bool with_chain)
+{
+        json_value items = answer_list(page, "events");
+        for (json_value e = items ? json_first(&page->doc, items) : NULL; e; e = json_after(&page->doc, items, e)) {
+                if (json) {
+                        struct slice raw = json_raw(&page->doc, e);
+                        printf("%.*s\n", (int)raw.len, raw.s);
+                } else {
+                        print_event(&page->doc, e, with_chain);
+                }
+        }
+        fflush(stdout);
+}
+
+static const char EVENTS_HELP[] = "usage: aethelos events [JOB] [--follow] [--limit N] [--json]\n"
+                                  "\n"
+                                  "Prints the latest events of the whole stack, or all events of JOB.\n"
+                                  "\n"
+                                  "  --follow   goes on printing as things happen, until interrupted\n"
+                                  "  --limit N  at most N events in one answer\n"
+                                  "  --json     prints the answer of the API; with --follow, one event a line\n";
+
+int cmd_events(int argc, char **argv)
+{
+        _cleanup_(client_done) struct client c = {0};
+        bool json = false, follow = false;
+        const char *limit_text = NULL;
+        struct args a = {.help = EVENTS_HELP,
+                .options = (struct args_option[]){{"--follow", .flag = &follow}, {"--limit", .value = &limit_text}, {"--json", .flag = &json}, {0}},
+                .most = 1};
+        int r = args_parse(&a, argc, argv);
+        if (r != ARGS_GO_ON)
+                return r;
+        int64_t limit = 0;
+        if (limit_text) {
+                char *end;
+                limit = strtoll(limit_text, &end, 10);
+                if (*end || limit < 1 || limit > 1000)
+                        return args_usage(&a, "--limit is a number from 1 to 1000", limit_text);
+        }
+        const char *job = a.n_rest > 0 ? a.rest[0] : NULL;
+        if ((job && !client_id_ok("job", job)) || client_find(&c) < 0)
+                return 1;
+        c.json = json && !follow;
+        _cleanup_(freep) char *cursor = NULL;
+        for (;;) {
+                _cleanup_(answer_done) struct answer page = {0};
+                r = events_page(&c, job, &cursor, limit, &page);
+                if (json && !follow && page.body.len > 0)
+                        print_json(&page);
+                else if (r == 0)
+                        print_page(&page, json, !job);
+                if (r < 0)
+                        return 1;
+                json_value items = answer_list(&page, "events");
+                bool more = items && items->n > 0;
+                if (!follow) {
+                        if (!more && !json)
+                                printf("  nothing has happened yet\n");
+                        return 0;
+                }
+                if (!more)
+                        nanosleep(&(struct timespec){.tv_nsec = FOLLOW_MS * 1000000L}, NULL);
+        }
+}

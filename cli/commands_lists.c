@@ -1,0 +1,291 @@
+/* flows, operators, offers, payouts: the lists of the stack, and marking a payout as transferred.
+ *
+ * Invariant: a payout is marked only for the id and the reference that the user typed. A crash here leaves nothing behind but the evidence that the
+ * stack has stored, and the same command again finds it. */
+#include "client.h"
+#include "client_args.h"
+
+#include "cli.h"
+
+#include "base/util.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The elements of a list of strings or of {"tag": ...}, as "a, b". */
+static char *joined(const struct json_doc *doc, json_value list)
+{
+        struct strbuf b = {0};
+        for (json_value v = list ? json_first(doc, list) : NULL; v; v = json_after(doc, list, v)) {
+                _cleanup_(freep) char *word = answer_text(doc, v, json_is(v, JSON_OBJECT) ? "tag" : "");
+                strbuf_addf(&b, "%s%s", b.len > 0 ? ", " : "", word);
+        }
+        return strbuf_take(&b);
+}
+
+/* Fetches a list. -1: go on with *ret_items; else the exit status. */
+static int list_get(struct client *c, enum client_side side, const char *path, const char *name, struct answer *answer, json_value *ret_items)
+{
+        int r = client_get(c, side, path, answer);
+        if (c->json && answer->body.len > 0) {
+                print_json(answer);
+                return r < 0;
+        }
+        if (r < 0)
+                return 1;
+        *ret_items = answer_list(answer, name);
+        if (!*ret_items) {
+                fprintf(stderr, "aethelos: %s answered without a list. Is the stack of the same version as this command? --json prints the answer.\n",
+                        path);
+                return 1;
+        }
+        return -1;
+}
+
+/* The whole of a command without arguments up to its list. -1: go on with *ret_items; else the exit status. */
+static int list_command(int argc, char **argv, const char *help, enum client_side side, const char *path, struct client *c, struct answer *answer,
+        json_value *ret_items)
+{
+        bool json = false;
+        struct args a = {.help = help, .options = (struct args_option[]){{"--json", .flag = &json}, {0}}};
+        int r = args_parse(&a, argc, argv);
+        if (r != ARGS_GO_ON)
+                return r;
+        if (client_find(c) < 0)
+                return 1;
+        c->json = json;
+        return list_get(c, side, path, path + 1, answer, ret_items);
+}
+
+static const char FLOWS_HELP[] = "usage: aethelos flows [--json]\n"
+                                 "\n"
+                                 "Lists the flows: which job type is done in which steps, and what it costs.\n"
+                                 "\n"
+                                 "  --json  prints the answer of the API\n";
+
+int cmd_flows(int argc, char **argv)
+{
+        _cleanup_(client_done) struct client c = {0};
+        _cleanup_(answer_done) struct answer answer = {0};
+        json_value items;
+        int r = list_command(argc, argv, FLOWS_HELP, CLIENT_ADMIN, "/flows", &c, &answer, &items);
+        if (r >= 0)
+                return r;
+        const struct json_doc *doc = &answer.doc;
+        _cleanup_(table_done) struct table t = {.columns = 6, .right = 1 << 1};
+        table_cells(&t, "flow", "version", "type", "base", "per unit", "steps", NULL);
+        for (json_value f = json_first(doc, items); f; f = json_after(doc, items, f)) {
+                char *name = answer_text(doc, f, "name");
+                if (!*name) {
+                        free(name);
+                        name = answer_text(doc, f, "id");
+                }
+                table_cell(&t, name);
+                table_cell(&t, answer_text(doc, f, "version"));
+                table_cell(&t, answer_text(doc, f, "type"));
+                _cleanup_(freep) char *currency = answer_text(doc, f, "currency");
+                _cleanup_(freep) char *base = answer_text(doc, f, "base");
+                struct strbuf price = {0};
+                strbuf_addf(&price, "%s %s", currency, base);
+                table_cell(&t, strbuf_take(&price));
+                table_cell(&t, answer_text(doc, f, "per_unit"));
+                table_cell(&t, joined(doc, json_get(doc, f, "steps")));
+        }
+        table_print(&t);
+        return 0;
+}
+
+static const char OPERATORS_HELP[] = "usage: aethelos operators [--json]\n"
+                                     "\n"
+                                     "Lists the operators: who performs which steps, and how well.\n"
+                                     "\n"
+                                     "  --json  prints the answer of the API\n";
+
+int cmd_operators(int argc, char **argv)
+{
+        _cleanup_(client_done) struct client c = {0};
+        _cleanup_(answer_done) struct answer answer = {0};
+        json_value items;
+        int r = list_command(argc, argv, OPERATORS_HELP, CLIENT_ADMIN, "/operators", &c, &answer, &items);
+        if (r >= 0)
+                return r;
+        const struct json_doc *doc = &answer.doc;
+        _cleanup_(table_done) struct table t = {.columns = 7, .right = 7 << 3};
+        table_cells(&t, "operator", "kind", "health", "done", "failed", "average ms", "tags", NULL);
+        for (json_value o = json_first(doc, items); o; o = json_after(doc, items, o)) {
+                table_cell(&t, answer_text(doc, o, "name"));
+                table_cell(&t, answer_text(doc, o, "kind"));
+                table_cell(&t, answer_text(doc, o, "health"));
+                table_cell(&t, answer_text(doc, o, "successes"));
+                table_cell(&t, answer_text(doc, o, "failures"));
+                table_cell(&t, answer_text(doc, o, "average_ms"));
+                table_cell(&t, joined(doc, json_get(doc, o, "tags")));
+        }
+        table_print(&t);
+        for (json_value o = json_first(doc, items); o; o = json_after(doc, items, o)) {
+                _cleanup_(freep) char *error = answer_text(doc, o, "last_error");
+                _cleanup_(freep) char *name = answer_text(doc, o, "name");
+                if (*error)
+                        printf("  last error of %s: %s\n", name, error);
+        }
+        return 0;
+}
+
+static const char OFFERS_HELP[] =
+        "usage: aethelos offers [--json]\n"
+        "\n"
+        "Lists the offers: what can be bought at a fixed address (POST /buy/offer/ID, or `aethelos submit FILE --offer ID`).\n"
+        "\n"
+        "  --json  prints the answer of the API\n";
+
+int cmd_offers(int argc, char **argv)
+{
+        _cleanup_(client_done) struct client c = {0};
+        _cleanup_(answer_done) struct answer answer = {0};
+        json_value items;
+        int r = list_command(argc, argv, OFFERS_HELP, CLIENT_PUBLIC, "/offers", &c, &answer, &items);
+        if (r >= 0)
+                return r;
+        const struct json_doc *doc = &answer.doc;
+        _cleanup_(table_done) struct table t = {.columns = 5};
+        table_cells(&t, "offer", "product", "type", "multiplier", "title", NULL);
+        for (json_value o = json_first(doc, items); o; o = json_after(doc, items, o)) {
+                table_cell(&t, answer_text(doc, o, "id"));
+                table_cell(&t, answer_text(doc, o, "product"));
+                table_cell(&t, answer_text(doc, o, "type"));
+                table_cell(&t, answer_text(doc, o, "multiplier"));
+                table_cell(&t, answer_text(doc, o, "title"));
+        }
+        table_print(&t);
+        return 0;
+}
+
+static const char PAYOUTS_HELP[] =
+        "usage: aethelos payouts [--status earned|ready|done] [--job JOB] [--json]\n"
+        "       aethelos payouts mark ID --reference TEXT [--by NAME] [--json]\n"
+        "\n"
+        "Lists what the owner is owed and what was paid out. `mark` records that the payout ID was really transferred: evidence that is\n"
+        "kept, with the reference of the transfer. Repeating it with the same reference changes nothing.\n"
+        "\n"
+        "  --status STATUS   only payouts in this status\n"
+        "  --job JOB         only the payout of this job\n"
+        "  --reference TEXT  reference of the transfer\n"
+        "  --by NAME         who says so; without it the login name\n"
+        "  --json            prints the answer of the API\n";
+
+static int payouts_mark(struct client *c, const char *id, const char *reference, const char *by)
+{
+        _cleanup_(strbuf_done) struct strbuf body = {0};
+        strbuf_adds(&body, "{\"payout_id\":");
+        strbuf_add_json(&body, id, strlen(id));
+        strbuf_adds(&body, ",\"reference\":");
+        strbuf_add_json(&body, reference, strlen(reference));
+        strbuf_adds(&body, ",\"by\":");
+        strbuf_add_json(&body, by, strlen(by));
+        strbuf_addc(&body, '}');
+        _cleanup_(answer_done) struct answer answer = {0};
+        int r = client_post(c, CLIENT_ADMIN, "/payouts/mark", NULL, body.s, body.len, &answer);
+        if (c->json && answer.body.len > 0)
+                print_json(&answer);
+        if (r < 0 || c->json)
+                return r < 0;
+        print_field("payout", xstrdup(id));
+        print_field("amount", answer_amount(&answer.doc, answer.root, "amount"));
+        print_field("status", answer_text(&answer.doc, answer.root, "status"));
+        print_field("reference", xstrdup(reference));
+        if (answer.status == 202)
+                printf("\nThe evidence is stored; the payout moves on as soon as its service hears of it.\n");
+        return 0;
+}
+
+/* One line for each sum of the summary: {"earned": [amount...], ...} or {"earned": amount, ...}; plain numbers as they are. */
+static void print_summary(const struct json_doc *doc, json_value summary)
+{
+        printf("\n");
+        for (json_value name = json_is(summary, JSON_OBJECT) ? json_first(doc, summary) : NULL; name;) {
+                json_value value = json_after(doc, summary, name);
+                _cleanup_(freep) char *label = answer_text(doc, name, "");
+                for (char *p = label; *p; p++)
+                        if (*p == '_')
+                                *p = ' ';
+                if (json_is(value, JSON_ARRAY)) {
+                        for (json_value v = json_first(doc, value); v; v = json_after(doc, value, v)) {
+                                _cleanup_(freep) char *count = answer_text(doc, v, "count");
+                                _cleanup_(freep) char *amount = answer_amount(doc, v, "");
+                                printf("  %-12s %s", label, amount);
+                                printf(*count ? " in %s\n" : "\n", count);
+                        }
+                } else if (json_is(value, JSON_OBJECT)) {
+                        print_field(label, answer_amount(doc, value, ""));
+                } else {
+                        print_field(label, answer_text(doc, value, ""));
+                }
+                name = json_after(doc, summary, value);
+        }
+}
+
+static int payouts_list(struct client *c, const char *status, const char *job)
+{
+        _cleanup_(strbuf_done) struct strbuf path = {0};
+        strbuf_adds(&path, "/payouts");
+        if (status)
+                strbuf_addf(&path, "?status=%s", status);
+        if (job)
+                strbuf_addf(&path, "%sjob_id=%s", status ? "&" : "?", job);
+        _cleanup_(answer_done) struct answer answer = {0};
+        json_value items;
+        int r = list_get(c, CLIENT_ADMIN, path.s, "payouts", &answer, &items);
+        if (r >= 0)
+                return r;
+        const struct json_doc *doc = &answer.doc;
+        if (items->n == 0) {
+                printf("  no payouts%s%s\n", status ? " are " : " yet", status ? status : "");
+        } else {
+                _cleanup_(table_done) struct table t = {.columns = 5, .right = 1 << 2};
+                table_cells(&t, "payout", "status", "amount", "job", "reference", NULL);
+                for (json_value p = json_first(doc, items); p; p = json_after(doc, items, p)) {
+                        table_cell(&t, answer_text(doc, p, "id"));
+                        table_cell(&t, answer_text(doc, p, "status"));
+                        table_cell(&t, answer_amount(doc, p, "amount"));
+                        table_cell(&t, answer_text(doc, p, "job_id"));
+                        table_cell(&t, answer_text(doc, p, "reference"));
+                }
+                table_print(&t);
+        }
+        if (status || job)
+                return 0;
+        _cleanup_(answer_done) struct answer summary = {0};
+        if (client_get(c, CLIENT_ADMIN, "/payouts/summary", &summary) < 0)
+                return 1;
+        print_summary(&summary.doc, summary.root);
+        return 0;
+}
+
+int cmd_payouts(int argc, char **argv)
+{
+        _cleanup_(client_done) struct client c = {0};
+        const char *reference = NULL, *by = NULL, *status = NULL, *job = NULL;
+        bool json = false;
+        struct args a = {.help = PAYOUTS_HELP,
+                .options = (struct args_option[]){{"--reference", .value = &reference}, {"--by", .value = &by}, {"--status", .value = &status},
+                        {"--job", .value = &job}, {"--json", .flag = &json}, {0}},
+                .most = 2};
+        int r = args_parse(&a, argc, argv);
+        if (r != ARGS_GO_ON)
+                return r;
+        bool mark = a.n_rest > 0;
+        if (mark && strcmp(a.rest[0], "mark") != 0)
+                return args_usage(&a, "the only thing to do with payouts is mark", a.rest[0]);
+        if (mark && (a.n_rest != 2 || !reference || !*reference))
+                return args_usage(&a, "name the payout and the reference of its transfer: payouts mark ID --reference TEXT", NULL);
+        if (!mark && (reference || by))
+                return args_usage(&a, "--reference and --by belong to payouts mark ID", NULL);
+        if (status && strspn(status, "abcdefghijklmnopqrstuvwxyz_") != strlen(status))
+                return args_usage(&a, "there is no such status", status);
+        if ((mark && !client_id_ok("payout", a.rest[1])) || (job && !client_id_ok("job", job)) || client_find(&c) < 0)
+                return 1;
+        c.json = json;
+        return mark ? payouts_mark(&c, a.rest[1], reference, client_by(by)) : payouts_list(&c, status, job);
+}
