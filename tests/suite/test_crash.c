@@ -1,0 +1,155 @@
+/* Kills each service at each of its crash points once, starts it again, and finds the invariants intact and the chain finished. The points are learnt from
+ * a run with AETHELOS_CRASH_LOG; each is then killed in a stack that goes on. */
+#include "base/util.h"
+#include "tests/support/stack.h"
+
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static const char *const services[] = {"intake", "pricing", "payments", "execution", "ledger", "payouts", "board"};
+static struct stack *stack;
+static int submitted, killed;
+
+/* As a careful client: the same key and body until there is an answer that names the job. */
+static char *submit(void)
+{
+        char header[64], body[160];
+
+        snprintf(header, sizeof(header), "Idempotency-Key: crash-%d", ++submitted);
+        snprintf(body, sizeof(body), "{\"type\":\"puz19:text_analysis\",\"payload\":{\"text\":\"crash %d\"}}", submitted);
+        for (int i = 0; i < 400; i++) {
+                long status;
+                _cleanup_(freep) char *answer = stack_http(stack, false, "POST", "/jobs", (const char *const[]){header, NULL}, body, &status);
+
+                if (status >= 200 && status < 300)
+                        return json_at(answer, "job.id");
+                stack_wait_end(stack, "none", 25);
+                if (stack_wait_end(stack, "intake", 0) >= 0) { /* as a supervisor would */
+                        killed++;
+                        stack_spawn(stack, "intake", NULL);
+                }
+        }
+        fail_msg("no answer to a submission");
+        return NULL;
+}
+
+static void revive(const char *service)
+{
+        if (stack_wait_end(stack, service, 0) >= 0) {
+                killed++;
+                stack_spawn(stack, service, NULL);
+        }
+}
+
+/* Until the store says so; whoever dies meanwhile is started again. */
+static void drive(const char *service, const char *sql, const char *answer)
+{
+        for (int i = 0; i < 4000; i++) {
+                _cleanup_(freep) char *got = pg_fixture_ask(stack->pg, sql);
+
+                if (strcmp(got, answer) == 0)
+                        return;
+                revive(service);
+                stack_wait_end(stack, "none", 5);
+        }
+        stack_await(stack, sql, answer, 0);
+}
+
+static void act(const char *service, const char *path, const char *body)
+{
+        for (int i = 0; i < 400; i++) {
+                long status;
+
+                free(stack_http(stack, true, "POST", path, NULL, body, &status));
+                if (status == 200 || status == 202)
+                        return;
+                revive(service);
+                stack_wait_end(stack, "none", 25);
+        }
+        fail_msg("%s was never answered", path);
+}
+
+static void run_chain(const char *service)
+{
+        _cleanup_(freep) char *id = submit(), *payout = NULL;
+        char sql[200], path[128], body[200];
+
+        snprintf(sql, sizeof(sql), "SELECT step FROM chain WHERE id = '%s'", id);
+        drive(service, sql, "PAYMENT_INITIATED");
+        snprintf(path, sizeof(path), "/payment-intents/%s/confirm", id);
+        act(service, path, "{\"reference\":\"bank\",\"by\":\"anna\"}");
+        snprintf(sql, sizeof(sql), "SELECT coalesce((SELECT step FROM chain WHERE parent = '%s'), '')", id);
+        drive(service, sql, "PAYOUT_READY");
+        snprintf(path, sizeof(path), "SELECT id FROM chain WHERE parent = '%s'", id);
+        payout = pg_fixture_ask(stack->pg, path);
+        snprintf(body, sizeof(body), "{\"payout_id\":\"%s\",\"reference\":\"transfer\",\"by\":\"anna\"}", payout);
+        act(service, "/payouts/mark", body);
+        drive(service, sql, "PAYOUT_DONE");
+        stack_assert_sound(stack);
+}
+
+static int set_up(void **state)
+{
+        (void)state;
+        stack = stack_start();
+        return 0;
+}
+
+static int tear_down(void **state)
+{
+        (void)state;
+        stack = stack_free(stack);
+        return 0;
+}
+
+static void every_point(void **state)
+{
+        int points = 0;
+
+        (void)state;
+        for (size_t s = 0; s < ARRAY_SIZE(services); s++) {
+                _cleanup_(freep) char *log = NULL;
+                char path[128], setting[200], *line, *rest;
+
+                /* learn the points */
+                snprintf(path, sizeof(path), "%s/%s.points", stack->dir, services[s]);
+                snprintf(setting, sizeof(setting), "AETHELOS_CRASH_LOG=%s", path);
+                stack_stop(stack, services[s], SIGTERM);
+                stack_spawn(stack, services[s], (const char *const[]){setting, NULL});
+                stack_wait_ready(stack);
+                run_chain(services[s]);
+                if (read_file(path, 1 << 20, &log) < 0)
+                        skip(); /* built without crash points */
+
+                for (line = strtok_r(log, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+                        int before = killed;
+
+                        snprintf(setting, sizeof(setting), "AETHELOS_CRASH_AT=%s:1", line);
+                        stack_stop(stack, services[s], SIGKILL);
+                        stack_spawn(stack, services[s], (const char *const[]){setting, NULL});
+                        run_chain(services[s]);
+                        if (killed == before) {
+                                print_message("%s was not killed at \"%s\"\n", services[s], line);
+                                fail();
+                        }
+                        points++;
+                }
+        }
+        print_message("%d crash points killed\n", points);
+        assert_true(points > 20);
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(every_point),
+        };
+
+        return cmocka_run_group_tests(tests, set_up, tear_down);
+}
