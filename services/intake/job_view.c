@@ -1,0 +1,163 @@
+/* The fold of a chain into what is shown of it. Nothing is stored for it: what a document says always equals the events. A crash here leaves nothing
+ * behind, because it only reads. */
+#include "services/intake/job_view.h"
+
+#include "base/util.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Columns of JOB_VIEW_JOB_COLUMNS. */
+enum { ID, STEP, VERSION, STATUS, LANE, AMOUNT, CURRENCY, CREATED, UPDATED, TYPE, RESULT, ERROR, DRIVER, EXPIRES };
+_Static_assert(EXPIRES + 1 == JOB_VIEW_JOB_N, "columns of a job");
+
+static void add_slice(struct strbuf *b, const char *name, struct slice s)
+{
+        strbuf_addf(b, "\"%s\":", name);
+        if (s.s)
+                strbuf_add_json(b, s.s, s.len);
+        else
+                strbuf_adds(b, "null");
+}
+
+static void add_raw(struct strbuf *b, const char *name, struct slice json)
+{
+        strbuf_addf(b, ",\"%s\":", name);
+        strbuf_add(b, json.s ? json.s : "null", json.s ? json.len : 4);
+}
+
+static void add_amount(struct strbuf *b, const char *name, const PGresult *r, int row, int column)
+{
+        struct amount a = {.minor = db_int(r, row, column)};
+        struct slice currency = db_text(r, row, column + 1);
+
+        strbuf_addf(b, ",\"%s\":", name);
+        if (!currency.s || currency.len >= sizeof(a.currency)) {
+                strbuf_adds(b, "null");
+                return;
+        }
+        memcpy(a.currency, currency.s, currency.len);
+        amount_add_json(b, a);
+}
+
+bool job_view_has_intent(const PGresult *r, int row, int column)
+{
+        return !db_null(r, row, column + DRIVER);
+}
+
+void job_view_add_job(struct strbuf *b, const PGresult *r, int row, int column)
+{
+        strbuf_addc(b, '{');
+        add_slice(b, "id", db_text(r, row, column + ID));
+        strbuf_addc(b, ',');
+        add_slice(b, "type", db_text(r, row, column + TYPE));
+        strbuf_addc(b, ',');
+        add_slice(b, "status", db_text(r, row, column + STATUS));
+        strbuf_addc(b, ',');
+        add_slice(b, "step", db_text(r, row, column + STEP));
+        add_amount(b, "price", r, row, column + AMOUNT);
+        strbuf_addc(b, ',');
+        /* One job, one charge: the intent has the job's id. */
+        add_slice(b, "payment_intent_id", job_view_has_intent(r, row, column) ? db_text(r, row, column + ID) : (struct slice){0});
+        add_raw(b, "result", db_text(r, row, column + RESULT));
+        add_raw(b, "error", db_text(r, row, column + ERROR));
+        strbuf_addc(b, ',');
+        add_slice(b, "created_at", db_text(r, row, column + CREATED));
+        strbuf_addc(b, ',');
+        add_slice(b, "updated_at", db_text(r, row, column + UPDATED));
+        strbuf_addc(b, '}');
+}
+
+void job_view_add_intent(struct strbuf *b, const PGresult *r, int row, int column)
+{
+        struct slice step = db_text(r, row, column + STEP);
+        const char *status = slice_equal(step, "PAYMENT_INITIATED") ? "pending" : slice_equal(step, "PAYMENT_EXPIRED") ? "expired" : "confirmed";
+
+        strbuf_addc(b, '{');
+        add_slice(b, "id", db_text(r, row, column + ID));
+        strbuf_addc(b, ',');
+        add_slice(b, "job_id", db_text(r, row, column + ID));
+        add_amount(b, "amount", r, row, column + AMOUNT);
+        strbuf_addc(b, ',');
+        add_slice(b, "status", slice_of(status));
+        strbuf_addc(b, ',');
+        add_slice(b, "driver", db_text(r, row, column + DRIVER));
+        strbuf_addc(b, ',');
+        add_slice(b, "expires_at", db_text(r, row, column + EXPIRES));
+        strbuf_addc(b, '}');
+}
+
+void job_view_add_event(struct strbuf *b, const PGresult *r, int row, int column)
+{
+        strbuf_addf(b, "{\"id\":%lld,", (long long)db_int(r, row, column));
+        add_slice(b, "type", db_text(r, row, column + 1));
+        strbuf_addc(b, ',');
+        add_slice(b, "chain_id", db_text(r, row, column + 2));
+        strbuf_addf(b, ",\"version\":%lld,", (long long)db_int(r, row, column + 3));
+        add_slice(b, "time", db_text(r, row, column + 4));
+        add_raw(b, "data", db_text(r, row, column + 5));
+        strbuf_addc(b, '}');
+}
+
+void job_view_add_payout(struct strbuf *b, const PGresult *r, int row, int column)
+{
+        struct slice step = db_text(r, row, column + 2);
+        const char *status = slice_equal(step, "PAYOUT_DONE") ? "done" : slice_equal(step, "PAYOUT_READY") ? "ready" : "earned";
+
+        strbuf_addc(b, '{');
+        add_slice(b, "id", db_text(r, row, column));
+        strbuf_addc(b, ',');
+        add_slice(b, "job_id", db_text(r, row, column + 1));
+        add_amount(b, "amount", r, row, column + 3);
+        strbuf_addc(b, ',');
+        add_slice(b, "status", slice_of(status));
+        strbuf_addc(b, ',');
+        add_slice(b, "created_at", db_text(r, row, column + 5));
+        strbuf_addc(b, ',');
+        add_slice(b, "updated_at", db_text(r, row, column + 6));
+        strbuf_addc(b, '}');
+}
+
+int job_view_jobs(struct db *db, const struct uuid ids[], size_t n, PGresult **ret_result)
+{
+        static const char sql[] = "SELECT " JOB_VIEW_JOB_COLUMNS " FROM " JOB_VIEW_JOB_TABLES " WHERE c.id = ANY ($1) AND c.kind = 'job'";
+        _cleanup_(db_args_done) struct db_args args = {0};
+
+        db_array_begin(&args, DB_ARRAY_UUID);
+        for (size_t i = 0; i < n; i++)
+                db_array_uuid(&args, &ids[i]);
+        return db_run(db, sql, &args, ret_result);
+}
+
+int job_view_events(struct db *db, const struct uuid *chain, const char *kind, int64_t after, int64_t limit, struct strbuf *b)
+{
+        static const char sql[] = "SELECT " JOB_VIEW_EVENT_COLUMNS " FROM chain c LEFT JOIN event e ON e.chain_id = c.id AND e.version > $3"
+                                  " WHERE c.id = $1 AND c.kind = $2 ORDER BY e.version LIMIT $4";
+        _cleanup_(db_args_done) struct db_args args = {0};
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        int n, e;
+
+        db_arg_uuid(&args, chain);
+        db_arg_text(&args, kind);
+        db_arg_int(&args, after);
+        db_arg_int(&args, limit);
+        e = db_run(db, sql, &args, &r);
+        if (e < 0)
+                return e;
+        n = PQntuples(r);
+        if (n == 0)
+                return -ENOENT;
+        if (db_null(r, 0, 0))
+                n = 0; /* the chain is there, and nothing behind the cursor */
+        strbuf_adds(b, "{\"items\":[");
+        for (int row = 0; row < n; row++) {
+                if (row > 0)
+                        strbuf_addc(b, ',');
+                job_view_add_event(b, r, row, 0);
+        }
+        if (n > 0)
+                strbuf_addf(b, "],\"next\":\"%lld\"}", (long long)db_int(r, n - 1, 3));
+        else
+                strbuf_adds(b, "],\"next\":null}");
+        return 0;
+}

@@ -1,0 +1,54 @@
+/* What people and programs see of chains: the public JSON of jobs, payment intents, events and payouts, folded from the chain row and its events.
+ * One place, because intake (public) and board (admin) answer with the same documents. Reads by primary key only, a set at a time.
+ *
+ * Members are only ever added. Times are RFC 3339 in UTC; amounts {"minor","currency"}; every member is there, null while it is not known. */
+#ifndef AETHELOS_INTAKE_JOB_VIEW_H
+#define AETHELOS_INTAKE_JOB_VIEW_H
+
+#include "base/amount.h"
+#include "base/strbuf.h"
+#include "base/uuid.h"
+#include "store/db.h"
+
+#include <stdbool.h>
+
+/* Columns and tables of the three folds, for statements that choose rows in their own way: "SELECT " X_COLUMNS " FROM " X_TABLES " WHERE ...". `c` is
+ * the chain. Whoever uses them needs SELECT on chain, event and (jobs) payment_intent. Further columns may follow. */
+#define JOB_VIEW_TIME(t) "to_char(" t " AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
+
+/* The result stands in the last event but one at most (EXECUTION_COMPLETED, then REVENUE_BOOKED); an error in the last one. */
+#define JOB_VIEW_JOB_COLUMNS                                                                                                                         \
+        "c.id, c.step, c.version, c.status, c.lane, c.amount, c.currency, " JOB_VIEW_TIME("c.created_at") ", " JOB_VIEW_TIME(                        \
+                "c.updated_at") ", "                                                                                                                 \
+                                "f.data::json->>'type', "                                                                                            \
+                                "CASE WHEN c.step IN ('EXECUTION_COMPLETED', 'REVENUE_BOOKED') THEN (SELECT r.data::json->'result' FROM event r "    \
+                                "WHERE r.chain_id = c.id AND "                                                                                       \
+                                "r.version > c.version - 2 AND r.type = 'EXECUTION_COMPLETED') END, "                                                \
+                                "CASE WHEN c.step IN ('EXECUTION_FAILED', 'PAYMENT_EXPIRED') THEN (SELECT x.data::json->'error' FROM event x WHERE " \
+                                "x.chain_id = c.id AND "                                                                                             \
+                                "x.version = c.version) END, "                                                                                       \
+                                "i.driver, " JOB_VIEW_TIME("i.expires_at")
+#define JOB_VIEW_JOB_TABLES "chain c JOIN event f ON f.chain_id = c.id AND f.version = 1 LEFT JOIN payment_intent i ON i.id = c.id"
+#define JOB_VIEW_JOB_N      14 /* columns; `c.kind = 'job'` belongs in the WHERE */
+
+#define JOB_VIEW_EVENT_COLUMNS "e.id, e.type, e.chain_id, e.version, " JOB_VIEW_TIME("e.at") ", e.data"
+#define JOB_VIEW_EVENT_N       6 /* FROM event e */
+
+#define JOB_VIEW_PAYOUT_COLUMNS "c.id, c.parent, c.step, c.amount, c.currency, " JOB_VIEW_TIME("c.created_at") ", " JOB_VIEW_TIME("c.updated_at")
+#define JOB_VIEW_PAYOUT_N       7 /* FROM chain c WHERE c.kind = 'payout' */
+
+/* Each adds one JSON object from the columns of a row that begin at `column`. */
+void job_view_add_job(struct strbuf *b, const PGresult *r, int row, int column);
+bool job_view_has_intent(const PGresult *r, int row, int column);                   /* PAYMENT_INITIATED has happened */
+void job_view_add_intent(struct strbuf *b, const PGresult *r, int row, int column); /* from the columns of a job that has one */
+void job_view_add_event(struct strbuf *b, const PGresult *r, int row, int column);
+void job_view_add_payout(struct strbuf *b, const PGresult *r, int row, int column);
+
+/* Jobs by id: rows of JOB_VIEW_JOB_COLUMNS in no particular order; an id that is no job has no row. 0 or a negative errno of db_run. */
+int job_view_jobs(struct db *db, const struct uuid ids[], size_t n, PGresult **ret_result);
+
+/* One page of a chain's events behind version `after`, as {"items":[...],"next":"<cursor>"}. `next` is the cursor behind the last item, so that a
+ * follower can go on from it; null when there is no item. 0, -ENOENT (no such chain of that kind), or a negative errno of db_run. */
+int job_view_events(struct db *db, const struct uuid *chain, const char *kind, int64_t after, int64_t limit, struct strbuf *b);
+
+#endif
