@@ -24,10 +24,11 @@ bool log_level_parse(const char *name, enum log_level *ret_level); /* debug, inf
 
 void log_write(enum log_level level, const char *message, const struct log_field fields[]);
 
-#define log_at(level, message, ...) log_write((level), (message), (const struct log_field[]){__VA_ARGS__ __VA_OPT__(, ){0}})
-#define log_debug(message, ...) log_at(LOG_DEBUG, message __VA_OPT__(, ) __VA_ARGS__)
-#define log_info(message, ...) log_at(LOG_INFO, message __VA_OPT__(, ) __VA_ARGS__)
-#define log_warning(message, ...) log_at(LOG_WARNING, message __VA_OPT__(, ) __VA_ARGS__)
-#define log_error(message, ...) log_at(LOG_ERROR, message __VA_OPT__(, ) __VA_ARGS__)
+/* The empty field in front lets the list be empty; the one behind ends it. */
+#define log_at(level, message, ...)   log_write((level), (message), (const struct log_field[]){{0}, ##__VA_ARGS__, {0}} + 1)
+#define log_debug(message, ...)       log_at(LOG_DEBUG, message, ##__VA_ARGS__)
+#define log_info(message, ...)        log_at(LOG_INFO, message, ##__VA_ARGS__)
+#define log_warning(message, ...)     log_at(LOG_WARNING, message, ##__VA_ARGS__)
+#define log_error(message, ...)       log_at(LOG_ERROR, message, ##__VA_ARGS__)
 
 #endif
