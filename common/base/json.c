@@ -737,7 +737,7 @@ void json_add_double(struct strbuf *b, double d)
         if (!isfinite(d))
                 die("json_add_double: not a finite number");
         char text[40];
-        if (fabs(d) < 0x1p53 && d == trunc(d)) {
+        if (fabs(d) < 0x1p53 && d == (double)(int64_t)d) { /* and not trunc(): nothing else needs libm */
                 snprintf(text, sizeof text, "%.0f", d);
                 strbuf_adds(b, text);
                 return;

@@ -25,7 +25,7 @@ static void assert_text(struct decimal d, const char *text)
 
 static void assert_round(struct decimal d, int exponent, int64_t minor)
 {
-        int64_t got = minor + 1;
+        int64_t got = minor ^ 1;
         assert_int_equal(decimal_round_minor(d, exponent, &got), 0);
         assert_true(got == minor);
 }
@@ -62,8 +62,8 @@ static void parses(void **state)
 static void refuses(void **state)
 {
         (void)state;
-        static const char *const bad[] = {"", "-", ".", ".5", "1.", "-.5", "-1.", "+1", "1e5", "1E5", " 1", "1 ", "1,5", "1.2.3", "--1", "0x10", "1_000",
-                "NaN", "inf", "1234567890123456789", "0000000000000000001", "0.0000001", "1.0000000"};
+        static const char *const bad[] = {"", "-", ".", ".5", "1.", "-.5", "-1.", "+1", "1e5", "1E5", " 1", "1 ", "1,5", "1.2.3", "--1", "0x10",
+                "1_000", "NaN", "inf", "1234567890123456789", "0000000000000000001", "0.0000001", "1.0000000"};
         struct decimal d = {.mantissa = 77};
         for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
                 assert_int_equal(decimal_parse(bad[i], strlen(bad[i]), &d), -EINVAL);
@@ -144,8 +144,8 @@ static void five_factors(void **state)
         for (size_t i = 0; i < ARRAY_SIZE(factors); i++)
                 assert_int_equal(decimal_mul(r, dec(factors[i]), &r), 0);
         assert_int_equal(r.scale, 18);
-        assert_text(r, "22662568.932123188160785825"); /* bc: 1234567.891234*1.000001*0.999*12.25*1.5 */
-        assert_round(r, 2, 2266256893);
+        assert_text(r, "22662522.47892314167332525");
+        assert_round(r, 2, 2266252248);
 }
 
 static void rounds_half_away_from_zero(void **state)

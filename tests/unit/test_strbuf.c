@@ -97,19 +97,16 @@ static void json_literals(void **state)
                 size_t len;
                 const char *out;
         } cases[] = {
-                {"", 0, "\"\""},
-                {"plain text", 10, "\"plain text\""},
-                {"a\"b\\c/d", 7, "\"a\\\"b\\\\c/d\""},
-                {"\n\r\t\b\x01\x1f\x7f", 7, "\"\\n\\r\\t\\u0008\\u0001\\u001f\x7f\""},
-                {"a\0b", 3, "\"a\\u0000b\""},
+                {"", 0, "\"\""}, {"plain text", 10, "\"plain text\""}, {"a\"b\\c/d", 7, "\"a\\\"b\\\\c/d\""},
+                {"\n\r\t\b\x01\x1f\x7f", 7, "\"\\n\\r\\t\\u0008\\u0001\\u001f\x7f\""}, {"a\0b", 3, "\"a\\u0000b\""},
                 {"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80", 9, "\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\""},
                 {"a\xff"
                  "b",
                         3, "\"a" FFFD "b\""},
-                {"\xc0\x80", 2, "\"" FFFD FFFD "\""},             /* overlong */
-                {"\xed\xa0\x80", 3, "\"" FFFD FFFD FFFD "\""},    /* surrogate */
+                {"\xc0\x80", 2, "\"" FFFD FFFD "\""},                   /* overlong */
+                {"\xed\xa0\x80", 3, "\"" FFFD FFFD FFFD "\""},          /* surrogate */
                 {"\xf4\x90\x80\x80", 4, "\"" FFFD FFFD FFFD FFFD "\""}, /* above U+10FFFF */
-                {"\xe2\x82\xac", 2, "\"" FFFD FFFD "\""},         /* cut off: the third byte must not be read */
+                {"\xe2\x82\xac", 2, "\"" FFFD FFFD "\""},               /* cut off: the third byte must not be read */
         };
         for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
                 _cleanup_(strbuf_done) struct strbuf b = {0};

@@ -44,7 +44,7 @@ static void every_random_bit_moves(void **state)
 }
 
 #define PER_THREAD 20000
-#define THREADS 3
+#define THREADS    3
 
 static void *make_ids(void *ids)
 {
