@@ -46,14 +46,23 @@ int client_find(struct client *ret_client)
                 *ret_client = c;
                 return 0;
         }
-        struct stack_state state;
+        _cleanup_(stack_state_done) struct stack_state state = {0};
         if (cli_state_read(&state) < 0) {
                 fprintf(stderr, "aethelos: no stack is running here. Start it with `./aethelos up`, or say where one runs with AETHELOS_PUBLIC_URL, "
                                 "AETHELOS_ADMIN_URL and AETHELOS_ADMIN_TOKEN_FILE.\n");
                 return -1;
         }
+        c.public_url = TAKE_PTR(state.public_url);
+        c.admin_url = TAKE_PTR(state.admin_url);
+        c.token_file = TAKE_PTR(state.admin_token_file);
         *ret_client = c;
         return 0;
+}
+
+bool client_elsewhere(void)
+{
+        const char *public_url = getenv("AETHELOS_PUBLIC_URL"), *admin_url = getenv("AETHELOS_ADMIN_URL");
+        return (public_url && *public_url) || (admin_url && *admin_url);
 }
 
 bool client_has_admin(const struct client *c)

@@ -25,6 +25,7 @@ void client_done(struct client *c); /* {0} is allowed; also for _cleanup_(client
 /* From AETHELOS_PUBLIC_URL, AETHELOS_ADMIN_URL and AETHELOS_ADMIN_TOKEN_FILE when one of the addresses is set, else from the state of the running
  * stack. The two are never mixed: the token of one stack must not travel to another. 0 or -1. */
 int client_find(struct client *ret_client);
+bool client_elsewhere(void); /* the environment names a stack, so none is to be started here */
 bool client_has_admin(const struct client *c);
 
 struct answer {

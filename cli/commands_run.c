@@ -53,6 +53,12 @@ static void run_done(struct run *r)
         free(r->reason);
 }
 
+static void print_step(struct run *r, int64_t ms, const char *type, const char *words)
+{
+        fprintf(r->progress, *words ? "  %4lld ms  %-20s  %s\n" : "  %4lld ms  %s\n", (long long)(ms - r->started_ms), type, words);
+        fflush(r->progress);
+}
+
 static void show_step(struct run *r, const struct json_doc *doc, json_value event, const char *type)
 {
         _cleanup_(freep) char *at = answer_text(doc, event, "time");
@@ -60,8 +66,20 @@ static void show_step(struct run *r, const struct json_doc *doc, json_value even
         int64_t ms = time_ms(at);
         if (r->started_ms == 0)
                 r->started_ms = ms;
-        fprintf(r->progress, "  %4lld ms  %-20s  %s\n", (long long)(ms - r->started_ms), type, words);
-        fflush(r->progress);
+        print_step(r, ms, type, words);
+}
+
+/* The payout is a chain of its own; its two first events are told by the times of the payout. */
+static void show_payout(struct run *r, const struct json_doc *doc, json_value payout)
+{
+        _cleanup_(freep) char *amount = answer_amount(doc, payout, "amount");
+        _cleanup_(freep) char *created = answer_text(doc, payout, "created_at");
+        _cleanup_(freep) char *updated = answer_text(doc, payout, "updated_at");
+        _cleanup_(freep) char *status = answer_text(doc, payout, "status");
+        if (time_ms(created) >= 0)
+                print_step(r, time_ms(created), "PAYOUT_EARNED", amount);
+        if (strcmp(status, "ready") == 0 && time_ms(updated) >= 0)
+                print_step(r, time_ms(updated), "PAYOUT_READY", "waits for the transfer");
 }
 
 static int confirm(struct run *r, const struct json_doc *doc, json_value event)
@@ -70,6 +88,27 @@ static int confirm(struct run *r, const struct json_doc *doc, json_value event)
         _cleanup_(answer_done) struct answer answer = {0};
         r->confirmed = true;
         return job_confirm(&r->client, *intent ? intent : r->job, RUN_REFERENCE, client_by(NULL), &answer);
+}
+
+/* "all_operators_failed at step 0 (puz19_text): name: its error; ..." */
+static char *failure_words(const struct json_doc *doc, json_value error)
+{
+        struct strbuf b = {0};
+        _cleanup_(freep) char *reason = answer_text(doc, error, "reason");
+        _cleanup_(freep) char *step = answer_text(doc, error, "step");
+        _cleanup_(freep) char *tag = answer_text(doc, error, "tag");
+        strbuf_adds(&b, *reason ? reason : "no reason was given");
+        if (*step)
+                strbuf_addf(&b, " at step %s (%s)", step, tag);
+        json_value attempts = json_get(doc, error, "attempts");
+        const char *before = ": ";
+        for (json_value t = attempts ? json_first(doc, attempts) : NULL; t; t = json_after(doc, attempts, t)) {
+                _cleanup_(freep) char *who = answer_text(doc, t, "operator");
+                _cleanup_(freep) char *why = answer_text(doc, t, "error");
+                strbuf_addf(&b, "%s%s: %s", before, who, why);
+                before = "; ";
+        }
+        return strbuf_take(&b);
 }
 
 static int take_event(struct run *r, const struct json_doc *doc, json_value event)
@@ -86,7 +125,7 @@ static int take_event(struct run *r, const struct json_doc *doc, json_value even
                 r->state = RUN_BOOKED;
         if (strcmp(type, "EXECUTION_FAILED") == 0 || strcmp(type, "PAYMENT_EXPIRED") == 0 || strcmp(type, "FINAL_FAIL") == 0) {
                 free(r->reason);
-                r->reason = answer_text(doc, event, "data.error");
+                r->reason = failure_words(doc, json_get(doc, json_get(doc, event, "data"), "error"));
                 r->state = RUN_FAILED;
         }
         return 0;
@@ -125,8 +164,11 @@ static int finished_job(struct run *r, struct answer *ret_job)
                 if (job_get(&r->client, r->job, ret_job) < 0)
                         return -1;
                 _cleanup_(freep) char *payout = answer_text(&ret_job->doc, ret_job->root, "payout.status");
-                if (r->state != RUN_BOOKED || (*payout && strcmp(payout, "earned") != 0) || now_mono_ms() > until)
+                if (r->state != RUN_BOOKED || (*payout && strcmp(payout, "earned") != 0) || now_mono_ms() > until) {
+                        if (*payout)
+                                show_payout(r, &ret_job->doc, answer_at(&ret_job->doc, ret_job->root, "payout"));
                         return 0;
+                }
                 answer_done(ret_job);
                 nanosleep(&(struct timespec){.tv_nsec = RUN_POLL_MS * 1000000L}, NULL);
         }
@@ -156,7 +198,7 @@ int cmd_run(int argc, char **argv)
         if (job_file_read(a.rest[0], &body) < 0)
                 return 1;
         run.progress = json ? stderr : stdout;
-        if (cli_ensure_up(run.progress) < 0 || client_find(&run.client) < 0)
+        if ((!client_elsewhere() && cli_ensure_up(run.progress) < 0) || client_find(&run.client) < 0)
                 return 1;
         if (!client_has_admin(&run.client)) {
                 fprintf(stderr, "aethelos: `run` confirms the payment, so it needs the admin side too: set AETHELOS_ADMIN_URL and "
@@ -185,7 +227,7 @@ int cmd_run(int argc, char **argv)
         }
         fflush(stdout);
         if (run.state == RUN_FAILED) {
-                fprintf(stderr, "aethelos: the job failed: %s\n", run.reason);
+                fprintf(stderr, "aethelos: the job failed: %s.\n", run.reason);
                 return 1;
         }
         return 0;
