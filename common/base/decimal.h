@@ -20,7 +20,7 @@ int decimal_parse(const char *s, size_t len, struct decimal *ret_d);
 struct decimal decimal_of_int(int64_t n);
 int decimal_add(struct decimal a, struct decimal b, struct decimal *ret_d); /* 0 or -ERANGE */
 int decimal_mul(struct decimal a, struct decimal b, struct decimal *ret_d); /* 0 or -ERANGE */
-void decimal_add_text(struct strbuf *b, struct decimal d); /* shortest plain form: 25.878 */
+void decimal_add_text(struct strbuf *b, struct decimal d);                  /* shortest plain form: 25.878 */
 
 /* Rounds half away from zero to `exponent` decimal places and yields that many minor units: 25.878, 2 -> 2588. 0 or -ERANGE. */
 int decimal_round_minor(struct decimal d, int exponent, int64_t *ret_minor);

@@ -1,9 +1,9 @@
 /* Strict JSON (RFC 8259) that keeps the text: a document is checked as a whole, copied without insignificant white space ("minified"), and indexed
  * by tokens that point into that copy, so that a payload travels on exactly as its sender wrote it.
  *
- * Refused: text that is not UTF-8, NUL (raw or as \u0000), control characters in strings, lone surrogates (\ud800), duplicate member names in an object
- * (compared after unescaping), nesting of arrays and objects deeper than JSON_DEPTH_MAX (the root counts 1), trailing bytes, a byte-order mark,
- * and everything else the RFC does not allow. */
+ * Refused: text that is not UTF-8, NUL (raw or as \u0000), control characters in strings, lone surrogates (\ud800), duplicate member names in an
+ * object (compared after unescaping), nesting of arrays and objects deeper than JSON_DEPTH_MAX (the root counts 1), trailing bytes, a byte-order
+ * mark, and everything else the RFC does not allow. */
 #ifndef AETHELOS_BASE_JSON_H
 #define AETHELOS_BASE_JSON_H
 
@@ -46,12 +46,14 @@ typedef const struct json_token *json_value; /* borrowed from its document; NULL
 
 json_value json_root(const struct json_doc *doc);
 json_value json_get(const struct json_doc *doc, json_value object, const char *name); /* NULL when absent, or `object` is NULL or no object */
-json_value json_first(const struct json_doc *doc, json_value array_or_object); /* first element, or first member NAME; NULL if empty */
-json_value json_after(const struct json_doc *doc, json_value container, json_value v); /* the token behind v inside its container, or NULL; a name's value, a value's next name */
+json_value json_first(const struct json_doc *doc, json_value array_or_object);        /* first element, or first member NAME; NULL if empty */
+json_value json_after(const struct json_doc *doc, json_value container,
+        json_value v); /* the token behind v inside its container, or NULL; a name's value, a value's next name */
 struct slice json_raw(const struct json_doc *doc, json_value v); /* its exact text (minified); {NULL,0} for NULL */
 bool json_is(json_value v, enum json_kind kind);                 /* false for NULL */
 
-char *json_string(const struct json_doc *doc, json_value v, size_t *ret_len); /* unescaped, malloc'ed, NUL-terminated; NULL unless a string; ret_len may be NULL */
+char *json_string(const struct json_doc *doc, json_value v,
+        size_t *ret_len); /* unescaped, malloc'ed, NUL-terminated; NULL unless a string; ret_len may be NULL */
 bool json_string_is(const struct json_doc *doc, json_value v, const char *s); /* compares after unescaping */
 
 /* An integer literal (no fraction, no exponent; "-0" is 0): 0; -ERANGE outside int64; -EINVAL if it is no integer literal. */

@@ -1,5 +1,6 @@
 /* One JSON object a line on stderr: time, level, service, instance, message, then the fields. Thread-safe (one write(2) a line, at most 4 KiB,
- * cut with "cut":true; one string takes at most half of it, so that a long one does not push the rest out). Values from outside are escaped, so a log line cannot be forged. Never log secrets, payloads or bodies. */
+ * cut with "cut":true; one string takes at most half of it, so that a long one does not push the rest out). Values from outside are escaped, so a log
+ * line cannot be forged. Never log secrets, payloads or bodies. */
 #ifndef AETHELOS_BASE_LOG_H
 #define AETHELOS_BASE_LOG_H
 
@@ -25,10 +26,10 @@ bool log_level_parse(const char *name, enum log_level *ret_level); /* debug, inf
 void log_write(enum log_level level, const char *message, const struct log_field fields[]);
 
 /* The empty field in front lets the list be empty; the one behind ends it. */
-#define log_at(level, message, ...)   log_write((level), (message), (const struct log_field[]){{0}, ##__VA_ARGS__, {0}} + 1)
-#define log_debug(message, ...)       log_at(LOG_DEBUG, message, ##__VA_ARGS__)
-#define log_info(message, ...)        log_at(LOG_INFO, message, ##__VA_ARGS__)
-#define log_warning(message, ...)     log_at(LOG_WARNING, message, ##__VA_ARGS__)
-#define log_error(message, ...)       log_at(LOG_ERROR, message, ##__VA_ARGS__)
+#define log_at(level, message, ...) log_write((level), (message), (const struct log_field[]){{0}, ##__VA_ARGS__, {0}} + 1)
+#define log_debug(message, ...)     log_at(LOG_DEBUG, message, ##__VA_ARGS__)
+#define log_info(message, ...)      log_at(LOG_INFO, message, ##__VA_ARGS__)
+#define log_warning(message, ...)   log_at(LOG_WARNING, message, ##__VA_ARGS__)
+#define log_error(message, ...)     log_at(LOG_ERROR, message, ##__VA_ARGS__)
 
 #endif

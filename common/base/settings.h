@@ -10,9 +10,9 @@
 #include <stdint.h>
 
 enum setting_kind {
-        SETTING_STRING, /* char *; malloc'ed; NULL when neither set nor defaulted */
-        SETTING_INT,    /* int64_t within [min, max] */
-        SETTING_BOOL,   /* bool: true/false/yes/no/1/0 */
+        SETTING_STRING,      /* char *; malloc'ed; NULL when neither set nor defaulted */
+        SETTING_INT,         /* int64_t within [min, max] */
+        SETTING_BOOL,        /* bool: true/false/yes/no/1/0 */
         SETTING_SECRET_FILE, /* char *: path of a file; the FILE is read by settings_load and the field holds its content; shown as "(from PATH)" */
 };
 
@@ -27,8 +27,9 @@ struct setting {
 };
 
 /* Fills `config` from one table. An empty environment variable counts as not set (compose files pass those for what is left out); `--name=` is a
- * value: the empty string. On failure nothing is left to free. env and argv may be NULL; an argument this table does not know is left alone (the caller checks leftovers with
- * settings_unknown). 0, or -EINVAL with a message for people in ret_error ("AETHELOS_PORT: 70000 is not between 1 and 65535"). */
+ * value: the empty string. On failure nothing is left to free. env and argv may be NULL; an argument this table does not know is left alone (the
+ * caller checks leftovers with settings_unknown). 0, or -EINVAL with a message for people in ret_error ("AETHELOS_PORT: 70000 is not between 1 and
+ * 65535"). */
 int settings_load(const struct setting table[], char *const env[], int argc, char *const argv[], void *config, struct strbuf *ret_error);
 /* The first --name=value argument that none of the n tables knows, or NULL. */
 const char *settings_unknown(const struct setting *const tables[], size_t n, int argc, char *const argv[]);

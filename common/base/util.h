@@ -6,25 +6,25 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define _cleanup_(f) __attribute__((cleanup(f)))
+#define _cleanup_(f)        __attribute__((cleanup(f)))
 #define _printf_(fmt, args) __attribute__((format(printf, fmt, args)))
-#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+#define ARRAY_SIZE(a)       (sizeof(a) / sizeof((a)[0]))
 
 /* Hands the pointer over to somebody else: yields it and leaves NULL behind. */
-#define TAKE_PTR(p)                                                                                                    \
-        ({                                                                                                             \
-                __typeof__(p) *_taken_from = &(p);                                                                     \
-                __typeof__(p) _taken = *_taken_from;                                                                   \
-                *_taken_from = NULL;                                                                                   \
-                _taken;                                                                                                \
+#define TAKE_PTR(p)                                                                                                                                  \
+        ({                                                                                                                                           \
+                __typeof__(p) *_taken_from = &(p);                                                                                                   \
+                __typeof__(p) _taken = *_taken_from;                                                                                                 \
+                *_taken_from = NULL;                                                                                                                 \
+                _taken;                                                                                                                              \
         })
 
 /* Defines `void func##p(type *)` for _cleanup_. */
-#define DEFINE_CLEANUP(type, func)                                                                                     \
-        static inline void func##p(type *p)                                                                            \
-        {                                                                                                              \
-                if (*p)                                                                                                \
-                        func(*p);                                                                                      \
+#define DEFINE_CLEANUP(type, func)                                                                                                                   \
+        static inline void func##p(type *p)                                                                                                          \
+        {                                                                                                                                            \
+                if (*p)                                                                                                                              \
+                        func(*p);                                                                                                                    \
         }
 
 /* A borrowed run of bytes; not NUL-terminated. */
@@ -45,7 +45,7 @@ char *xstrndup(const char *s, size_t len);
 /* Ends the process with a line on stderr: for out of memory and for invariants that do not hold. */
 _Noreturn void die(const char *what);
 
-void freep(void *p); /* for _cleanup_(freep) on any malloc'ed pointer */
+void freep(void *p);  /* for _cleanup_(freep) on any malloc'ed pointer */
 void closep(int *fd); /* for _cleanup_(closep); ignores -1 */
 
 int64_t now_mono_ms(void); /* CLOCK_MONOTONIC, for durations */

@@ -14,10 +14,10 @@ struct uuid {
         uint8_t b[16];
 };
 
-struct uuid uuid_v7(void);                                     /* thread-safe */
-bool uuid_parse(const char *s, size_t len, struct uuid *ret_id); /* the 36-character form, either case, nothing around it */
+struct uuid uuid_v7(void);                                              /* thread-safe */
+bool uuid_parse(const char *s, size_t len, struct uuid *ret_id);        /* the 36-character form, either case, nothing around it */
 void uuid_format(const struct uuid *id, char ret_text[UUID_TEXT_SIZE]); /* lower case */
-int uuid_compare(const void *a, const void *b);                /* like memcmp; fits qsort; the order PostgreSQL uses */
+int uuid_compare(const void *a, const void *b);                         /* like memcmp; fits qsort; the order PostgreSQL uses */
 bool uuid_equal(const struct uuid *a, const struct uuid *b);
 
 #endif
