@@ -1,0 +1,135 @@
+/* Calls to HTTP operators and queries for the outcome of runs.
+ *
+ * Invariant: nothing is called for a run that is not committed; an answer is never acted upon here, it only joins the list of those that wait for
+ * their commit. A crash while a call is under way leaves an open run with a lease. */
+#include "services/execution/execution.h"
+
+#include "base/crashpoint.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define STATUS_ANSWER_EXTRA 65536 /* bytes around the output */
+
+struct execution_slot *execution_slot(struct execution_state *state, const char *name)
+{
+        struct execution_slot *slot = state->slots;
+
+        while (slot && strcmp(slot->name, name) != 0)
+                slot = slot->next;
+        if (!slot) {
+                slot = xcalloc(1, sizeof(*slot));
+                slot->name = xstrdup(name);
+                slot->next = state->slots;
+                state->slots = slot;
+        }
+        return slot;
+}
+
+int64_t execution_backoff(struct execution_state *state, int probes)
+{
+        return execution_backoff_ms(probes, erand48(state->jitter));
+}
+
+struct execution_run *execution_run_free(struct execution_run *run)
+{
+        if (run) {
+                execution_answer_done(&run->answer);
+                free(run->who);
+                free(run);
+        }
+        return NULL;
+}
+
+void execution_run_ended(struct execution_run *run)
+{
+        struct execution_state *state = run->service->state;
+
+        run->took_ms = run->age_ms + now_mono_ms() - run->taken_mono_ms;
+        run->next = NULL;
+        *state->ended_tail = run;
+        state->ended_tail = &run->next;
+        state->n_ended++;
+}
+
+static struct execution_reply convert(const struct http_reply *reply)
+{
+        return (struct execution_reply){
+                .kind = reply->outcome == HTTP_ANSWERED   ? EXECUTION_REPLY_ANSWERED
+                        : reply->outcome == HTTP_NOT_SENT ? EXECUTION_REPLY_NOT_SENT
+                                                          : EXECUTION_REPLY_LOST,
+                .status = reply->status,
+                .body = reply->body,
+                .why = reply->why,
+        };
+}
+
+static void on_answer(void *arg, const struct http_reply *reply)
+{
+        struct execution_run *run = arg;
+        struct execution_reply plain = convert(reply);
+
+        CRASH_POINT("execution: after call");
+        run->slot->in_flight--;
+        execution_read_call(&plain, run->clean, &run->answer);
+        execution_run_ended(run);
+}
+
+static void on_status(void *arg, const struct http_reply *reply)
+{
+        struct execution_run *run = arg;
+        struct execution_reply plain = convert(reply);
+
+        CRASH_POINT("execution: after status query");
+        execution_read_status(&plain, run->call_over, &run->answer);
+        execution_run_ended(run);
+}
+
+static void hold(struct service *s, const struct execution_operator *op, struct execution_run *run)
+{
+        run->service = s;
+        run->who = xstrdup(op->name);
+        run->taken_mono_ms = now_mono_ms();
+}
+
+void execution_start_call(struct service *s, const struct execution_operator *op, struct execution_run *run, const struct execution_call *call)
+{
+        const struct execution_config *config = s->config;
+        struct execution_state *state = s->state;
+        _cleanup_(strbuf_done) struct strbuf body = {0};
+        char id[UUID_TEXT_SIZE], key[64];
+        const char *headers[] = {"Content-Type: application/json", key, NULL};
+
+        hold(s, op, run);
+        run->slot = execution_slot(state, op->name);
+        uuid_format(&run->id, id);
+        snprintf(key, sizeof(key), "Idempotency-Key: %s", id);
+        execution_call_body(&body, call);
+        CRASH_POINT("execution: before call");
+        httpc_start(state->http, &(struct http_call){.method = "POST",
+                                         .url = op->url,
+                                         .headers = headers,
+                                         .body = {body.s, body.len},
+                                         .timeout_ms = op->timeout_ms,
+                                         .answer_max = (size_t)config->output_max,
+                                         .done = on_answer,
+                                         .arg = run});
+}
+
+void execution_start_query(struct service *s, const struct execution_operator *op, struct execution_run *run)
+{
+        const struct execution_config *config = s->config;
+        struct execution_state *state = s->state;
+        _cleanup_(strbuf_done) struct strbuf url = {0};
+
+        hold(s, op, run);
+        execution_status_url(&url, op->status_url, &run->id);
+        CRASH_POINT("execution: before status query");
+        httpc_start(state->http, &(struct http_call){.method = "GET",
+                                         .url = url.s,
+                                         .timeout_ms = config->status_timeout_ms,
+                                         .answer_max = (size_t)config->output_max + STATUS_ANSWER_EXTRA,
+                                         .done = on_status,
+                                         .arg = run});
+}

@@ -1,0 +1,314 @@
+/* Pure decisions of execution: choice of operators, meaning of answers, handling of open runs.
+ *
+ * Invariant kept here: a run is sent a second time, or its step given to another operator, only when it is certain that it was not done, or when its
+ * operator was registered as idempotent. Everything else is asked about, or waits where people can see it. No clock, no database, no network: a crash
+ * leaves nothing. */
+#include "services/execution/execution_core.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- operators --- */
+
+void execution_operators_done(struct execution_operators *ops)
+{
+        for (size_t i = 0; i < ops->n; i++) {
+                struct execution_operator *op = &ops->v[i];
+                for (size_t k = 0; k < op->n_tags; k++)
+                        free(op->tags[k]);
+                for (size_t k = 0; k < op->n_fallback_for; k++)
+                        free(op->fallback_for[k]);
+                free(op->tags);
+                free(op->fallback_for);
+                free(op->name);
+                free(op->url);
+                free(op->status_url);
+        }
+        free(ops->v);
+        *ops = (struct execution_operators){0};
+}
+
+enum execution_health execution_health(const struct execution_operator *op)
+{
+        if (op->failures >= 3 && op->successes == 0)
+                return EXECUTION_DISABLED;
+        return op->failures > op->successes ? EXECUTION_DEGRADED : EXECUTION_HEALTHY;
+}
+
+double execution_score(const struct execution_operator *op)
+{
+        double runs = (double)op->successes + (double)op->failures;
+        double rate = runs > 0 ? (double)op->successes / runs : 0.5;
+        double average_ms = runs > 0 ? (double)op->total_ms / runs : 0;
+
+        return 0.6 * rate + 0.3 / (average_ms + 1) + 0.1 * (execution_health(op) == EXECUTION_HEALTHY ? 1 : 0.7);
+}
+
+bool execution_has_room(const struct execution_operator *op)
+{
+        return !op->in_flight || *op->in_flight < op->max_in_flight;
+}
+
+static bool listed(char *const list[], size_t n, const char *s)
+{
+        for (size_t i = 0; i < n; i++)
+                if (strcmp(list[i], s) == 0)
+                        return true;
+        return false;
+}
+
+const struct execution_operator *execution_find(const struct execution_operators *ops, const char *name)
+{
+        for (size_t i = 0; i < ops->n; i++)
+                if (strcmp(ops->v[i].name, name) == 0)
+                        return &ops->v[i];
+        return NULL;
+}
+
+static bool has_failed(const char *name, const struct execution_attempt failed[], size_t n)
+{
+        for (size_t i = 0; i < n; i++)
+                if (strcmp(failed[i].who, name) == 0)
+                        return true;
+        return false;
+}
+
+static bool stands_in(const struct execution_operators *ops, const struct execution_operator *op, const char *tag,
+        const struct execution_attempt failed[], size_t n_failed)
+{
+        for (size_t i = 0; i < op->n_fallback_for; i++) {
+                const char *whom = op->fallback_for[i];
+                const struct execution_operator *other = execution_find(ops, whom);
+
+                if (strcmp(whom, tag) == 0 || has_failed(whom, failed, n_failed))
+                        return true;
+                if (other && other != op && listed(other->tags, other->n_tags, tag))
+                        return true;
+        }
+        return false;
+}
+
+const struct execution_operator *execution_choose(
+        const struct execution_operators *ops, const char *tag, const struct execution_attempt failed[], size_t n_failed)
+{
+        const struct execution_operator *best = NULL;
+        bool best_stands_in = false;
+
+        for (size_t i = 0; i < ops->n; i++) {
+                const struct execution_operator *op = &ops->v[i];
+                /* Whoever is registered as a fallback here comes after those who are not, even if it has the tag too. */
+                bool second = stands_in(ops, op, tag, failed, n_failed);
+
+                if (!second && !listed(op->tags, op->n_tags, tag))
+                        continue;
+                if (execution_health(op) == EXECUTION_DISABLED || has_failed(op->name, failed, n_failed))
+                        continue;
+                if (best) {
+                        double a = execution_score(op), b = execution_score(best);
+                        if (second != best_stands_in ? second : a < b || (a <= b && strcmp(op->name, best->name) > 0))
+                                continue;
+                }
+                best = op;
+                best_stands_in = second;
+        }
+        return best;
+}
+
+/* --- what an answer means --- */
+
+void execution_answer_done(struct execution_answer *a)
+{
+        free(a->output);
+        free(a->error);
+        *a = (struct execution_answer){0};
+}
+
+static void answer(struct execution_answer *a, enum execution_verdict verdict, const char *error, size_t len)
+{
+        /* An open outcome must never look like a run that may be sent again, whatever the other side says. */
+        if (verdict == EXECUTION_UNKNOWN && len >= strlen(EXECUTION_RESEND) && strncmp(error, EXECUTION_RESEND, strlen(EXECUTION_RESEND)) == 0) {
+                error += strlen(EXECUTION_RESEND);
+                len -= strlen(EXECUTION_RESEND);
+        }
+        /* Cut between characters: the database takes UTF-8 only. */
+        if (len > EXECUTION_ERROR_MAX) {
+                len = EXECUTION_ERROR_MAX;
+                while (len > 0 && ((unsigned char)error[len] & 0xc0) == 0x80)
+                        len--;
+        }
+        a->verdict = verdict;
+        a->error = xstrndup(error, len);
+}
+
+static void answer_text(struct execution_answer *a, enum execution_verdict verdict, const char *error)
+{
+        answer(a, verdict, error, strlen(error));
+}
+
+static void answer_status(struct execution_answer *a, enum execution_verdict verdict, const char *what, int status)
+{
+        char text[64];
+
+        snprintf(text, sizeof(text), "%s %d", what, status);
+        answer_text(a, verdict, text);
+}
+
+/* The member `error`: a string as its text, anything else as JSON. */
+static bool answer_error(struct execution_answer *a, enum execution_verdict verdict, const struct json_doc *doc)
+{
+        json_value error = json_get(doc, json_root(doc), "error");
+        size_t len;
+        _cleanup_(freep) char *text = json_string(doc, error, &len);
+
+        if (!error)
+                return false;
+        if (text && len > 0) {
+                answer(a, verdict, text, len);
+        } else {
+                struct slice raw = json_raw(doc, error);
+                answer(a, verdict, raw.s, raw.len);
+        }
+        return true;
+}
+
+static void answer_output(struct execution_answer *a, const struct json_doc *doc)
+{
+        json_value output = json_get(doc, json_root(doc), "output");
+
+        if (!output) {
+                answer_text(a, EXECUTION_FAILED, EXECUTION_BAD_OUTPUT);
+                return;
+        }
+        struct slice raw = json_raw(doc, output);
+        a->verdict = EXECUTION_DONE;
+        a->output = xstrndup(raw.s, raw.len);
+}
+
+void execution_read_call(const struct execution_reply *reply, bool clean, struct execution_answer *ret_answer)
+{
+        struct json_error error;
+        _cleanup_(json_done) struct json_doc doc = {0};
+        bool json;
+
+        *ret_answer = (struct execution_answer){0};
+        if (reply->kind == EXECUTION_REPLY_NOT_SENT) {
+                /* That this call did not leave says nothing about an earlier one. */
+                answer_text(ret_answer, clean ? EXECUTION_NOT_SENT : EXECUTION_UNKNOWN, reply->why ? reply->why : "not reached");
+                return;
+        }
+        if (reply->kind == EXECUTION_REPLY_LOST) {
+                answer_text(ret_answer, EXECUTION_UNKNOWN, reply->why ? reply->why : "no answer");
+                return;
+        }
+        if (reply->status == 202) {
+                ret_answer->verdict = EXECUTION_ACCEPTED;
+                return;
+        }
+        json = json_parse(reply->body.s ? reply->body.s : "", reply->body.len, &doc, &error) == 0;
+        if (!json)
+                doc = (struct json_doc){0};
+        if (reply->status == 200) {
+                if (json)
+                        answer_output(ret_answer, &doc);
+                else
+                        answer_text(ret_answer, EXECUTION_FAILED, EXECUTION_BAD_OUTPUT);
+                return;
+        }
+
+        enum execution_verdict verdict = reply->status >= 400 && reply->status < 500 ? EXECUTION_FAILED : EXECUTION_UNKNOWN;
+        if (!json || !answer_error(ret_answer, verdict, &doc))
+                answer_status(ret_answer, verdict, "answered HTTP", reply->status);
+}
+
+void execution_read_status(const struct execution_reply *reply, bool call_over, struct execution_answer *ret_answer)
+{
+        struct json_error error;
+        _cleanup_(json_done) struct json_doc doc = {0};
+
+        *ret_answer = (struct execution_answer){0};
+        if (reply->kind != EXECUTION_REPLY_ANSWERED) {
+                answer_text(ret_answer, EXECUTION_UNKNOWN, reply->why ? reply->why : "status query: no answer");
+                return;
+        }
+        if (reply->status != 200) {
+                answer_status(ret_answer, EXECUTION_UNKNOWN, "status query: HTTP", reply->status);
+                return;
+        }
+        if (json_parse(reply->body.s ? reply->body.s : "", reply->body.len, &doc, &error) < 0) {
+                doc = (struct json_doc){0};
+                answer_text(ret_answer, EXECUTION_UNKNOWN, "status query: the answer is not JSON");
+                return;
+        }
+
+        json_value status = json_get(&doc, json_root(&doc), "status");
+        if (json_string_is(&doc, status, "done")) {
+                answer_output(ret_answer, &doc);
+        } else if (json_string_is(&doc, status, "failed")) {
+                if (!answer_error(ret_answer, EXECUTION_FAILED, &doc))
+                        answer_text(ret_answer, EXECUTION_FAILED, "failed");
+        } else if (json_string_is(&doc, status, "running")) {
+                ret_answer->verdict = EXECUTION_ACCEPTED;
+        } else if (json_string_is(&doc, status, "unknown")) {
+                answer_text(ret_answer, call_over ? EXECUTION_NOT_KNOWN : EXECUTION_UNKNOWN, "the operator does not know the run");
+        } else {
+                answer_text(ret_answer, EXECUTION_UNKNOWN, "status query: no usable status");
+        }
+}
+
+/* --- a run whose outcome is open --- */
+
+enum execution_next execution_resolve(const struct execution_operator *op, const struct execution_open_run *run)
+{
+        if (!op || !op->url)
+                return EXECUTION_NEXT_WAIT;
+        if (run->resend_marked)
+                return EXECUTION_NEXT_SEND;
+        if (op->idempotent && run->other && run->probes >= EXECUTION_PROBES_BEFORE_OTHER)
+                return EXECUTION_NEXT_OTHER;
+        if (op->status_url)
+                return EXECUTION_NEXT_ASK;
+        return op->idempotent ? EXECUTION_NEXT_SEND : EXECUTION_NEXT_WAIT;
+}
+
+bool execution_gives_up(enum execution_verdict verdict, int tries, int tries_max, bool other)
+{
+        if (tries >= tries_max)
+                return true;
+        /* An operator that cannot be reached is left at once when there is another; one that lost the run has it sent again. */
+        return verdict == EXECUTION_NOT_SENT && other;
+}
+
+int64_t execution_backoff_ms(int probes, double jitter)
+{
+        int64_t ms = probes < 0 ? 1000 : probes >= 6 ? EXECUTION_BACKOFF_MAX_MS : (int64_t)1000 << probes;
+
+        return ms - (int64_t)((double)ms * 0.25 * jitter);
+}
+
+/* --- what is sent --- */
+
+void execution_call_body(struct strbuf *b, const struct execution_call *call)
+{
+        char run_id[UUID_TEXT_SIZE], job_id[UUID_TEXT_SIZE];
+
+        uuid_format(&call->run_id, run_id);
+        uuid_format(&call->job_id, job_id);
+        strbuf_addf(b, "{\"run_id\":\"%s\",\"job_id\":\"%s\",\"step\":%d,\"attempt\":%d,\"input\":", run_id, job_id, call->step, call->attempt);
+        strbuf_add(b, call->input.s, call->input.len);
+        strbuf_adds(b, ",\"context\":");
+        if (call->context.len > 0)
+                strbuf_add(b, call->context.s, call->context.len);
+        else
+                strbuf_adds(b, "{}");
+        strbuf_addc(b, '}');
+}
+
+void execution_status_url(struct strbuf *b, const char *status_url, const struct uuid *run_id)
+{
+        char id[UUID_TEXT_SIZE];
+
+        uuid_format(run_id, id);
+        strbuf_adds(b, status_url);
+        strbuf_addf(b, "%crun_id=%s", strchr(status_url, '?') ? '&' : '?', id);
+}

@@ -1,0 +1,123 @@
+/* The decisions of execution, pure: who performs a step, what an operator's answer means, and what is done about a run whose outcome is not known. */
+#ifndef AETHELOS_EXECUTION_CORE_H
+#define AETHELOS_EXECUTION_CORE_H
+
+#include "base/json.h"
+#include "base/uuid.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* --- operators --- */
+
+enum execution_health { EXECUTION_HEALTHY, EXECUTION_DEGRADED, EXECUTION_DISABLED };
+
+struct execution_operator {
+        char *name, *url, *status_url; /* url NULL: built in; status_url NULL: outcomes cannot be asked */
+        char **tags, **fallback_for;
+        size_t n_tags, n_fallback_for;
+        bool idempotent;
+        int64_t timeout_ms, max_in_flight;
+        int64_t successes, failures, total_ms;
+        int64_t *in_flight; /* calls under way in this instance; lives longer than this row; NULL counts as 0 */
+};
+
+struct execution_operators {
+        struct execution_operator *v;
+        size_t n;
+};
+
+void execution_operators_done(struct execution_operators *ops);
+
+enum execution_health execution_health(const struct execution_operator *op);
+double execution_score(const struct execution_operator *op);
+bool execution_has_room(const struct execution_operator *op);
+
+/* One finished attempt at the present step that definitely failed. */
+struct execution_attempt {
+        char *who, *error;
+};
+
+const struct execution_operator *execution_find(const struct execution_operators *ops, const char *name);
+/* Who performs `tag` next: the best score among those that have the tag; when none of these is left, among those registered as fallback for the tag
+ * or for an operator of the tag or for one that failed. Never a DISABLED one, never one of the failed. Equal scores: the lesser name. NULL: nobody.
+ */
+const struct execution_operator *execution_choose(
+        const struct execution_operators *ops, const char *tag, const struct execution_attempt failed[], size_t n_failed);
+
+/* --- what an answer means --- */
+
+enum execution_verdict {
+        EXECUTION_DONE,
+        EXECUTION_ACCEPTED, /* the operator has it and answers later */
+        EXECUTION_FAILED,   /* definitely not done, and will not be */
+        EXECUTION_UNKNOWN,  /* it may have been done */
+        EXECUTION_NOT_SENT, /* definitely not done: nothing reached the operator */
+        EXECUTION_NOT_KNOWN /* definitely not done: the operator was asked and has never heard of the run */
+};
+
+enum execution_reply_kind { EXECUTION_REPLY_ANSWERED, EXECUTION_REPLY_NOT_SENT, EXECUTION_REPLY_LOST };
+
+/* A reply to a call or a status query, free of the http ring's types. */
+struct execution_reply {
+        enum execution_reply_kind kind;
+        int status; /* of an answer */
+        struct slice body;
+        const char *why; /* when there was none */
+};
+
+struct execution_answer {
+        enum execution_verdict verdict;
+        char *output; /* of DONE: minified JSON text */
+        char *error;  /* of everything else but ACCEPTED: for people, at most EXECUTION_ERROR_MAX bytes of UTF-8 */
+};
+#define EXECUTION_ERROR_MAX  500
+#define EXECUTION_BAD_OUTPUT "bad_output"
+
+void execution_answer_done(struct execution_answer *a);
+/* POST to `url`. `clean`: before this call it was certain that the run had not been done (the first call, or one after NOT_SENT or NOT_KNOWN). */
+void execution_read_call(const struct execution_reply *reply, bool clean, struct execution_answer *ret_answer);
+/* GET of `status_url`. `call_over`: the lease of the last call has run out, so that the operator cannot receive it any more. */
+void execution_read_status(const struct execution_reply *reply, bool call_over, struct execution_answer *ret_answer);
+
+/* --- a run whose outcome is open --- */
+
+/* operator_run.error of a run that is certainly not done begins so: the run may be sent again though its operator is not idempotent. */
+#define EXECUTION_RESEND "not sent: "
+
+enum execution_next {
+        EXECUTION_NEXT_ASK,
+        EXECUTION_NEXT_SEND, /* the same run_id again */
+        EXECUTION_NEXT_WAIT, /* nothing may be done but wait, visible */
+        EXECUTION_NEXT_OTHER /* give the step to another operator */
+};
+
+struct execution_open_run {
+        bool resend_marked; /* error begins with EXECUTION_RESEND, state unknown */
+        int probes;
+        bool other; /* another operator could be chosen */
+};
+
+#define EXECUTION_PROBES_BEFORE_OTHER 3
+/* op NULL: it is not registered any more. */
+enum execution_next execution_resolve(const struct execution_operator *op, const struct execution_open_run *run);
+
+/* Whether a run that is certainly not done is given up (the step goes to another operator, or fails) instead of sent again. */
+bool execution_gives_up(enum execution_verdict verdict, int tries, int tries_max, bool other);
+
+#define EXECUTION_BACKOFF_MAX_MS 60000
+/* 1 s doubling to 60 s; jitter within [0, 1) takes up to a quarter off. */
+int64_t execution_backoff_ms(int probes, double jitter);
+
+/* --- what is sent --- */
+
+struct execution_call {
+        struct uuid run_id, job_id;
+        int step, attempt;
+        struct slice input, context; /* JSON text; context empty: {} */
+};
+void execution_call_body(struct strbuf *b, const struct execution_call *call);
+void execution_status_url(struct strbuf *b, const char *status_url, const struct uuid *run_id);
+
+#endif

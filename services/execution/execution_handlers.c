@@ -1,0 +1,131 @@
+/* Bells: chains that execution must move on.
+ *
+ * Invariant: a chain is planned from what the store says, never from the message, and a chain with an open run is left alone. A crash before the
+ * commit leaves the chain where it stood; one after it leaves either a moved chain, whose bell the redelivery rings again, or a committed run, which
+ * is taken over when its lease is out. Chains that wait for room at an operator are remembered here only: lost, they are rung again. */
+#include "services/execution/builtin.h"
+#include "services/execution/execution.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define OPERATORS_FRESH_MS 1000
+#define WAITING_SERVED_MAX 256 /* chains in one go */
+
+/* Connects the rows with what this instance knows, and drops those it cannot use. */
+static void adopt(struct execution_state *state, struct execution_operators *ops)
+{
+        size_t kept = 0;
+
+        for (size_t i = 0; i < ops->n; i++) {
+                struct execution_operator op = ops->v[i];
+                struct execution_slot *slot = execution_slot(state, op.name);
+
+                if (!op.url && !builtin_find(op.name)) {
+                        if (!slot->warned)
+                                log_warning("an operator is registered as built in, and is not", LOG_S("operator", op.name));
+                        slot->warned = true;
+                        struct execution_operator *one = xcalloc(1, sizeof(*one));
+                        *one = op;
+                        struct execution_operators dropped = {.v = one, .n = 1};
+                        execution_operators_done(&dropped);
+                        continue;
+                }
+                op.in_flight = op.url ? &slot->in_flight : NULL;
+                ops->v[kept++] = op;
+        }
+        ops->n = kept;
+}
+
+int execution_refresh(struct service *s)
+{
+        struct execution_state *state = s->state;
+        struct execution_operators ops;
+        int64_t now = now_mono_ms();
+        int e;
+
+        if (state->operators_read_ms && now - state->operators_read_ms < OPERATORS_FRESH_MS)
+                return 0;
+        e = execution_store_operators(s->db, &ops);
+        if (e < 0)
+                return e;
+        adopt(state, &ops);
+        execution_operators_done(&state->operators);
+        state->operators = ops;
+        state->operators_read_ms = now;
+        return 0;
+}
+
+/* Whether the chain is ours to move; fills item->c. */
+static bool take_chain(struct service *s, const struct execution_stand *stand, struct execution_item *item)
+{
+        const char *why = NULL;
+
+        if (strcmp(stand->hearer, s->spec->name) != 0) {
+                /* A bell that comes again: the next one may have been lost after our commit. */
+                if (strcmp(stand->step, "EXECUTION_COMPLETED") == 0)
+                        service_ring_one(s, stand->hearer, stand->lane, &stand->id, stand->version);
+                return false;
+        }
+        if (execution_chain_parse(stand->job, stand->last, stand->runs, &item->c, &why) < 0) {
+                service_quarantine(s, NULL, &stand->id, why, stand->job.s, stand->job.len);
+                return false;
+        }
+        item->c.id = stand->id;
+        item->c.version = stand->version;
+        item->c.started = strcmp(stand->step, "PAYMENT_CONFIRMED") != 0;
+        return !item->c.live;
+}
+
+int execution_on_bells(struct service *s, const struct uuid ids[], size_t n)
+{
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        struct execution_item *items;
+        size_t kept = 0;
+        int e = execution_refresh(s);
+
+        if (e == 0)
+                e = execution_store_read(s->db, ids, n, &r);
+        if (e < 0)
+                return e;
+        items = xcalloc(n + 1, sizeof(*items));
+        for (int row = 0; row < PQntuples(r); row++) {
+                struct execution_stand stand = execution_store_stand(r, row);
+
+                if (take_chain(s, &stand, &items[kept])) {
+                        execution_item_plan(s, &items[kept], NULL);
+                        kept++;
+                } else {
+                        execution_chain_done(&items[kept].c);
+                }
+        }
+        e = execution_commit(s, items, kept);
+        execution_items_done(items, kept);
+        return e;
+}
+
+/* Chains that waited for room, as far as there is room now. Each operator has its own list, so that a slow one holds up nobody else's. */
+void execution_serve_waiting(struct service *s)
+{
+        struct execution_state *state = s->state;
+
+        for (struct execution_slot *slot = state->slots; slot; slot = slot->next) {
+                const struct execution_operator *op = slot->n_waiting > 0 ? execution_find(&state->operators, slot->name) : NULL;
+                struct uuid ids[WAITING_SERVED_MAX];
+                size_t n = slot->n_waiting;
+
+                if (n == 0 || (op && !execution_has_room(op)))
+                        continue;
+                if (op && (int64_t)n > op->max_in_flight - slot->in_flight)
+                        n = (size_t)(op->max_in_flight - slot->in_flight);
+                if (n > WAITING_SERVED_MAX)
+                        n = WAITING_SERVED_MAX;
+                memcpy(ids, slot->waiting, n * sizeof(*ids));
+                slot->n_waiting -= n;
+                memmove(slot->waiting, slot->waiting + n, slot->n_waiting * sizeof(*slot->waiting));
+                if (execution_on_bells(s, ids, n) < 0)
+                        log_warning("chains that waited for an operator wait for their next bell", LOG_I("chains", (int64_t)n),
+                                LOG_S("error", db_error(s->db)));
+        }
+}
