@@ -9,7 +9,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-#define IDLE_MS 50
+#define IDLE_MS 20
 #define AWAY_MS 1000
 
 struct page {

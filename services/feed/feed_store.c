@@ -7,10 +7,10 @@
 
 #include <errno.h>
 
-/* The page: behind the checkpoint, below the horizon. The scan is bound to the index event_tail by its order. */
+/* The page: behind the checkpoint, below the horizon. Scalar sub-selects, so that the index event_tail yields the rows in order and LIMIT ends the scan. */
 #define PAGE                                                                                                                                         \
-        "page AS MATERIALIZED (SELECT e.* FROM event e, (SELECT generation, xid, id FROM reader WHERE name = 'feed') r"                              \
-        " WHERE (e.generation, e.xid, e.id) > (r.generation, r.xid, r.id)"                                                                           \
+        "page AS MATERIALIZED (SELECT e.* FROM event e WHERE (e.generation, e.xid, e.id) >"                                                          \
+        " ((SELECT generation FROM reader WHERE name = 'feed'), (SELECT xid FROM reader WHERE name = 'feed'), (SELECT id FROM reader WHERE name = 'feed'))" \
         " AND (e.generation < (SELECT max(n) FROM generation) OR e.xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint)"                     \
         " ORDER BY e.generation, e.xid, e.id LIMIT 2000)"
 
