@@ -1,0 +1,171 @@
+/* The load: submits text analyses at a rate, or as many as a window allows, pays each, and counts a chain when its PAYOUT_EARNED is committed, by the commit
+ * time that PostgreSQL kept (track_commit_timestamp). Prints one line of JSON.
+ *
+ * usage: aethelos-load --public=URL --admin=URL --token=TOKEN --nats=URL --nats-user=U --nats-password=P --database=CONNINFO --mode=bus|http
+ *        [--rate=N] [--window=N] [--seconds=N]      or      aethelos-load --database=CONNINFO --ceiling=SECONDS */
+#include "base/log.h"
+#include "base/util.h"
+#include "load.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+static const char *argument(int argc, char *argv[], const char *name, const char *fallback)
+{
+        for (int i = 1; i < argc; i++)
+                if (strncmp(argv[i], "--", 2) == 0 && strncmp(argv[i] + 2, name, strlen(name)) == 0 && argv[i][2 + strlen(name)] == '=')
+                        return argv[i] + 3 + strlen(name);
+        return fallback;
+}
+
+static int64_t done_since(struct db *db, int64_t from_us)
+{
+        static const char sql[] = "SELECT count(*) FROM event WHERE type = 'PAYOUT_EARNED' AND (generation, xid, id) > ((SELECT max(n) FROM generation), 0, 0)"
+                                  " AND at > to_timestamp($1 / 1000000.0)";
+        _cleanup_(db_args_done) struct db_args args = {0};
+        _cleanup_(PQclearp) PGresult *r = NULL;
+
+        db_arg_int(&args, from_us);
+        return db_run(db, sql, &args, &r) == 0 ? db_int(r, 0, 0) : -1;
+}
+
+/* For the window: how many are done, from the figures that the feed keeps (cheap, and a little behind). */
+static int64_t count_done(struct db *db)
+{
+        static const char sql[] = "SELECT coalesce((SELECT sum(count) FROM figure WHERE name = 'PAYOUT_EARNED'), 0)";
+        _cleanup_(PQclearp) PGresult *r = NULL;
+
+        return db_run(db, sql, NULL, &r) == 0 ? db_int(r, 0, 0) : -1;
+}
+
+static void round_trip(struct load *l, int ms)
+{
+        struct pollfd fds[2] = {{.fd = l->wake_fd, .events = POLLIN}, {.fd = httpc_fd(l->http), .events = POLLIN}};
+        int64_t limit = httpc_timeout_ms(l->http);
+        uint64_t count;
+
+        (void)poll(fds, 2, limit >= 0 && limit < ms ? (int)limit : ms);
+        (void)!read(l->wake_fd, &count, sizeof(count));
+        (void)bus_maintain(l->bus);
+        httpc_run(l->http);
+        load_hear(l);
+}
+
+static int by_number(const void *a, const void *b)
+{
+        double x = *(const double *)a, y = *(const double *)b;
+
+        return x < y ? -1 : x > y;
+}
+
+/* Latencies in ms from the sending of each submission to the commit of its PAYOUT_EARNED, for the jobs of this run. */
+static size_t latencies(struct load *l, struct db *db, int64_t from_us, double **ret_ms, int64_t *ret_last_us)
+{
+        static const char sql[] = "SELECT substr(s.key, length($1) + 2)::bigint, (extract(epoch FROM pg_xact_commit_timestamp((e.xid % 4294967296)::text::xid)) * 1000000)::bigint"
+                                  " FROM event e JOIN chain p ON p.id = e.chain_id JOIN submission s ON s.job_id = p.parent"
+                                  " WHERE e.type = 'PAYOUT_EARNED' AND e.at > to_timestamp($2 / 1000000.0) AND s.key LIKE $1 || '-%'";
+        _cleanup_(db_args_done) struct db_args args = {0};
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        size_t n = 0;
+
+        db_arg_text(&args, l->run);
+        db_arg_int(&args, from_us);
+        if (db_run(db, sql, &args, &r) < 0) {
+                fprintf(stderr, "load: %s\n", db_error(db));
+                return 0;
+        }
+        *ret_ms = xcalloc((size_t)PQntuples(r) + 1, sizeof(**ret_ms));
+        *ret_last_us = from_us;
+        for (int row = 0; row < PQntuples(r); row++) {
+                int64_t i = db_int(r, row, 0), at = db_int(r, row, 1);
+
+                if (i < 0 || (size_t)i >= l->n)
+                        continue;
+                (*ret_ms)[n++] = (double)(at - l->jobs[i].sent_us) / 1000.0;
+                if (at > *ret_last_us)
+                        *ret_last_us = at;
+        }
+        qsort(*ret_ms, n, sizeof(**ret_ms), by_number);
+        return n;
+}
+
+static int run(struct load *l, struct db *db)
+{
+        int64_t from_us = wall_us(), start = now_mono_ms(), until = start + l->seconds * 1000, asked = 0, done = 0, last_us = 0, in_time = 0;
+        int64_t before = count_done(db);
+        _cleanup_(freep) double *ms = NULL;
+        size_t n;
+
+        for (int64_t now = start; now < until; now = now_mono_ms()) {
+                int64_t wanted = l->rate > 0 ? (now - start) * l->rate / 1000 : INT64_MAX;
+                int burst = 0;
+
+                if (l->rate == 0 && now - asked >= 20) {
+                        done = count_done(db) - before;
+                        asked = now;
+                }
+                while ((int64_t)l->n < wanted && (l->rate > 0 || (int64_t)l->n - done < l->window) && burst++ < 512)
+                        load_submit(l);
+                (void)bus_flush(l->bus);
+                round_trip(l, burst > 0 && l->rate == 0 ? 0 : 1);
+        }
+        in_time = done_since(db, from_us);
+        /* What is under way is driven to its end, so that the next run begins with an empty stack. */
+        for (until = now_mono_ms() + 60000; now_mono_ms() < until && count_done(db) - before < (int64_t)l->n;)
+                round_trip(l, 5);
+        n = latencies(l, db, from_us, &ms, &last_us);
+        printf("{\"mode\":\"%s\",\"rate\":%" PRId64 ",\"window\":%" PRId64 ",\"seconds\":%" PRId64 ",\"submitted\":%zu,\"done\":%zu,\"refused\":%zu,\"chains_per_s\":%.0f,"
+               "\"p50_ms\":%.1f,\"p99_ms\":%.1f,\"max_ms\":%.1f}\n",
+                l->by_bus ? "bus" : "http", l->rate, l->window, l->seconds, l->n, n, l->refused, (double)in_time / (double)l->seconds, n ? ms[n / 2] : 0,
+                n ? ms[n * 99 / 100] : 0, n ? ms[n - 1] : 0);
+        return n == l->n ? 0 : 1;
+}
+
+int main(int argc, char *argv[])
+{
+        struct load l = {.public_url = argument(argc, argv, "public", ""), .admin_url = argument(argc, argv, "admin", ""),
+                .nats_url = argument(argc, argv, "nats", ""), .nats_user = argument(argc, argv, "nats-user", NULL),
+                .nats_password = argument(argc, argv, "nats-password", NULL), .token = argument(argc, argv, "token", ""),
+                .by_bus = strcmp(argument(argc, argv, "mode", "bus"), "bus") == 0, .rate = atoll(argument(argc, argv, "rate", "0")),
+                .window = atoll(argument(argc, argv, "window", "4000")), .seconds = atoll(argument(argc, argv, "seconds", "20"))};
+        struct db_config database = {.url = argument(argc, argv, "database", ""), .application_name = "aethelos-load"};
+        struct bus_config bus = {.url = l.nats_url, .user = l.nats_user, .password = l.nats_password, .name = "aethelos-load", .inbox_prefix = "_INBOX"};
+        struct db *db;
+        int e = 1;
+
+        log_setup("load", "1", LOG_WARNING);
+        if (argument(argc, argv, "ceiling", NULL)) {
+                double rows = 0;
+                int64_t seconds = atoll(argument(argc, argv, "ceiling", "10"));
+
+                if (ceiling_probe(&database, seconds, &rows) < 0)
+                        return 1;
+                printf("{\"mode\":\"ceiling\",\"seconds\":%" PRId64 ",\"rows_per_s\":%.0f,\"chains_per_s\":%.0f}\n", seconds, rows, rows / 12);
+                return 0;
+        }
+        snprintf(l.run, sizeof(l.run), "b%" PRIx64, (uint64_t)wall_us());
+        l.wake_fd = bus.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        db = db_new(&database);
+        if (db_ready(db) < 0) {
+                fprintf(stderr, "load: %s\n", db_error(db));
+        } else if (bus_open(&bus, &l.bus) < 0 || httpc_open(&l.http) < 0) {
+                fprintf(stderr, "load: cannot reach the stack\n");
+        } else {
+                for (int64_t until = now_mono_ms() + 5000; !bus_connected(l.bus) && now_mono_ms() < until;)
+                        round_trip(&l, 10);
+                if (l.by_bus) /* over HTTP the answer names the intent */
+                        (void)bus_subscribe(l.bus, "aethelos.event.default.PAYMENT_INITIATED.*", NULL);
+                e = run(&l, db);
+                l.http = httpc_free(l.http);
+                l.bus = bus_free(l.bus);
+        }
+        db_free(db);
+        free(l.jobs);
+        return e;
+}

@@ -1,0 +1,36 @@
+/* What the files of the load share. */
+#ifndef AETHELOS_BENCH_LOAD_H
+#define AETHELOS_BENCH_LOAD_H
+
+#include "base/strbuf.h"
+#include "bus/bus.h"
+#include "http/httpc.h"
+#include "store/db.h"
+
+struct load {
+        /* what is asked for */
+        const char *public_url, *admin_url, *nats_url, *nats_user, *nats_password, *token, *database_url, *database_user, *database_passfile;
+        bool by_bus;
+        int64_t rate;   /* submissions a second; 0: as many as `window` allows */
+        int64_t window; /* chains under way at most */
+        int64_t seconds;
+        /* the state */
+        struct bus *bus;
+        struct httpc *http;
+        int wake_fd;
+        char run[24]; /* prefix of the keys of this run */
+        struct load_job {
+                int64_t sent_us; /* wall clock, as the database's */
+        } * jobs;
+        size_t n, cap, paid, refused;
+};
+
+void load_submit(struct load *l);                    /* one more */
+void load_confirm(struct load *l, const char *intent);
+void load_hear(struct load *l);                      /* events on the bus: an intent that stands is paid */
+int64_t wall_us(void);
+
+/* Bare batched inserts of the same events into a table like event, over two connections: rows a second. */
+int ceiling_probe(const struct db_config *database, int64_t seconds, double *ret_rows_per_s);
+
+#endif

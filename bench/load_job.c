@@ -1,0 +1,96 @@
+/* One chain as a client drives it: submit (bus or HTTP), and confirm the payment by an explicit call as soon as the intent stands. Jobs, prices and
+ * confirmations are real. */
+#include "base/json.h"
+#include "base/log.h"
+#include "base/util.h"
+#include "load.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define SUBMIT_SUBJECT "aethelos.job.submit.default"
+#define INTENT_EVENTS  "aethelos.event.default.PAYMENT_INITIATED."
+
+int64_t wall_us(void)
+{
+        struct timespec t;
+
+        clock_gettime(CLOCK_REALTIME, &t);
+        return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+static void on_confirmed(void *arg, const struct http_reply *reply)
+{
+        struct load *l = arg;
+
+        if (reply->outcome == HTTP_ANSWERED && (reply->status == 200 || reply->status == 202))
+                l->paid++;
+        else
+                l->refused++;
+}
+
+void load_confirm(struct load *l, const char *intent)
+{
+        _cleanup_(strbuf_done) struct strbuf url = {0}, token = {0};
+        static const char body[] = "{\"reference\":\"bench\",\"by\":\"bench\"}";
+
+        strbuf_addf(&url, "%s/payment-intents/%s/confirm", l->admin_url, intent);
+        strbuf_addf(&token, "Authorization: Bearer %s", l->token);
+        httpc_start(l->http, &(struct http_call){.method = "POST", .url = url.s,
+                                     .headers = (const char *const[]){token.s, "Content-Type: application/json", "Prefer: respond-async", NULL},
+                                     .body = slice_of(body), .timeout_ms = 30000, .answer_max = 1 << 20, .done = on_confirmed, .arg = l});
+}
+
+static void on_submitted(void *arg, const struct http_reply *reply)
+{
+        struct load *l = arg;
+        _cleanup_(json_done) struct json_doc doc = {0};
+        _cleanup_(freep) char *intent = NULL;
+        struct json_error error;
+
+        if (reply->outcome != HTTP_ANSWERED || json_parse(reply->body.s, reply->body.len, &doc, &error) < 0) {
+                l->refused++;
+                return;
+        }
+        intent = json_string(&doc, json_get(&doc, json_get(&doc, json_root(&doc), "payment_intent"), "id"), NULL);
+        if (!intent) /* 202: the intent did not stand within 2 s; its event on the bus will say so */
+                return;
+        load_confirm(l, intent);
+}
+
+void load_submit(struct load *l)
+{
+        _cleanup_(strbuf_done) struct strbuf body = {0}, key = {0}, header = {0}, url = {0};
+
+        if (l->n == l->cap) {
+                l->cap = l->cap ? 2 * l->cap : 4096;
+                l->jobs = xrealloc(l->jobs, l->cap * sizeof(*l->jobs));
+        }
+        strbuf_addf(&key, "%s-%zu", l->run, l->n);
+        strbuf_addf(&body, "{\"type\":\"puz19:text_analysis\",\"payload\":{\"text\":\"Code 19: Initial global activation payload %zu.\"}}", l->n);
+        l->jobs[l->n++].sent_us = wall_us();
+        if (l->by_bus) {
+                const struct bus_header headers[] = {{"Idempotency-Key", key.s}, {"Content-Type", "application/json"}};
+                if (bus_publish(l->bus, SUBMIT_SUBJECT, NULL, headers, 2, body.s, body.len) < 0)
+                        l->refused++;
+                return;
+        }
+        strbuf_addf(&header, "Idempotency-Key: %s", key.s);
+        strbuf_addf(&url, "%s/jobs", l->public_url);
+        httpc_start(l->http, &(struct http_call){.method = "POST", .url = url.s,
+                                     .headers = (const char *const[]){header.s, "Content-Type: application/json", NULL}, .body = {body.s, body.len},
+                                     .timeout_ms = 30000, .answer_max = 1 << 20, .done = on_submitted, .arg = l});
+}
+
+void load_hear(struct load *l)
+{
+        struct bus_message *m;
+
+        while ((m = bus_next_plain(l->bus)) != NULL) {
+                if (strncmp(m->subject, INTENT_EVENTS, strlen(INTENT_EVENTS)) == 0)
+                        load_confirm(l, m->subject + strlen(INTENT_EVENTS));
+                bus_drop(l->bus, m);
+        }
+}
