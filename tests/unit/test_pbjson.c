@@ -1,0 +1,97 @@
+/* The JSON form of the messages, there and back. */
+#include "proto/aethelos.pb-c.h"
+#include "proto/pbjson.h"
+
+#include "base/util.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static ProtobufCMessage *parse(const ProtobufCMessageDescriptor *d, const char *text, const char **ret_error, struct strbuf *ret_field)
+{
+        _cleanup_(json_done) struct json_doc doc = {0};
+        struct json_error error;
+        ProtobufCMessage *m;
+
+        assert_int_equal(json_parse(text, strlen(text), &doc, &error), 0);
+        return pbjson_parse(d, &doc, json_root(&doc), &m, ret_error, ret_field) == 0 ? m : NULL;
+}
+
+static void there_and_back(void **state)
+{
+        static const struct {
+                const ProtobufCMessageDescriptor *d;
+                const char *text;
+        } cases[] = {
+                {&aethelos__submission__descriptor, "{\"type\":\"t\",\"payload\":{\"a\":[1.50,\"\\u00e4\"]},\"context\":{},\"key\":\"k\"}"},
+                {&aethelos__submission__descriptor, "{\"type\":\"t\",\"payload\":null}"},
+                {&aethelos__receipt__descriptor,
+                        "{\"status\":\"accepted\",\"job_id\":\"j\",\"price\":{\"minor\":9223372036854775807,\"currency\":\"EUR\"}}"},
+                {&aethelos__receipt__descriptor,
+                        "{\"status\":\"rejected\",\"problem\":{\"type\":\"/problems/x\",\"title\":\"X\",\"status\":422,\"field\":\"/payload\"}}"},
+                {&aethelos__event__descriptor, "{\"id\":-5,\"type\":\"PRICED\",\"chain_id\":\"c\",\"version\":3,\"time\":\"t\",\"data\":{\"x\":1}}"},
+                {&aethelos__envelope__descriptor, "{\"items\":[{\"chain_id\":1,\"version\":4294967295},{\"chain_id\":2,\"version\":0}]}"},
+                {&aethelos__envelope__descriptor, "{\"items\":[]}"},
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                _cleanup_(strbuf_done) struct strbuf field = {0}, text = {0};
+                const char *error = NULL;
+                ProtobufCMessage *m = parse(cases[i].d, cases[i].text, &error, &field), *again;
+                uint8_t packed[512];
+                size_t len;
+
+                assert_non_null(m);
+                len = protobuf_c_message_get_packed_size(m);
+                assert_true(len <= sizeof(packed));
+                protobuf_c_message_pack(m, packed);
+                protobuf_c_message_free_unpacked(m, NULL);
+                again = protobuf_c_message_unpack(cases[i].d, NULL, len, packed);
+                assert_non_null(again);
+                pbjson_add(&text, again);
+                assert_string_equal(text.s, cases[i].text);
+                protobuf_c_message_free_unpacked(again, NULL);
+        }
+}
+
+static void refusals(void **state)
+{
+        static const struct {
+                const ProtobufCMessageDescriptor *d;
+                const char *text, *error, *field;
+        } cases[] = {
+                {&aethelos__submission__descriptor, "[]", "must be an object", ""},
+                {&aethelos__submission__descriptor, "{\"type\":\"t\"}", "is missing", "/payload"},
+                {&aethelos__submission__descriptor, "{\"payload\":1}", "is missing", "/type"},
+                {&aethelos__submission__descriptor, "{\"type\":1,\"payload\":1}", "must be a string", "/type"},
+                {&aethelos__submission__descriptor, "{\"type\":\"t\",\"payload\":1,\"a/b~\":1}", "unknown member", "/a~1b~0"},
+                {&aethelos__receipt__descriptor, "{\"status\":\"ACCEPTED\"}", "not one of the known values", "/status"},
+                {&aethelos__receipt__descriptor, "{\"status\":\"accepted\",\"price\":{\"minor\":1.5,\"currency\":\"EUR\"}}", "must be an integer",
+                        "/price/minor"},
+                {&aethelos__receipt__descriptor, "{\"status\":\"accepted\",\"price\":{\"minor\":1}}", "is missing", "/price/currency"},
+                {&aethelos__envelope__descriptor, "{\"items\":[{\"chain_id\":1,\"version\":1},{\"chain_id\":1,\"version\":-1}]}", "out of range",
+                        "/items/1/version"},
+                {&aethelos__envelope__descriptor, "{\"items\":{}}", "must be an array", "/items"},
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                _cleanup_(strbuf_done) struct strbuf field = {0};
+                const char *error = NULL;
+
+                assert_null(parse(cases[i].d, cases[i].text, &error, &field));
+                assert_string_equal(error, cases[i].error);
+                assert_string_equal(field.s ? field.s : "", cases[i].field);
+        }
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {cmocka_unit_test(there_and_back), cmocka_unit_test(refusals)};
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
