@@ -232,10 +232,9 @@ struct name {
 };
 
 /* Lists the names of an object of n members; unescaped copies of those that need it live in the block that is yielded (or NULL). */
-static char *list_names(const struct parser *ps, uint32_t object, struct name *ret_names)
+static char *list_names(const struct parser *ps, uint32_t object, uint32_t n, struct name *ret_names)
 {
         const struct json_token *tokens = ps->tokens;
-        uint32_t n = tokens[object].n;
         size_t copied = 0;
         for (uint32_t i = 0, t = object + 1; i < n; i++, t = tokens[t + 1].next) {
                 uint32_t raw_len = tokens[t].end - tokens[t].start - 2;
@@ -263,16 +262,16 @@ static bool name_equal(const struct name *a, const struct name *b)
         return a->len == b->len && memcmp(a->s, b->s, a->len) == 0;
 }
 
-/* Yields the token of the first name that stood before, or 0 (which is the root and no name). */
-static uint32_t repeated_of_few(const struct name names[], uint32_t n)
+/* Yields the first name that stood before, or NULL. */
+static const struct name *repeated_of_few(const struct name names[], uint32_t n)
 {
         for (uint32_t i = 1; i < n; i++) {
                 for (uint32_t k = 0; k < i; k++) {
                         if (name_equal(&names[i], &names[k]))
-                                return names[i].token;
+                                return &names[i];
                 }
         }
-        return 0;
+        return NULL;
 }
 
 static uint64_t hash_key[2];
@@ -328,7 +327,7 @@ static uint64_t hash_name(const char *s, size_t len)
 }
 
 /* The same as repeated_of_few, with a half-empty table of open addressing. */
-static uint32_t repeated_of_many(const struct name names[], uint32_t n)
+static const struct name *repeated_of_many(const struct name names[], uint32_t n)
 {
         struct place {
                 uint32_t hash;
@@ -347,11 +346,11 @@ static uint32_t repeated_of_many(const struct name names[], uint32_t n)
                 uint32_t tag = (uint32_t)(hash >> 32);
                 for (; table[at].name; at = (at + 1) & (size - 1)) {
                         if (table[at].hash == tag && name_equal(&names[table[at].name - 1], &names[i]))
-                                return names[i].token;
+                                return &names[i];
                 }
                 table[at] = (struct place){tag, i + 1};
         }
-        return 0;
+        return NULL;
 }
 
 /* The quote in the input that stands at `minified` in the copy. Only errors need it, so it is found by walking once more. */
@@ -380,12 +379,14 @@ static bool check_names(struct parser *ps, uint32_t object)
         flush_run(ps); /* the names are read from the copy */
         struct name few[FEW_NAMES];
         struct name *names = n <= FEW_NAMES ? few : xmalloc(n * sizeof *names);
-        char *copies = list_names(ps, object, names);
-        uint32_t repeated = n <= FEW_NAMES ? repeated_of_few(names, n) : repeated_of_many(names, n);
+        char *copies = list_names(ps, object, n, names);
+        const struct name *repeated = n <= FEW_NAMES ? repeated_of_few(names, n) : repeated_of_many(names, n);
+        if (repeated)
+                fail(ps, input_of(ps, ps->tokens[repeated->token].start), "duplicate member name");
         free(copies);
         if (names != few)
                 free(names);
-        return !repeated || fail(ps, input_of(ps, ps->tokens[repeated].start), "duplicate member name");
+        return !repeated;
 }
 
 /* ---- grammar ---- */
