@@ -236,6 +236,11 @@ static void note_failed(struct planner *m, char *who, const char *error)
                 m->failed[m->n_failed++] = (struct execution_attempt){.who = who, .error = (char *)error};
 }
 
+static int next_attempt(const struct planner *m)
+{
+        return (m->step == m->c->step ? m->c->n_runs : 0) + 1;
+}
+
 static void run_builtin(struct planner *m, const struct execution_operator *op)
 {
         const struct builtin *builtin = builtin_find(op->name);
@@ -249,7 +254,7 @@ static void run_builtin(struct planner *m, const struct execution_operator *op)
                 note_failed(m, op->name, error);
                 return;
         }
-        complete_step(m, &(struct execution_result){.who = op->name, .attempt = m->c->n_runs + 1, .output = {output.s, output.len}}, true);
+        complete_step(m, &(struct execution_result){.who = op->name, .attempt = next_attempt(m), .output = {output.s, output.len}}, true);
         feed(m, output.s, output.len);
 }
 
@@ -264,7 +269,7 @@ static void start_run(struct planner *m, const struct execution_operator *op)
         start(m);
         p->call = op;
         p->step = m->step;
-        p->attempt = (m->step == m->c->step ? m->c->n_runs : 0) + 1;
+        p->attempt = next_attempt(m);
         p->input = xstrndup(m->input.s, m->input.len);
 }
 

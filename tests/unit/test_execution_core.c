@@ -1,0 +1,519 @@
+/* The decisions of execution: health, score and choice of operators; the meaning of every kind of answer; what is done about an open run; plans. */
+#include "services/execution/execution_core.h"
+#include "services/execution/execution_plan.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- operators --- */
+
+static void health(void **state)
+{
+        (void)state;
+        for (int ok = 0; ok <= 6; ok++)
+                for (int bad = 0; bad <= 6; bad++) {
+                        struct execution_operator op = {.successes = ok, .failures = bad};
+                        enum execution_health expected = ok == 0 && bad >= 3 ? EXECUTION_DISABLED : bad > ok ? EXECUTION_DEGRADED : EXECUTION_HEALTHY;
+                        assert_int_equal(execution_health(&op), expected);
+                }
+}
+
+static void score(void **state)
+{
+        static const struct {
+                int64_t ok, bad, ms;
+                double score;
+        } rows[] = {
+                {0, 0, 0, 0.6 * 0.5 + 0.3 + 0.1},
+                {1, 0, 0, 0.6 + 0.3 + 0.1},
+                {10, 0, 90, 0.6 + 0.3 / 10 + 0.1},
+                {1, 1, 200, 0.3 + 0.3 / 101 + 0.1},
+                {1, 3, 0, 0.6 * 0.25 + 0.3 + 0.07},
+                {0, 2, 0, 0.3 + 0.07},
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+                struct execution_operator op = {.successes = rows[i].ok, .failures = rows[i].bad, .total_ms = rows[i].ms};
+                assert_true(fabs(execution_score(&op) - rows[i].score) < 1e-12);
+        }
+}
+
+static void room(void **state)
+{
+        int64_t in_flight = 1;
+        struct execution_operator op = {.max_in_flight = 2, .in_flight = &in_flight};
+
+        (void)state;
+        assert_true(execution_has_room(&op));
+        in_flight = 2;
+        assert_false(execution_has_room(&op));
+        op.in_flight = NULL;
+        assert_true(execution_has_room(&op));
+}
+
+static char *t_a[] = {"a"}, *t_b[] = {"b"}, *t_ab[] = {"a", "b"};
+static char *for_first[] = {"first"}, *for_tag_a[] = {"a"}, *for_each_other[] = {"y", "x"};
+
+static const char *chosen(struct execution_operator *v, size_t n, const char *tag, const char *failed)
+{
+        struct execution_operators ops = {v, n};
+        struct execution_attempt attempts[8];
+        size_t n_attempts = 0;
+        _cleanup_(freep) char *copy = xstrdup(failed);
+
+        for (char *save, *s = strtok_r(copy, " ", &save); s; s = strtok_r(NULL, " ", &save))
+                attempts[n_attempts++] = (struct execution_attempt){.who = s, .error = "x"};
+        const struct execution_operator *op = execution_choose(&ops, tag, attempts, n_attempts);
+        return op ? op->name : "-";
+}
+
+static void choice_by_tag_and_score(void **state)
+{
+        struct execution_operator v[] = {
+                {.name = "slow", .tags = t_a, .n_tags = 1, .successes = 10, .total_ms = 100000},
+                {.name = "fast", .tags = t_ab, .n_tags = 2, .successes = 10, .total_ms = 10},
+                {.name = "dead", .tags = t_b, .n_tags = 1, .failures = 3},
+                {.name = "twin", .tags = t_ab, .n_tags = 2, .successes = 10, .total_ms = 10},
+        };
+
+        (void)state;
+        assert_string_equal(chosen(v, 4, "a", ""), "fast"); /* equal scores: the lesser name */
+        assert_string_equal(chosen(v, 4, "a", "fast"), "twin");
+        assert_string_equal(chosen(v, 4, "a", "fast twin"), "slow");
+        assert_string_equal(chosen(v, 4, "a", "fast twin slow"), "-");
+        assert_string_equal(chosen(v, 4, "b", "fast twin"), "-"); /* never a disabled one */
+        assert_string_equal(chosen(v, 4, "c", ""), "-");
+        assert_string_equal(chosen(v, 0, "a", ""), "-");
+}
+
+static void fallbacks_come_after(void **state)
+{
+        struct execution_operator v[] = {
+                {.name = "backup", .tags = t_a, .n_tags = 1, .fallback_for = for_first, .n_fallback_for = 1, .successes = 9},
+                {.name = "elsewhere", .tags = t_b, .n_tags = 1, .fallback_for = for_tag_a, .n_fallback_for = 1},
+                {.name = "first", .tags = t_a, .n_tags = 1, .successes = 1, .failures = 5, .total_ms = 9999},
+        };
+
+        (void)state;
+        assert_string_equal(chosen(v, 3, "a", ""), "first"); /* though its score is worse */
+        assert_string_equal(chosen(v, 3, "a", "first"), "backup");
+        assert_string_equal(chosen(v, 3, "a", "first backup"), "elsewhere");
+        assert_string_equal(chosen(v, 3, "a", "first backup elsewhere"), "-");
+        assert_string_equal(chosen(v, 3, "b", ""), "elsewhere");
+        v[2].successes = 0; /* disabled: its fallback stands in at once */
+        assert_string_equal(chosen(v, 3, "a", ""), "backup");
+        assert_string_equal(chosen(v, 2, "a", "gone"), "backup"); /* "first" is not registered: backup has the tag */
+}
+
+static void two_that_stand_in_for_each_other(void **state)
+{
+        struct execution_operator v[] = {
+                {.name = "x", .tags = t_a, .n_tags = 1, .fallback_for = for_each_other, .n_fallback_for = 1},
+                {.name = "y", .tags = t_a, .n_tags = 1, .fallback_for = for_each_other + 1, .n_fallback_for = 1, .successes = 1},
+        };
+
+        (void)state;
+        assert_string_equal(chosen(v, 2, "a", ""), "y");
+        assert_string_equal(chosen(v, 2, "a", "y"), "x");
+}
+
+/* --- answers --- */
+
+static void expect(const struct execution_answer *a, const char *label, enum execution_verdict verdict, const char *output, const char *error)
+{
+        if (a->verdict != verdict)
+                fail_msg("%s: verdict %d instead of %d (%s)", label, a->verdict, verdict, a->error ? a->error : "");
+        if ((output || a->output) && (!output || !a->output || strcmp(a->output, output) != 0))
+                fail_msg("%s: output %s", label, a->output ? a->output : "missing");
+        if (error && (!a->error || strcmp(a->error, error) != 0))
+                fail_msg("%s: error %s", label, a->error ? a->error : "missing");
+        if (verdict != EXECUTION_DONE && verdict != EXECUTION_ACCEPTED && !a->error)
+                fail_msg("%s: no error", label);
+}
+
+static void answers_to_calls(void **state)
+{
+        static const struct {
+                int status;
+                const char *body;
+                enum execution_verdict verdict;
+                const char *output, *error;
+        } rows[] = {
+                {200, "{\"output\":{\"a\": 1}}", EXECUTION_DONE, "{\"a\":1}", NULL},
+                {200, "{\"output\":null}", EXECUTION_DONE, "null", NULL},
+                {200, "{\"output\":\"x\",\"more\":1}", EXECUTION_DONE, "\"x\"", NULL},
+                {200, "{}", EXECUTION_FAILED, NULL, "bad_output"},
+                {200, "", EXECUTION_FAILED, NULL, "bad_output"},
+                {200, "[1]", EXECUTION_FAILED, NULL, "bad_output"},
+                {200, "{\"output\":1,\"output\":2}", EXECUTION_FAILED, NULL, "bad_output"},
+                {200, "{\"output\":1}x", EXECUTION_FAILED, NULL, "bad_output"},
+                {200, "{\"output\":\"\xff\"}", EXECUTION_FAILED, NULL, "bad_output"},
+                {200, "{\"output\":\"\\u0000\"}", EXECUTION_FAILED, NULL, "bad_output"},
+                {202, "", EXECUTION_ACCEPTED, NULL, NULL},
+                {202, "{\"output\":1}", EXECUTION_ACCEPTED, NULL, NULL},
+                {422, "{\"error\":\"wrong kind\"}", EXECUTION_FAILED, NULL, "wrong kind"},
+                {400, "{\"error\":{\"code\":7}}", EXECUTION_FAILED, NULL, "{\"code\":7}"},
+                {404, "<html>", EXECUTION_FAILED, NULL, "answered HTTP 404"},
+                {409, "{}", EXECUTION_FAILED, NULL, "answered HTTP 409"},
+                {500, "{\"error\":\"boom\"}", EXECUTION_UNKNOWN, NULL, "boom"},
+                {500, "{\"error\":\"not sent: honestly\"}", EXECUTION_UNKNOWN, NULL, "honestly"},
+                {503, "", EXECUTION_UNKNOWN, NULL, "answered HTTP 503"},
+                {201, "{\"output\":1}", EXECUTION_UNKNOWN, NULL, "answered HTTP 201"},
+                {302, "", EXECUTION_UNKNOWN, NULL, "answered HTTP 302"},
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+                for (int clean = 0; clean < 2; clean++) {
+                        struct execution_reply reply = {.kind = EXECUTION_REPLY_ANSWERED, .status = rows[i].status, .body = slice_of(rows[i].body)};
+                        struct execution_answer a;
+                        execution_read_call(&reply, clean, &a);
+                        expect(&a, rows[i].body, rows[i].verdict, rows[i].output, rows[i].error);
+                        execution_answer_done(&a);
+                }
+}
+
+static void no_answer_to_a_call(void **state)
+{
+        struct execution_reply refused = {.kind = EXECUTION_REPLY_NOT_SENT, .why = "refused"},
+                               lost = {.kind = EXECUTION_REPLY_LOST, .why = "timeout"};
+        struct execution_answer a;
+
+        (void)state;
+        execution_read_call(&refused, true, &a);
+        expect(&a, "first call", EXECUTION_NOT_SENT, NULL, "refused");
+        execution_answer_done(&a);
+        execution_read_call(&refused, false, &a); /* an earlier call may have been done */
+        expect(&a, "later call", EXECUTION_UNKNOWN, NULL, "refused");
+        execution_answer_done(&a);
+        for (int clean = 0; clean < 2; clean++) {
+                execution_read_call(&lost, clean, &a);
+                expect(&a, "lost", EXECUTION_UNKNOWN, NULL, "timeout");
+                execution_answer_done(&a);
+        }
+}
+
+static void answers_to_status_queries(void **state)
+{
+        static const struct {
+                int status;
+                const char *body;
+                enum execution_verdict verdict, over; /* before and after the lease of the call is over */
+                const char *output;
+        } rows[] = {
+                {200, "{\"status\":\"done\",\"output\":[1]}", EXECUTION_DONE, EXECUTION_DONE, "[1]"},
+                {200, "{\"status\":\"done\"}", EXECUTION_FAILED, EXECUTION_FAILED, NULL},
+                {200, "{\"status\":\"failed\",\"error\":\"no\"}", EXECUTION_FAILED, EXECUTION_FAILED, NULL},
+                {200, "{\"status\":\"failed\"}", EXECUTION_FAILED, EXECUTION_FAILED, NULL},
+                {200, "{\"status\":\"running\"}", EXECUTION_ACCEPTED, EXECUTION_ACCEPTED, NULL},
+                {200, "{\"status\":\"unknown\"}", EXECUTION_UNKNOWN, EXECUTION_NOT_KNOWN, NULL},
+                {200, "{\"status\":\"else\"}", EXECUTION_UNKNOWN, EXECUTION_UNKNOWN, NULL},
+                {200, "{\"output\":1}", EXECUTION_UNKNOWN, EXECUTION_UNKNOWN, NULL},
+                {200, "nonsense", EXECUTION_UNKNOWN, EXECUTION_UNKNOWN, NULL},
+                {202, "{\"status\":\"done\",\"output\":1}", EXECUTION_UNKNOWN, EXECUTION_UNKNOWN, NULL},
+                {404, "{\"status\":\"unknown\"}", EXECUTION_UNKNOWN, EXECUTION_UNKNOWN, NULL},
+                {500, "", EXECUTION_UNKNOWN, EXECUTION_UNKNOWN, NULL},
+        };
+        struct execution_answer a;
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+                struct execution_reply reply = {.kind = EXECUTION_REPLY_ANSWERED, .status = rows[i].status, .body = slice_of(rows[i].body)};
+                execution_read_status(&reply, false, &a);
+                expect(&a, rows[i].body, rows[i].verdict, rows[i].output, NULL);
+                execution_answer_done(&a);
+                execution_read_status(&reply, true, &a);
+                expect(&a, rows[i].body, rows[i].over, rows[i].output, NULL);
+                execution_answer_done(&a);
+        }
+        for (int kind = EXECUTION_REPLY_NOT_SENT; kind <= EXECUTION_REPLY_LOST; kind++) {
+                /* That the question did not arrive says nothing about the run. */
+                struct execution_reply reply = {.kind = (enum execution_reply_kind)kind};
+                execution_read_status(&reply, true, &a);
+                expect(&a, "no answer", EXECUTION_UNKNOWN, NULL, NULL);
+                execution_answer_done(&a);
+        }
+}
+
+static void long_errors_are_cut_between_characters(void **state)
+{
+        _cleanup_(strbuf_done) struct strbuf body = {0};
+        struct execution_answer a;
+
+        (void)state;
+        strbuf_adds(&body, "{\"error\":\"x");
+        for (int i = 0; i < 400; i++)
+                strbuf_adds(&body, "ä");
+        strbuf_adds(&body, "\"}");
+        struct execution_reply reply = {.kind = EXECUTION_REPLY_ANSWERED, .status = 422, .body = {body.s, body.len}};
+        execution_read_call(&reply, true, &a);
+        assert_int_equal(strlen(a.error), EXECUTION_ERROR_MAX - 1);
+        assert_true(utf8_valid(a.error, strlen(a.error)));
+        execution_answer_done(&a);
+}
+
+/* --- open runs --- */
+
+static void open_runs_are_never_resent_blindly(void **state)
+{
+        (void)state;
+        for (int bits = 0; bits < 32; bits++)
+                for (int probes = 0; probes < 6; probes++) {
+                        struct execution_operator op = {
+                                .name = "o", .url = "http://o", .status_url = bits & 1 ? "http://s" : NULL, .idempotent = bits & 2};
+                        struct execution_open_run run = {.resend_marked = bits & 4, .other = bits & 8, .probes = probes};
+                        bool registered = bits & 16;
+                        enum execution_next next = execution_resolve(registered ? &op : NULL, &run), expected;
+
+                        if (!registered)
+                                expected = EXECUTION_NEXT_WAIT;
+                        else if (run.resend_marked)
+                                expected = EXECUTION_NEXT_SEND;
+                        else if (op.idempotent && run.other && probes >= EXECUTION_PROBES_BEFORE_OTHER)
+                                expected = EXECUTION_NEXT_OTHER;
+                        else if (op.status_url)
+                                expected = EXECUTION_NEXT_ASK;
+                        else
+                                expected = op.idempotent ? EXECUTION_NEXT_SEND : EXECUTION_NEXT_WAIT;
+                        assert_int_equal(next, expected);
+                        if (!op.idempotent && !run.resend_marked)
+                                assert_true(next == EXECUTION_NEXT_ASK || next == EXECUTION_NEXT_WAIT);
+                }
+}
+
+static void giving_up(void **state)
+{
+        (void)state;
+        assert_true(execution_gives_up(EXECUTION_NOT_SENT, 0, 4, true));
+        assert_false(execution_gives_up(EXECUTION_NOT_SENT, 0, 4, false));
+        assert_false(execution_gives_up(EXECUTION_NOT_SENT, 3, 4, false));
+        assert_true(execution_gives_up(EXECUTION_NOT_SENT, 4, 4, false));
+        assert_false(execution_gives_up(EXECUTION_NOT_KNOWN, 1, 4, true));
+        assert_true(execution_gives_up(EXECUTION_NOT_KNOWN, 4, 4, false));
+}
+
+static void backoff(void **state)
+{
+        static const int64_t ms[] = {1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000};
+
+        (void)state;
+        for (int i = 0; i < (int)ARRAY_SIZE(ms); i++) {
+                assert_int_equal(execution_backoff_ms(i, 0), ms[i]);
+                assert_int_equal(execution_backoff_ms(i, 0.5), ms[i] - ms[i] / 8);
+                assert_true(execution_backoff_ms(i, 0.999999) >= ms[i] * 3 / 4);
+        }
+        assert_int_equal(execution_backoff_ms(1000000, 0), 60000);
+        assert_int_equal(execution_backoff_ms(-1, 0), 1000);
+}
+
+static void what_is_sent(void **state)
+{
+        struct execution_call call = {.step = 1, .attempt = 2, .input = {"{\"a\":1}", 7}};
+        _cleanup_(strbuf_done) struct strbuf b = {0};
+
+        (void)state;
+        assert_true(uuid_parse("01890000-0000-7000-8000-000000000001", 36, &call.run_id));
+        assert_true(uuid_parse("01890000-0000-7000-8000-000000000002", 36, &call.job_id));
+        execution_call_body(&b, &call);
+        assert_string_equal(b.s,
+                "{\"run_id\":\"01890000-0000-7000-8000-000000000001\",\"job_id\":\"01890000-0000-7000-8000-000000000002\",\"step\":1,"
+                "\"attempt\":2,\"input\":{\"a\":1},\"context\":{}}");
+        strbuf_reset(&b);
+        execution_status_url(&b, "http://o/s", &call.run_id);
+        strbuf_addc(&b, ' ');
+        execution_status_url(&b, "http://o/s?k=1", &call.run_id);
+        assert_string_equal(b.s, "http://o/s?run_id=01890000-0000-7000-8000-000000000001 http://o/s?k=1&run_id=01890000-0000-7000-8000-000000000001");
+}
+
+/* --- plans --- */
+
+static char *t_text[] = {"puz19_text"}, *t_numeric[] = {"puz19_numeric"}, *t_out[] = {"out"};
+static int64_t out_in_flight;
+static struct execution_operator plan_ops[] = {
+        {.name = "out1", .url = "http://1", .tags = t_out, .n_tags = 1, .max_in_flight = 1, .in_flight = &out_in_flight},
+        {.name = "puz19_numeric_stats", .tags = t_numeric, .n_tags = 1},
+        {.name = "puz19_text_summary", .tags = t_text, .n_tags = 1},
+};
+static const struct execution_operators all_ops = {plan_ops, ARRAY_SIZE(plan_ops)};
+
+/* "EVENT{data} EVENT{data} ...call=who@step.attempt<input" */
+static void check_plan(
+        const char *steps, const char *payload, const char *last, const char *runs, const struct execution_result *done, const char *expected)
+{
+        _cleanup_(strbuf_done) struct strbuf job = {0}, got = {0};
+        struct execution_chain c;
+        struct execution_plan p;
+        const char *why = NULL;
+
+        strbuf_addf(&job, "{\"payload\":%s,\"context\":{\"priority\":\"high\"},\"flow\":{\"id\":\"f\",\"version\":1,\"steps\":%s}}", payload, steps);
+        if (execution_chain_parse((struct slice){job.s, job.len}, slice_of(last), slice_of(runs), &c, &why) < 0)
+                fail_msg("%s: %s", expected, why);
+        assert_true(slice_equal(c.context, "{\"priority\":\"high\"}"));
+        c.started |= runs != NULL;
+        execution_plan_make(&c, &all_ops, done, &p);
+        for (size_t i = 0; i < p.n_events; i++) {
+                struct json_doc doc;
+                struct json_error error;
+                strbuf_addf(&got, "%s%s ", p.events[i].type, p.events[i].data.s);
+                assert_int_equal(json_parse(p.events[i].data.s, p.events[i].data.len, &doc, &error), 0);
+                json_done(&doc);
+        }
+        if (p.call)
+                strbuf_addf(&got, "call=%s@%d.%d<%s", p.call->name, p.step, p.attempt, p.input);
+        if (p.room_for)
+                strbuf_addf(&got, "room=%s", p.room_for->name);
+        assert_string_equal(got.s ? got.s : "", expected);
+        execution_plan_done(&p);
+        execution_chain_done(&c);
+}
+
+#define STARTED1 "EXECUTION_STARTED{\"steps\":1} "
+#define STARTED2 "EXECUTION_STARTED{\"steps\":2} "
+#define BUILTIN(s)                                                                                                                                   \
+        "STEP_COMPLETED{\"step\":" s                                                                                                                 \
+        ",\"tag\":\"puz19_text\",\"operator\":\"puz19_text_summary\",\"run_id\":null,\"attempt\":1,\"took_ms\":0,\"output\":"
+#define SUM_HI "{\"length\":2,\"word_count\":1,\"preview\":\"hi\"}"
+#define RUN_ID "01890000-0000-7000-8000-000000000001"
+
+static void plans_of_built_in_steps(void **state)
+{
+        (void)state;
+        check_plan("[\"puz19_text\"]", "{\"text\":\"hi\"}", NULL, NULL, NULL,
+                STARTED1 BUILTIN("0") SUM_HI "} EXECUTION_COMPLETED{\"result\":" SUM_HI "} ");
+        check_plan("[\"nobody\"]", "{}", NULL, NULL, NULL,
+                "EXECUTION_FAILED{\"error\":{\"reason\":\"no_operator\",\"step\":0,\"tag\":\"nobody\",\"attempts\":[]}} ");
+        check_plan("[\"puz19_text\"]", "{}", NULL, NULL, NULL,
+                STARTED1 "EXECUTION_FAILED{\"error\":{\"reason\":\"all_operators_failed\",\"step\":0,\"tag\":\"puz19_text\",\"attempts\":["
+                         "{\"operator\":\"puz19_text_summary\",\"error\":\"text must be a string\"}]}} ");
+        /* The output of a step is the input of the next. */
+        check_plan("[\"puz19_text\",\"puz19_numeric\"]", "{\"text\":\"hi\"}", NULL, NULL, NULL,
+                STARTED2 BUILTIN("0") SUM_HI
+                "} EXECUTION_FAILED{\"error\":{\"reason\":\"all_operators_failed\",\"step\":1,\"tag\":\"puz19_numeric\","
+                "\"attempts\":[{\"operator\":\"puz19_numeric_stats\",\"error\":\"numbers must be an array of numbers\"}]}} ");
+}
+
+static void plans_with_outside_steps(void **state)
+{
+        struct execution_result done = {.who = "out1", .attempt = 1, .took_ms = 7, .output = {"{\"text\":\"hi\"}", 13}};
+
+        (void)state;
+        assert_true(uuid_parse(RUN_ID, 36, &done.run_id));
+        check_plan("[\"out\"]", "{\"a\":1}", NULL, NULL, NULL, STARTED1 "call=out1@0.1<{\"a\":1}");
+        check_plan("[\"puz19_text\",\"out\"]", "{\"text\":\"hi\"}", NULL, NULL, NULL, STARTED2 BUILTIN("0") SUM_HI "} call=out1@1.1<" SUM_HI);
+        /* Its answer, and the rest of the flow. */
+        check_plan("[\"out\",\"puz19_text\"]", "{}", NULL, "[{\"step\":0,\"operator\":\"out1\",\"state\":\"calling\",\"error\":null}]", &done,
+                "STEP_COMPLETED{\"step\":0,\"tag\":\"out\",\"operator\":\"out1\",\"run_id\":\"" RUN_ID
+                "\",\"attempt\":1,\"took_ms\":7,\"output\":{\"text\":\"hi\"}} " BUILTIN("1") SUM_HI "} EXECUTION_COMPLETED{\"result\":" SUM_HI "} ");
+        check_plan("[\"out\",\"out\"]", "{}", NULL, "[{\"step\":0,\"operator\":\"out1\",\"state\":\"calling\",\"error\":null}]", &done,
+                "STEP_COMPLETED{\"step\":0,\"tag\":\"out\",\"operator\":\"out1\",\"run_id\":\"" RUN_ID
+                "\",\"attempt\":1,\"took_ms\":7,\"output\":{\"text\":\"hi\"}} call=out1@1.1<{\"text\":\"hi\"}");
+        /* From a completed step on. */
+        check_plan("[\"puz19_text\",\"out\"]", "{}", "{\"step\":0,\"output\":[5]}", NULL, NULL, "call=out1@1.1<[5]");
+        check_plan("[\"puz19_text\"]", "{}", "{\"step\":0,\"output\":[5]}", NULL, NULL, "EXECUTION_COMPLETED{\"result\":[5]} ");
+        /* Failed attempts: nobody is left; those of an earlier step do not count. */
+        check_plan("[\"out\"]", "{}", NULL, "[{\"step\":0,\"operator\":\"out1\",\"state\":\"failed\",\"error\":\"no\"}]", NULL,
+                "EXECUTION_FAILED{\"error\":{\"reason\":\"all_operators_failed\",\"step\":0,\"tag\":\"out\",\"attempts\":[{\"operator\":\"out1\","
+                "\"error\":\"no\"}]}} ");
+        check_plan("[\"out\"]", "{}", NULL, "[{\"step\":0,\"operator\":\"out1\",\"state\":\"failed\",\"error\":\"bad_output\"}]", NULL,
+                "EXECUTION_FAILED{\"error\":{\"reason\":\"bad_output\",\"step\":0,\"tag\":\"out\",\"attempts\":[{\"operator\":\"out1\",\"error\":"
+                "\"bad_output\"}]}} ");
+        check_plan("[\"out\",\"out\"]", "{}", "{\"step\":0,\"output\":[5]}",
+                "[{\"step\":0,\"operator\":\"out1\",\"state\":\"failed\",\"error\":\"no\"}]", NULL, "call=out1@1.1<[5]");
+        check_plan("[\"out\"]", "{}", NULL, "[{\"step\":0,\"operator\":\"gone\",\"state\":\"failed\",\"error\":\"no\"}]", NULL, "call=out1@0.2<{}");
+}
+
+static void a_full_operator_is_waited_for(void **state)
+{
+        (void)state;
+        out_in_flight = 1;
+        check_plan("[\"out\"]", "{}", NULL, NULL, NULL, "room=out1"); /* nothing is begun */
+        check_plan("[\"puz19_text\",\"out\"]", "{\"text\":\"hi\"}", NULL, NULL, NULL, STARTED2 BUILTIN("0") SUM_HI "} room=out1");
+        check_plan("[\"puz19_text\"]", "{\"text\":\"hi\"}", NULL, NULL, NULL,
+                STARTED1 BUILTIN("0") SUM_HI "} EXECUTION_COMPLETED{\"result\":" SUM_HI "} "); /* it holds up nobody else */
+        out_in_flight = 0;
+}
+
+static void chains_that_cannot_be_used(void **state)
+{
+        static const struct {
+                const char *job, *last, *runs;
+        } rows[] = {
+                {"", NULL, NULL},
+                {"{}", NULL, NULL},
+                {"{\"payload\":1,\"flow\":{\"steps\":[]}}", NULL, NULL},
+                {"{\"payload\":1,\"flow\":{\"steps\":[1]}}", NULL, NULL},
+                {"{\"flow\":{\"steps\":[\"a\"]}}", NULL, NULL},
+                {"{\"payload\":1,\"flow\":{\"steps\":[\"a\"]}}", "{\"step\":1,\"output\":1}", NULL},
+                {"{\"payload\":1,\"flow\":{\"steps\":[\"a\"]}}", "{\"step\":-1,\"output\":1}", NULL},
+                {"{\"payload\":1,\"flow\":{\"steps\":[\"a\"]}}", "{\"step\":0}", NULL},
+                {"{\"payload\":1,\"flow\":{\"steps\":[\"a\"]}}", "x", NULL},
+                {"{\"payload\":1,\"flow\":{\"steps\":[\"a\"]}}", NULL, "x"},
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+                struct execution_chain c;
+                const char *why = NULL;
+                assert_int_not_equal(execution_chain_parse(slice_of(rows[i].job), slice_of(rows[i].last), slice_of(rows[i].runs), &c, &why), 0);
+                assert_non_null(why);
+                execution_chain_done(&c);
+        }
+}
+
+static void an_open_run_is_seen(void **state)
+{
+        static const struct {
+                const char *state;
+                bool live;
+        } rows[] = {{"calling", true}, {"accepted", true}, {"unknown", true}, {"done", false}, {"failed", false}};
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+                _cleanup_(strbuf_done) struct strbuf runs = {0};
+                struct execution_chain c;
+                const char *why;
+
+                strbuf_addf(&runs, "[{\"step\":0,\"operator\":\"o\",\"state\":\"%s\",\"error\":null}]", rows[i].state);
+                assert_int_equal(execution_chain_parse(slice_of("{\"payload\":1,\"flow\":{\"steps\":[\"a\"]}}"), slice_of(NULL),
+                                         (struct slice){runs.s, runs.len}, &c, &why),
+                        0);
+                assert_int_equal(c.live, rows[i].live);
+                assert_int_equal(c.n_runs, 1);
+                execution_chain_done(&c);
+        }
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(health),
+                cmocka_unit_test(score),
+                cmocka_unit_test(room),
+                cmocka_unit_test(choice_by_tag_and_score),
+                cmocka_unit_test(fallbacks_come_after),
+                cmocka_unit_test(two_that_stand_in_for_each_other),
+                cmocka_unit_test(answers_to_calls),
+                cmocka_unit_test(no_answer_to_a_call),
+                cmocka_unit_test(answers_to_status_queries),
+                cmocka_unit_test(long_errors_are_cut_between_characters),
+                cmocka_unit_test(open_runs_are_never_resent_blindly),
+                cmocka_unit_test(giving_up),
+                cmocka_unit_test(backoff),
+                cmocka_unit_test(what_is_sent),
+                cmocka_unit_test(plans_of_built_in_steps),
+                cmocka_unit_test(plans_with_outside_steps),
+                cmocka_unit_test(a_full_operator_is_waited_for),
+                cmocka_unit_test(chains_that_cannot_be_used),
+                cmocka_unit_test(an_open_run_is_seen),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
