@@ -4,13 +4,13 @@
 
 #include <string.h>
 
-enum payments_action payments_decide(const char *step, const char *hearer, bool has_evidence, bool expired)
+enum payments_action payments_decide(const char *step, bool has_evidence, bool expired)
 {
         if (strcmp(step, "PRICED") == 0)
                 return PAYMENTS_CREATE;
         if (strcmp(step, "PAYMENT_INITIATED") == 0)
                 return has_evidence ? PAYMENTS_CONFIRM : expired ? PAYMENTS_EXPIRE : PAYMENTS_NOTHING;
-        return hearer[0] && strcmp(hearer, "payments") != 0 ? PAYMENTS_RING_AGAIN : PAYMENTS_NOTHING;
+        return strcmp(step, "PAYMENT_CONFIRMED") == 0 ? PAYMENTS_RING_AGAIN : PAYMENTS_NOTHING;
 }
 
 void payments_required_data(struct strbuf *b, struct amount amount)

@@ -9,14 +9,14 @@
 
 enum payments_action {
         PAYMENTS_NOTHING,     /* it waits for its payer, or is none of ours */
-        PAYMENTS_RING_AGAIN,  /* it stands further already: its hearer may not have heard */
+        PAYMENTS_RING_AGAIN,  /* it stands at our own outcome: the next service may not have heard */
         PAYMENTS_CREATE,      /* make the intent */
         PAYMENTS_CONFIRM,     /* evidence is stored */
         PAYMENTS_EXPIRE,      /* unpaid, and its time is over */
 };
 
 /* What is to be done with a chain that stands at `step`. Evidence beats the clock. */
-enum payments_action payments_decide(const char *step, const char *hearer, bool has_evidence, bool expired);
+enum payments_action payments_decide(const char *step, bool has_evidence, bool expired);
 
 void payments_required_data(struct strbuf *b, struct amount amount);
 void payments_initiated_data(struct strbuf *b, const char *intent_id, const char *expires_at);

@@ -13,25 +13,25 @@
 static void every_step(void **state)
 {
         static const struct {
-                const char *step, *hearer;
+                const char *step;
                 enum payments_action plain, expired, evidence;
         } rows[] = {
-                {"JOB_CREATED", "pricing", PAYMENTS_RING_AGAIN, PAYMENTS_RING_AGAIN, PAYMENTS_RING_AGAIN},
-                {"PRICED", "payments", PAYMENTS_CREATE, PAYMENTS_CREATE, PAYMENTS_CREATE},
-                {"PAYMENT_REQUIRED", "payments", PAYMENTS_NOTHING, PAYMENTS_NOTHING, PAYMENTS_NOTHING},
-                {"PAYMENT_INITIATED", "payments", PAYMENTS_NOTHING, PAYMENTS_EXPIRE, PAYMENTS_CONFIRM},
-                {"PAYMENT_CONFIRMED", "execution", PAYMENTS_RING_AGAIN, PAYMENTS_RING_AGAIN, PAYMENTS_RING_AGAIN},
-                {"PAYMENT_EXPIRED", "", PAYMENTS_NOTHING, PAYMENTS_NOTHING, PAYMENTS_NOTHING},
-                {"EXECUTION_COMPLETED", "ledger", PAYMENTS_RING_AGAIN, PAYMENTS_RING_AGAIN, PAYMENTS_RING_AGAIN},
-                {"REVENUE_BOOKED", "", PAYMENTS_NOTHING, PAYMENTS_NOTHING, PAYMENTS_NOTHING},
+                {"JOB_CREATED", PAYMENTS_NOTHING, PAYMENTS_NOTHING, PAYMENTS_NOTHING},
+                {"PRICED", PAYMENTS_CREATE, PAYMENTS_CREATE, PAYMENTS_CREATE},
+                {"PAYMENT_REQUIRED", PAYMENTS_NOTHING, PAYMENTS_NOTHING, PAYMENTS_NOTHING},
+                {"PAYMENT_INITIATED", PAYMENTS_NOTHING, PAYMENTS_EXPIRE, PAYMENTS_CONFIRM},
+                {"PAYMENT_CONFIRMED", PAYMENTS_RING_AGAIN, PAYMENTS_RING_AGAIN, PAYMENTS_RING_AGAIN},
+                {"PAYMENT_EXPIRED", PAYMENTS_NOTHING, PAYMENTS_NOTHING, PAYMENTS_NOTHING},
+                {"EXECUTION_COMPLETED", PAYMENTS_NOTHING, PAYMENTS_NOTHING, PAYMENTS_NOTHING},
+                {"REVENUE_BOOKED", PAYMENTS_NOTHING, PAYMENTS_NOTHING, PAYMENTS_NOTHING},
         };
 
         (void)state;
         for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-                assert_int_equal(payments_decide(rows[i].step, rows[i].hearer, false, false), rows[i].plain);
-                assert_int_equal(payments_decide(rows[i].step, rows[i].hearer, false, true), rows[i].expired);
-                assert_int_equal(payments_decide(rows[i].step, rows[i].hearer, true, false), rows[i].evidence);
-                assert_int_equal(payments_decide(rows[i].step, rows[i].hearer, true, true), rows[i].evidence); /* paid beats late */
+                assert_int_equal(payments_decide(rows[i].step, false, false), rows[i].plain);
+                assert_int_equal(payments_decide(rows[i].step, false, true), rows[i].expired);
+                assert_int_equal(payments_decide(rows[i].step, true, false), rows[i].evidence);
+                assert_int_equal(payments_decide(rows[i].step, true, true), rows[i].evidence); /* paid beats late */
         }
 }
 
