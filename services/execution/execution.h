@@ -73,7 +73,8 @@ struct execution_item {
 };
 
 /* execution_handlers.c */
-int execution_refresh(struct service *s); /* reads the operators when they are older than 1 s */
+/* Reads the operators when they are older than 1 s; *ret_fresh: just now. */
+int execution_refresh(struct service *s, bool *ret_fresh);
 int execution_on_bells(struct service *s, const struct uuid ids[], size_t n);
 void execution_serve_waiting(struct service *s);
 
@@ -81,6 +82,9 @@ void execution_serve_waiting(struct service *s);
 void execution_item_plan(struct service *s, struct execution_item *item, const struct execution_result *done);
 /* Commits the plans of a batch, rings, and starts the calls. On failure nothing has happened and the room taken by plans is free again. */
 int execution_commit(struct service *s, struct execution_item items[], size_t n);
+/* Whether a job fails: that is not decided on operators that may have been registered meanwhile. Cancelled plans are made again on fresh rows. */
+bool execution_items_fail(const struct execution_item items[], size_t n);
+void execution_items_cancel(struct service *s, struct execution_item items[], size_t n);
 void execution_items_done(struct execution_item items[], size_t n);
 
 /* execution_calls.c */

@@ -32,6 +32,25 @@ void execution_items_done(struct execution_item items[], size_t n)
         free(items);
 }
 
+bool execution_items_fail(const struct execution_item items[], size_t n)
+{
+        for (size_t i = 0; i < n; i++)
+                if (items[i].p.n_events > 0 && strcmp(items[i].p.events[items[i].p.n_events - 1].type, "EXECUTION_FAILED") == 0)
+                        return true;
+        return false;
+}
+
+void execution_items_cancel(struct service *s, struct execution_item items[], size_t n)
+{
+        struct execution_state *state = s->state;
+
+        for (size_t i = 0; i < n; i++)
+                if (items[i].p.call)
+                        --*items[i].p.call->in_flight;
+        execution_items_done(items, n);
+        state->operators_read_ms = 0;
+}
+
 struct batch {
         struct service *s;
         struct execution_item *items;

@@ -38,14 +38,15 @@ static void adopt(struct execution_state *state, struct execution_operators *ops
         ops->n = kept;
 }
 
-int execution_refresh(struct service *s)
+int execution_refresh(struct service *s, bool *ret_fresh)
 {
         struct execution_state *state = s->state;
         struct execution_operators ops;
         int64_t now = now_mono_ms();
         int e;
 
-        if (state->operators_read_ms && now - state->operators_read_ms < OPERATORS_FRESH_MS)
+        *ret_fresh = !state->operators_read_ms || now - state->operators_read_ms >= OPERATORS_FRESH_MS;
+        if (!*ret_fresh)
                 return 0;
         e = execution_store_operators(s->db, &ops);
         if (e < 0)
@@ -78,31 +79,47 @@ static bool take_chain(struct service *s, const struct execution_stand *stand, s
         return !item->c.live;
 }
 
-int execution_on_bells(struct service *s, const struct uuid ids[], size_t n)
+static int plan_bells(struct service *s, const struct uuid ids[], size_t n, struct execution_item items[], size_t *ret_kept)
 {
         _cleanup_(PQclearp) PGresult *r = NULL;
-        struct execution_item *items;
-        size_t kept = 0;
-        int e = execution_refresh(s);
+        int e = execution_store_read(s->db, ids, n, &r);
 
-        if (e == 0)
-                e = execution_store_read(s->db, ids, n, &r);
-        if (e < 0)
-                return e;
-        items = xcalloc(n + 1, sizeof(*items));
-        for (int row = 0; row < PQntuples(r); row++) {
+        *ret_kept = 0;
+        for (int row = 0; e == 0 && row < PQntuples(r); row++) {
                 struct execution_stand stand = execution_store_stand(r, row);
+                struct execution_item *item = &items[*ret_kept];
 
-                if (take_chain(s, &stand, &items[kept])) {
-                        execution_item_plan(s, &items[kept], NULL);
-                        kept++;
+                if (take_chain(s, &stand, item)) {
+                        execution_item_plan(s, item, NULL);
+                        ++*ret_kept;
                 } else {
-                        execution_chain_done(&items[kept].c);
+                        execution_chain_done(&item->c);
                 }
         }
-        e = execution_commit(s, items, kept);
-        execution_items_done(items, kept);
         return e;
+}
+
+int execution_on_bells(struct service *s, const struct uuid ids[], size_t n)
+{
+        for (;;) {
+                struct execution_item *items;
+                size_t kept;
+                bool fresh;
+                int e = execution_refresh(s, &fresh);
+
+                if (e < 0)
+                        return e;
+                items = xcalloc(n + 1, sizeof(*items));
+                e = plan_bells(s, ids, n, items, &kept);
+                if (e == 0 && !fresh && execution_items_fail(items, kept)) {
+                        execution_items_cancel(s, items, kept);
+                        continue;
+                }
+                if (e == 0)
+                        e = execution_commit(s, items, kept);
+                execution_items_done(items, kept);
+                return e;
+        }
 }
 
 /* Chains that waited for room, as far as there is room now. Each operator has its own list, so that a slow one holds up nobody else's. */

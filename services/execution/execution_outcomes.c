@@ -148,21 +148,10 @@ static void drop(struct execution_state *state, struct execution_run *const pick
                 state->outcome_batch = OUTCOMES_MAX;
 }
 
-static int commit(struct service *s, struct execution_run *const picked[], size_t n)
+static size_t plan_outcomes(struct service *s, const PGresult *r, struct execution_run *const picked[], size_t n, struct execution_item items[])
 {
-        _cleanup_(PQclearp) PGresult *r = NULL;
-        struct uuid ids[OUTCOMES_MAX];
-        struct execution_item *items;
         size_t kept = 0;
-        int e = execution_refresh(s);
 
-        for (size_t i = 0; i < n; i++)
-                ids[i] = picked[i]->chain_id;
-        if (e == 0)
-                e = execution_store_read(s->db, ids, n, &r);
-        if (e < 0)
-                return e;
-        items = xcalloc(n + 1, sizeof(*items));
         for (size_t i = 0; i < n; i++) {
                 if (take_run(s, r, picked[i], &items[kept])) {
                         decide(s, &items[kept]);
@@ -173,9 +162,36 @@ static int commit(struct service *s, struct execution_run *const picked[], size_
                         items[kept] = (struct execution_item){0};
                 }
         }
-        e = execution_commit(s, items, kept);
-        execution_items_done(items, kept);
-        return e;
+        return kept;
+}
+
+static int commit(struct service *s, struct execution_run *const picked[], size_t n)
+{
+        struct uuid ids[OUTCOMES_MAX];
+
+        for (size_t i = 0; i < n; i++)
+                ids[i] = picked[i]->chain_id;
+        for (;;) {
+                _cleanup_(PQclearp) PGresult *r = NULL;
+                struct execution_item *items;
+                size_t kept;
+                bool fresh;
+                int e = execution_refresh(s, &fresh);
+
+                if (e == 0)
+                        e = execution_store_read(s->db, ids, n, &r);
+                if (e < 0)
+                        return e;
+                items = xcalloc(n + 1, sizeof(*items));
+                kept = plan_outcomes(s, r, picked, n, items);
+                if (!fresh && execution_items_fail(items, kept)) {
+                        execution_items_cancel(s, items, kept);
+                        continue;
+                }
+                e = execution_commit(s, items, kept);
+                execution_items_done(items, kept);
+                return e;
+        }
 }
 
 void execution_commit_outcomes(struct service *s)

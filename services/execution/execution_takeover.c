@@ -201,12 +201,12 @@ static int take_over(struct service *s, bool *ret_more)
 int64_t execution_on_tick(struct service *s)
 {
         struct execution_state *state = s->state;
-        bool more = false;
+        bool more = false, fresh;
         int e;
 
         if (!db_connected(s->db))
                 return TICK_MS;
-        e = execution_refresh(s);
+        e = execution_refresh(s, &fresh);
         if (e == 0 && state->n_unsent > 0) {
                 e = execution_store_unsent(s->db, s->instance, state->unsent, state->n_unsent);
                 if (e == 0)

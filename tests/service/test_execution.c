@@ -1,0 +1,280 @@
+/* execution against a real PostgreSQL, a real nats-server and operators with ground truth: every kind of answer ends as it must, no step is done
+ * twice, a killed instance's runs are taken over, and slow operators hold up nobody else. */
+#include "bus/bus.h"
+#include "tests/support/fake_operator.h"
+#include "tests/support/stack.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+struct world {
+        struct stack *stack;
+        struct bus *bus;
+        struct fake_operator *one, *two;
+};
+
+static void run_sql(struct world *w, const char *sql)
+{
+        free(pg_fixture_ask(w->stack->pg, sql));
+}
+
+static long number(struct world *w, const char *sql)
+{
+        _cleanup_(freep) char *s = pg_fixture_ask(w->stack->pg, sql);
+
+        return strtol(s, NULL, 10);
+}
+
+static void operator_is(
+        struct world *w, const char *name, const char *url, const char *status_url, const char *tag, const char *more, const char *values)
+{
+        _cleanup_(strbuf_done) struct strbuf sql = {0};
+
+        strbuf_addf(&sql,
+                "INSERT INTO aethelos.operator (name, kind, url, status_url, tags%s) VALUES ('%s', 'http', '%s', nullif('%s', ''), '{%s}'%s)", more,
+                name, url, status_url ? status_url : "", tag, values);
+        run_sql(w, sql.s);
+}
+
+/* n paid jobs, written as the services before would have left them; rung when `ring`. steps: JSON list. */
+static void jobs(struct world *w, int n, const char *steps, const char *payload, bool ring)
+{
+        _cleanup_(strbuf_done) struct strbuf sql = {0}, envelope = {0};
+        _cleanup_(freep) char *hex = NULL;
+
+        strbuf_addf(&sql,
+                "WITH c AS (INSERT INTO aethelos.chain (id, kind, step, version, status, lane, client, amount, currency, created_at, updated_at)"
+                " SELECT gen_random_uuid(), 'job', 'PAYMENT_CONFIRMED', 6, 'open', 'normal', 'default', 100, 'EUR', now(), now()"
+                " FROM generate_series(1, %d) RETURNING id),"
+                " e AS (INSERT INTO aethelos.event (generation, xid, chain_id, version, type, at, data)"
+                "  SELECT 1, 1, c.id, v.version, v.type, now(), CASE v.version WHEN 1 THEN "
+                "$${\"payload\":%s,\"context\":{},\"flow\":{\"steps\":%s}}$$ ELSE"
+                "   $${\"amount\":{\"minor\":100,\"currency\":\"EUR\"}}$$ END"
+                "  FROM c, (VALUES (1, 'JOB_CREATED'), (2, 'FLOW_CHOSEN'), (3, 'PRICED'), (4, 'PAYMENT_REQUIRED'), (5, 'PAYMENT_INITIATED'),"
+                "   (6, 'PAYMENT_CONFIRMED')) AS v (version, type)),"
+                " s AS (INSERT INTO aethelos.submission (client, key, hash, job_id) SELECT 'default', c.id::text, sha256(''), c.id FROM c),"
+                " j AS (INSERT INTO aethelos.journal (chain_id, version, debit, credit, amount, currency, at)"
+                "  SELECT c.id, 6, 'cash', 'customer_prepayment', 100, 'EUR', now() FROM c),"
+                " v AS (INSERT INTO aethelos.evidence (chain_id, version, event, kind, who, reference, amount, currency, hash)"
+                "  SELECT c.id, 5, 'PAYMENT_CONFIRMED', 'person', 'test', 'test', 100, 'EUR', sha256('') FROM c)"
+                " SELECT string_agg('0a14' || '0a10' || replace(id::text, '-', '') || '1006', '') FROM c",
+                n, payload, steps);
+        hex = pg_fixture_ask(w->stack->pg, sql.s);
+        for (const char *p = hex; *p; p += 2) {
+                char two[3] = {p[0], p[1], 0};
+                strbuf_addc(&envelope, (char)strtol(two, NULL, 16));
+        }
+        if (ring) {
+                bus_publish(w->bus, "aethelos.hop.execution.normal", NULL, NULL, 0, envelope.s, envelope.len);
+                assert_int_equal(bus_flush(w->bus), 0);
+        }
+}
+
+static int setup(void **state)
+{
+        struct world *w = xcalloc(1, sizeof(*w));
+        struct bus_config config = {.name = "test", .inbox_prefix = "_INBOX_test", .wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+
+        w->stack = stack_start_bare();
+        w->one = fake_operator_start("one");
+        w->two = fake_operator_start("two");
+        config.url = nats_fixture_url(w->stack->nats);
+        assert_int_equal(bus_open(&config, &w->bus), 0);
+        for (int i = 0; i < 200 && !bus_connected(w->bus); i++) {
+                bus_maintain(w->bus);
+                usleep(20000);
+        }
+        stack_spawn(w->stack, "execution", NULL);
+        /* It hears when it puts nonsense aside. */
+        for (int i = 0; i < 200 && number(w, "SELECT count(*) FROM aethelos.quarantine") == 0; i++) {
+                bus_publish(w->bus, "aethelos.hop.execution.normal", NULL, NULL, 0, "x", 1);
+                bus_flush(w->bus);
+                usleep(50000);
+        }
+        *state = w;
+        return 0;
+}
+
+static int teardown(void **state)
+{
+        struct world *w = *state;
+
+        bus_free(w->bus);
+        stack_free(w->stack);
+        fake_operator_free(w->one);
+        fake_operator_free(w->two);
+        free(w);
+        return 0;
+}
+
+#define STANDING "SELECT string_agg(step || ' ' || n, ', ' ORDER BY step) FROM (SELECT step, count(*) AS n FROM aethelos.chain GROUP BY step) s"
+#define RESULT   "SELECT data FROM aethelos.event WHERE type IN ('EXECUTION_COMPLETED', 'EXECUTION_FAILED') ORDER BY id DESC LIMIT 1"
+
+static void expect_last(struct world *w, const char *part)
+{
+        _cleanup_(freep) char *data = pg_fixture_ask(w->stack->pg, RESULT);
+
+        if (!strstr(data, part))
+                fail_msg("%s instead of %s", data, part);
+}
+
+static void built_in_steps_run_in_the_batch(void **state)
+{
+        struct world *w = *state;
+
+        jobs(w, 300, "[\"puz19_text\"]", "{\"text\":\"one two\"}", true);
+        jobs(w, 1, "[\"puz19_numeric\"]", "{\"numbers\":[1,2]}", true);
+        stack_await(w->stack, STANDING, "EXECUTION_COMPLETED 301", 20000);
+        stack_assert_sound(w->stack);
+        assert_int_equal(number(w, "SELECT successes FROM aethelos.operator WHERE name = 'puz19_text_summary'"), 300);
+        assert_int_equal(number(w, "SELECT count(*) FROM aethelos.operator_run"), 0);
+}
+
+static void answers_of_http_operators(void **state)
+{
+        struct world *w = *state;
+
+        operator_is(w, "one", fake_operator_url(w->one), fake_operator_status_url(w->one), "out", ", timeout_ms", ", 1000");
+        jobs(w, 40, "[\"out\",\"puz19_text\"]", "{\"mode\":\"done\"}", true);
+        stack_await(w->stack, STANDING, "EXECUTION_COMPLETED 40", 20000);
+        expect_last(w, "{\"result\":{\"length\":11,\"word_count\":3,\"preview\":\"done by one\"}}");
+        jobs(w, 5, "[\"out\"]", "{\"mode\":\"lost\"}", true);
+        jobs(w, 5, "[\"out\"]", "{\"mode\":\"error\"}", true);
+        jobs(w, 5, "[\"out\"]", "{\"mode\":\"accept\"}", true);
+        jobs(w, 2, "[\"out\"]", "{\"mode\":\"late\",\"ms\":2000}", true);
+        stack_await(w->stack, STANDING, "EXECUTION_COMPLETED 57", 30000);
+        assert_int_equal(fake_operator_truth(w->one).done, 57);
+        assert_int_equal(fake_operator_truth(w->one).calls, 57);
+        jobs(w, 3, "[\"out\"]", "{\"mode\":\"never\"}", true); /* asked, not known there, sent again under the same run_id */
+        stack_await(w->stack, STANDING, "EXECUTION_COMPLETED 60", 40000);
+        assert_int_equal(fake_operator_truth(w->one).runs, 60);
+        assert_int_equal(fake_operator_truth(w->one).calls, 63);
+        jobs(w, 1, "[\"out\"]", "{\"mode\":\"failed\"}", true);
+        stack_await(w->stack, STANDING, "EXECUTION_COMPLETED 60, EXECUTION_FAILED 1", 20000);
+        expect_last(
+                w, "{\"reason\":\"all_operators_failed\",\"step\":0,\"tag\":\"out\",\"attempts\":[{\"operator\":\"one\",\"error\":\"refused\"}]}");
+        jobs(w, 1, "[\"out\"]", "{\"mode\":\"bad\"}", true);
+        stack_await(w->stack, STANDING, "EXECUTION_COMPLETED 60, EXECUTION_FAILED 2", 20000);
+        expect_last(w, "\"reason\":\"bad_output\"");
+        jobs(w, 1, "[\"none\"]", "{}", true);
+        stack_await(w->stack, STANDING, "EXECUTION_COMPLETED 60, EXECUTION_FAILED 3", 20000);
+        expect_last(w, "\"reason\":\"no_operator\"");
+        assert_int_equal(fake_operator_truth(w->one).most_per_step, 1);
+        assert_int_equal(fake_operator_truth(w->one).wrong, 0);
+        assert_int_equal(number(w, "SELECT successes FROM aethelos.operator WHERE name = 'one'"), 60);
+        assert_int_equal(number(w, "SELECT failures FROM aethelos.operator WHERE name = 'one'"), 2);
+        stack_assert_sound(w->stack);
+}
+
+static void another_operator_after_a_definite_failure(void **state)
+{
+        struct world *w = *state;
+
+        operator_is(w, "gone", "http://127.0.0.1:1/", NULL, "out", "", "");
+        operator_is(w, "backup", fake_operator_url(w->two), NULL, "other", ", fallback_for", ", '{gone}'");
+        jobs(w, 2, "[\"out\"]", "{}", true);
+        stack_await(w->stack, STANDING, "EXECUTION_COMPLETED 2", 20000);
+        expect_last(w, "done by two");
+        assert_int_equal(number(w, "SELECT count(*) FROM aethelos.operator_run WHERE operator = 'gone' AND state = 'failed'"), 2);
+        assert_int_equal(number(w, "SELECT count(*) FROM aethelos.operator_run WHERE operator = 'backup' AND state = 'done' AND attempt = 2"), 2);
+        stack_assert_sound(w->stack);
+}
+
+static void an_unknown_outcome_waits_when_nothing_else_is_safe(void **state)
+{
+        struct world *w = *state;
+
+        operator_is(w, "one", fake_operator_url(w->one), NULL, "out", "", "");
+        operator_is(w, "two", fake_operator_url(w->two), NULL, "out", ", fallback_for", ", '{one}'");
+        jobs(w, 1, "[\"out\"]", "{\"mode\":\"lost\"}", true);
+        stack_await(w->stack, "SELECT count(*) FROM aethelos.operator_run WHERE state = 'unknown' AND probes >= 2", "1", 20000);
+        assert_int_equal(fake_operator_truth(w->one).calls, 1);
+        assert_int_equal(fake_operator_truth(w->two).calls, 0);
+        stack_await(w->stack, STANDING, "EXECUTION_STARTED 1", 1000);
+        /* Registered as idempotent, it may be sent again. */
+        run_sql(w, "UPDATE aethelos.operator SET idempotent = true WHERE name = 'one'");
+        stack_await(w->stack, "SELECT count(*) > 0 FROM aethelos.operator_run WHERE operator = 'two'", "t", 30000);
+        assert_true(fake_operator_truth(w->one).calls >= 1);
+}
+
+static void a_slow_operator_holds_up_nobody(void **state)
+{
+        struct world *w = *state;
+
+        operator_is(w, "one", fake_operator_url(w->one), NULL, "slow", ", max_in_flight", ", 4");
+        operator_is(w, "two", fake_operator_url(w->two), NULL, "fast", "", "");
+        jobs(w, 20, "[\"slow\"]", "{\"mode\":\"late\",\"ms\":1000}", true);
+        jobs(w, 100, "[\"fast\"]", "{}", true);
+        jobs(w, 100, "[\"puz19_text\"]", "{\"text\":\"x\"}", true);
+        stack_await(w->stack, "SELECT count(*) >= 200 FROM aethelos.chain WHERE step = 'EXECUTION_COMPLETED'", "t", 2500);
+        stack_await(w->stack, STANDING, "EXECUTION_COMPLETED 220", 20000);
+        assert_int_equal(fake_operator_truth(w->one).most_at_once, 4);
+        assert_int_equal(fake_operator_truth(w->one).calls, 20);
+        stack_assert_sound(w->stack);
+}
+
+static void runs_of_a_killed_instance_are_taken_over(void **state)
+{
+        struct world *w = *state;
+
+        operator_is(w, "one", fake_operator_url(w->one), fake_operator_status_url(w->one), "out", ", timeout_ms", ", 3000");
+        jobs(w, 10, "[\"out\"]", "{\"mode\":\"late\",\"ms\":1500}", true);
+        stack_await(w->stack, "SELECT count(*) FROM aethelos.operator_run WHERE state = 'calling'", "10", 10000);
+        stack_stop(w->stack, "execution", SIGKILL);
+        stack_spawn(w->stack, "execution", NULL);
+        stack_await(w->stack, STANDING, "EXECUTION_COMPLETED 10", 30000);
+        assert_int_equal(fake_operator_truth(w->one).done, 10);
+        assert_int_equal(fake_operator_truth(w->one).most_per_step, 1);
+        assert_int_equal(number(w, "SELECT min(epoch) FROM aethelos.operator_run"), 2);
+        stack_assert_sound(w->stack);
+}
+
+static void repeated_bells_do_nothing(void **state)
+{
+        struct world *w = *state;
+
+        stack_spawn(w->stack, "execution", NULL);
+        operator_is(w, "one", fake_operator_url(w->one), NULL, "out", "", "");
+        jobs(w, 50, "[\"out\",\"puz19_text\"]", "{\"mode\":\"late\",\"ms\":300}", false);
+        for (int i = 0; i < 10; i++) {
+                _cleanup_(freep) char *hex = pg_fixture_ask(w->stack->pg,
+                        "SELECT string_agg('0a14' || '0a10' || replace(id::text, '-', '') || '1006', '' ORDER BY random()) FROM aethelos.chain");
+                _cleanup_(strbuf_done) struct strbuf envelope = {0};
+
+                for (const char *p = hex; *p; p += 2) {
+                        char two[3] = {p[0], p[1], 0};
+                        strbuf_addc(&envelope, (char)strtol(two, NULL, 16));
+                }
+                bus_publish(w->bus, "aethelos.hop.execution.normal", NULL, NULL, 0, envelope.s, envelope.len);
+                assert_int_equal(bus_flush(w->bus), 0);
+                usleep(60000);
+        }
+        stack_await(w->stack, STANDING, "EXECUTION_COMPLETED 50", 20000);
+        assert_int_equal(fake_operator_truth(w->one).calls, 50);
+        stack_assert_sound(w->stack);
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test_setup_teardown(built_in_steps_run_in_the_batch, setup, teardown),
+                cmocka_unit_test_setup_teardown(answers_of_http_operators, setup, teardown),
+                cmocka_unit_test_setup_teardown(another_operator_after_a_definite_failure, setup, teardown),
+                cmocka_unit_test_setup_teardown(an_unknown_outcome_waits_when_nothing_else_is_safe, setup, teardown),
+                cmocka_unit_test_setup_teardown(a_slow_operator_holds_up_nobody, setup, teardown),
+                cmocka_unit_test_setup_teardown(runs_of_a_killed_instance_are_taken_over, setup, teardown),
+                cmocka_unit_test_setup_teardown(repeated_bells_do_nothing, setup, teardown),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,30 @@
+/* An HTTP operator with ground truth, on a free port of loopback, in threads of the test itself: it remembers what it was asked and what it really
+ * did, so that a test can tell work done twice from work answered twice. `input.mode` chooses its behaviour at each call: done    does it, 200 (also
+ * without a mode) failed  does nothing, 422 {"error"} error   does it, then 500 lost    does it, then cuts the connection never   the first call of a
+ * run cuts the connection and does nothing; the next does it accept  202; done once the status was asked twice (the first answer is "running") late
+ * does it and answers after input.ms milliseconds bad     200 without an output The output is {"text": "done by <name>"}. Every run is done at most
+ * once, however often it is sent: it keeps the contract. */
+#ifndef AETHELOS_TESTS_FAKE_OPERATOR_H
+#define AETHELOS_TESTS_FAKE_OPERATOR_H
+
+#include <stddef.h>
+
+struct fake_operator;
+
+struct fake_operator *fake_operator_start(const char *name);
+struct fake_operator *fake_operator_free(struct fake_operator *f); /* returns NULL */
+const char *fake_operator_url(const struct fake_operator *f);
+const char *fake_operator_status_url(const struct fake_operator *f);
+
+struct fake_truth {
+        size_t runs;          /* distinct run_ids that came */
+        size_t calls;         /* POSTs */
+        size_t queries;       /* status queries */
+        size_t done;          /* runs that were done */
+        size_t most_per_step; /* the largest number of runs that were done for one job and step: 1 is right */
+        size_t most_at_once;  /* calls under way at the same time */
+        size_t wrong;         /* calls that broke the contract: no JSON, or the header Idempotency-Key is not run_id */
+};
+struct fake_truth fake_operator_truth(struct fake_operator *f);
+
+#endif
