@@ -28,6 +28,8 @@
                                 "x.chain_id = c.id AND "                                                                                             \
                                 "x.version = c.version) END, "                                                                                       \
                                 "i.driver, " JOB_VIEW_TIME("i.expires_at")
+#define JOB_VIEW_JOB_TABLES_ON(on)                                                                                                                   \
+        "chain c ON " on " AND c.kind = 'job' JOIN event f ON f.chain_id = c.id AND f.version = 1 LEFT JOIN payment_intent i ON i.id = c.id"
 #define JOB_VIEW_JOB_TABLES "chain c JOIN event f ON f.chain_id = c.id AND f.version = 1 LEFT JOIN payment_intent i ON i.id = c.id"
 #define JOB_VIEW_JOB_N      14 /* columns; `c.kind = 'job'` belongs in the WHERE */
 

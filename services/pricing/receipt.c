@@ -58,7 +58,8 @@ void receipt_encode(struct strbuf *b, const struct receipt *r, bool protobuf)
         price.currency = (char *)r->price.currency;
         m.status = AETHELOS__RECEIPT_STATUS__ACCEPTED;
         m.job_id = (char *)r->job_id;
-        m.price = &price;
+        if (r->price.currency[0])
+                m.price = &price;
         encode(b, &m.base, protobuf);
 }
 

@@ -9,8 +9,8 @@
 #include <stdbool.h>
 
 struct receipt {
-        const char *job_id; /* accepted */
-        struct amount price;
+        const char *job_id;                /* accepted */
+        struct amount price;               /* currency "": follows later */
         int status;                        /* of the problem; 0: accepted */
         const char *slug, *detail, *field; /* of the problem; detail and field may be NULL */
 };

@@ -1,0 +1,136 @@
+/* Admission of a round: everything that came in over HTTP and the bus is checked against the catalogue in memory and committed together, at most 256
+ * jobs a transaction. Invariant: a key and its job are one transaction (I1, I9), and nothing is answered or acknowledged before it is committed. A
+ * crash before the commit leaves nothing; after it, the sender repeats with the same key and finds its job, and the ringer rings pricing. */
+#include "base/util.h"
+#include "services/intake/intake.h"
+#include "services/intake/intake_store.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CATALOGUE_MS 1000 /* a flow or offer that was changed is noticed after this at the latest; an unknown one at once */
+#define BATCH_MAX    256
+
+_Static_assert(
+        (int)PRICING_HIGH == (int)LANE_HIGH && (int)PRICING_NORMAL == (int)LANE_NORMAL && (int)PRICING_LOW == (int)LANE_LOW, "a priority is a lane");
+
+int intake_catalogue_fresh(struct service *s, bool at_once)
+{
+        struct intake_state *state = s->state;
+        struct intake_catalogue fresh;
+        int64_t now = now_mono_ms();
+        int e;
+
+        if (!at_once && state->catalogue_ms > 0 && now - state->catalogue_ms < CATALOGUE_MS)
+                return 0;
+        e = intake_read_catalogue(s->db, &fresh);
+        if (e < 0)
+                return e;
+        intake_catalogue_done(&state->catalogue);
+        state->catalogue = fresh;
+        state->catalogue_ms = now;
+        return 0;
+}
+
+void intake_submit(struct service *s, struct intake_item *item, const struct intake_submitted *submitted, const char *offer_id)
+{
+        struct intake_state *state = s->state;
+        struct intake_origin origin = {.client = item->client, .key = item->key, .bus = item->message != NULL, .protobuf = item->protobuf};
+        enum pricing_priority priority = PRICING_NORMAL;
+        int e = intake_catalogue_fresh(s, false);
+
+        if (e == 0 && !intake_flow_of(&state->catalogue, submitted->type))
+                e = intake_catalogue_fresh(s, true);
+        if (e < 0) {
+                intake_postpone(s, item);
+                return;
+        }
+        origin.offer = offer_id ? intake_offer_of(&state->catalogue, offer_id) : NULL;
+        memcpy(item->hash, submitted->hash, sizeof(item->hash));
+        item->refused =
+                !intake_admit(submitted, intake_flow_of(&state->catalogue, submitted->type), &origin, &item->created, &priority, &item->refusal);
+        item->lane = (enum lane)priority;
+        item->fresh_id = uuid_v7();
+        if (state->n_items == state->cap_items) {
+                state->cap_items = state->cap_items ? 2 * state->cap_items : BATCH_MAX;
+                state->items = xrealloc(state->items, state->cap_items * sizeof(struct intake_item *));
+        }
+        state->items[state->n_items++] = item;
+}
+
+struct work {
+        struct intake_item *const *items;
+        size_t n;
+        struct advance a;
+};
+
+static int commit(struct db *db, void *arg)
+{
+        struct work *w = arg;
+        int e;
+
+        advance_reset(&w->a); /* it may be another try */
+        for (size_t i = 0; i < w->n; i++)
+                w->items[i]->outcome = INTAKE_REFUSED;
+        e = intake_claim(db, w->items, w->n);
+        if (e == 0)
+                e = intake_find(db, w->items, w->n);
+        for (size_t i = 0; e == 0 && i < w->n; i++) {
+                struct intake_item *item = w->items[i];
+
+                if (item->outcome == INTAKE_NEW)
+                        advance_event(&w->a, advance_open(&w->a, &item->id, "job", item->client, item->lane), "JOB_CREATED", item->created.s,
+                                item->created.len);
+        }
+        if (e == 0)
+                e = advance_run(&w->a, db);
+        for (size_t i = 0; e == 0 && i < w->a.n; i++)
+                if (w->a.t[i].verdict != ADVANCE_WON)
+                        e = -EINVAL;
+        return e;
+}
+
+static void quarantine(struct service *s, struct intake_item *item)
+{
+        static const struct refusal broken = {
+                .status = 500, .slug = "internal-error", .detail = "the job could not be stored; it was put aside for a person"};
+
+        service_quarantine(s, item->message ? item->message->subject : NULL, NULL, db_error(s->db)[0] ? db_error(s->db) : "could not be stored",
+                item->created.s, item->created.len);
+        intake_refuse(s, item, &broken);
+}
+
+static void submit_batch(struct service *s, struct intake_item *items[], size_t n)
+{
+        struct work w = {.items = items, .n = n};
+        int e = db_transaction(s->db, commit, &w);
+
+        if (e == 0)
+                service_ring(s, &w.a);
+        else if (e == -ENOTCONN || e == -EAGAIN)
+                log_warning("submissions wait for the database", LOG_I("jobs", (int64_t)n), LOG_S("error", db_error(s->db)));
+        else if (n > 1)
+                log_warning("a batch failed and is tried one by one", LOG_I("jobs", (int64_t)n), LOG_S("error", db_error(s->db)));
+        for (size_t i = 0; i < n; i++) {
+                if (e == 0)
+                        intake_finish(s, items[i]);
+                else if (e == -ENOTCONN || e == -EAGAIN)
+                        intake_postpone(s, items[i]);
+                else if (n > 1)
+                        submit_batch(s, &items[i], 1);
+                else
+                        quarantine(s, items[i]);
+        }
+        advance_done(&w.a);
+}
+
+void intake_on_round(struct service *s)
+{
+        struct intake_state *state = s->state;
+
+        for (size_t at = 0; at < state->n_items; at += BATCH_MAX)
+                submit_batch(s, state->items + at, state->n_items - at < BATCH_MAX ? state->n_items - at : BATCH_MAX);
+        state->n_items = 0;
+        intake_look_at_held(s);
+}
