@@ -36,7 +36,7 @@ int events_page(struct client *c, const char *job, char **cursor, int64_t limit,
                 strbuf_adds(&path, "/events");
         const char *sep = "?";
         if (*cursor) {
-                strbuf_adds(&path, "?after=");
+                strbuf_adds(&path, job ? "?after=" : "?since=");
                 add_escaped(&path, *cursor);
                 sep = "&";
         }
@@ -44,7 +44,8 @@ int events_page(struct client *c, const char *job, char **cursor, int64_t limit,
                 strbuf_addf(&path, "%slimit=%lld", sep, (long long)limit);
         if (client_get(c, job ? CLIENT_PUBLIC : CLIENT_ADMIN, path.s, ret_answer) < 0)
                 return -1;
-        char *next = answer_text(&ret_answer->doc, ret_answer->root, "next");
+        /* A job's events are paged from its start. The stack's are paged backwards from the latest, which is where a follower goes on. */
+        char *next = answer_text(&ret_answer->doc, ret_answer->root, job ? "next" : "latest");
         if (*next) {
                 free(*cursor);
                 *cursor = next;
@@ -54,18 +55,30 @@ int events_page(struct client *c, const char *job, char **cursor, int64_t limit,
         return 0;
 }
 
-static void print_page(const struct answer *page, bool json, bool with_chain)
+static void print_one(const struct json_doc *doc, json_value event, bool json, bool with_chain)
+{
+        if (!json) {
+                print_event(doc, event, with_chain);
+                return;
+        }
+        struct slice raw = json_raw(doc, event);
+        printf("%.*s\n", (int)raw.len, raw.s);
+}
+
+/* Oldest first, however they came. */
+static size_t print_page(const struct answer *page, bool newest_first, bool json, bool with_chain)
 {
         json_value items = answer_list(page, "events");
-        for (json_value e = items ? json_first(&page->doc, items) : NULL; e; e = json_after(&page->doc, items, e)) {
-                if (json) {
-                        struct slice raw = json_raw(&page->doc, e);
-                        printf("%.*s\n", (int)raw.len, raw.s);
-                } else {
-                        print_event(&page->doc, e, with_chain);
-                }
-        }
+        size_t n = items ? items->n : 0, i = 0;
+        json_value *events = xcalloc(n + 1, sizeof(json_value));
+        for (json_value e = n > 0 ? json_first(&page->doc, items) : NULL; e && i < n; e = json_after(&page->doc, items, e))
+                events[i++] = e;
+        n = i;
+        for (i = 0; i < n; i++)
+                print_one(&page->doc, events[newest_first ? n - 1 - i : i], json, with_chain);
+        free(events);
         fflush(stdout);
+        return n;
 }
 
 static const char EVENTS_HELP[] = "usage: aethelos events [JOB] [--follow] [--limit N] [--json]\n"
@@ -99,23 +112,23 @@ int cmd_events(int argc, char **argv)
                 return 1;
         c.json = json && !follow;
         _cleanup_(freep) char *cursor = NULL;
-        for (;;) {
+        for (bool first = true;; first = false) {
                 _cleanup_(answer_done) struct answer page = {0};
+                size_t n = 0;
                 r = events_page(&c, job, &cursor, limit, &page);
-                if (json && !follow && page.body.len > 0)
+                if (c.json && page.body.len > 0)
                         print_json(&page);
                 else if (r == 0)
-                        print_page(&page, json, !job);
+                        n = print_page(&page, first && !job, json, !job);
                 if (r < 0)
                         return 1;
-                json_value items = answer_list(&page, "events");
-                bool more = items && items->n > 0;
+                if (n > 0 && (follow || (job && !limit)))
+                        continue; /* there may be more at once */
                 if (!follow) {
-                        if (!more && !json)
+                        if (first && n == 0 && !json)
                                 printf("  nothing has happened yet\n");
                         return 0;
                 }
-                if (!more)
-                        nanosleep(&(struct timespec){.tv_nsec = FOLLOW_MS * 1000000L}, NULL);
+                nanosleep(&(struct timespec){.tv_nsec = FOLLOW_MS * 1000000L}, NULL);
         }
 }

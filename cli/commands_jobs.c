@@ -202,8 +202,11 @@ int cmd_pay(int argc, char **argv)
         if (r < 0)
                 return 1;
         print_field("intent", xstrdup(intent));
-        print_field("amount", answer_amount(&answer.doc, answer.root, "amount"));
-        print_field("status", answer_text(&answer.doc, answer.root, "status"));
+        json_value confirmed = json_get(&answer.doc, answer.root, "payment_intent");
+        if (!confirmed)
+                confirmed = answer.root;
+        print_field("amount", answer_amount(&answer.doc, confirmed, "amount"));
+        print_field("status", answer_text(&answer.doc, confirmed, "status"));
         print_field("reference", xstrdup(reference));
         if (answer.status == 202)
                 printf("\nThe evidence is stored; the job moves on as soon as its service hears of it.\n");
