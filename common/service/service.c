@@ -341,7 +341,7 @@ static void hop_source(struct service *s)
                 *c = *c == '-' ? '_' : (char)toupper((unsigned char)*c);
         snprintf(k->stream_subject, sizeof(k->stream_subject), SUBJECT_HOP, s->spec->name, "*");
         k->stream = (struct bus_stream){
-                .name = k->stream_name, .subjects = {k->stream_subject}, .memory = true, .max_bytes = 64 << 20, .max_age_ms = 600000, .window = 4};
+                .name = k->stream_name, .subjects = {k->stream_subject}, .memory = true, .max_bytes = 32 << 20, .max_age_ms = 600000, .window = 4};
         for (int i = 0; i < LANE_COUNT; i++) {
                 snprintf(k->durables[i], sizeof(k->durables[i]), "%s", lane_name((enum lane)i));
                 snprintf(k->filters[i], sizeof(k->filters[i]), SUBJECT_HOP, s->spec->name, lane_name((enum lane)i));
