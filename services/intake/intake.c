@@ -6,6 +6,19 @@
 
 #include <stdlib.h>
 
+#define FIELD(f) offsetof(struct intake_config, f)
+
+static const struct setting settings[] = {
+        {.name = "hold_ms",
+                .kind = SETTING_INT,
+                .fallback = "2000",
+                .min = 0,
+                .max = 60000,
+                .offset = FIELD(hold_ms),
+                .help = "ms that a submission waits for its payment intent before it is answered with 202"},
+        {0},
+};
+
 static const struct service_subject subjects[] = {
         {"hears", "aethelos.job.submit.*", "Submission"},
         {"hears", "aethelos.query.receipt.*", "key"},
@@ -44,6 +57,8 @@ static void fini(struct service *s)
 
 static const struct service_spec intake = {
         .name = "intake",
+        .settings = settings,
+        .config_size = sizeof(struct intake_config),
         .subjects = subjects,
         .init = init,
         .fini = fini,

@@ -6,6 +6,10 @@
 #include "service/service.h"
 #include "services/intake/intake_core.h"
 
+struct intake_config {
+        int64_t hold_ms;
+};
+
 enum intake_outcome {
         INTAKE_REFUSED,  /* the job itself cannot be admitted */
         INTAKE_NEW,      /* its chain was opened */
@@ -67,7 +71,6 @@ extern const struct http_route intake_routes[];
 /* --- intake_bus.c --- */
 void intake_on_message(struct service *s, struct bus_message *m);
 
-#define INTAKE_CLIENT  "default" /* of HTTP, until keys and people exist */
-#define INTAKE_HOLD_MS 2000
+#define INTAKE_CLIENT "default" /* of HTTP, until keys and people exist */
 
 #endif

@@ -62,15 +62,18 @@ void intake_refuse(struct service *s, struct intake_item *item, const struct ref
         item_free(item);
 }
 
-static void hold(struct intake_state *state, struct intake_item *item)
+static void hold(struct service *s, struct intake_item *item)
 {
+        const struct intake_config *config = s->config;
+        struct intake_state *state = s->state;
+
         if (state->n_held == state->cap_held) {
                 state->cap_held = state->cap_held ? 2 * state->cap_held : 256;
                 state->held = xrealloc(state->held, state->cap_held * sizeof(*state->held));
         }
         state->held[state->n_held++] = (struct intake_held){.request = item->request,
                 .id = item->id,
-                .due_ms = item->async ? 0 : http_received_ms(item->request) + INTAKE_HOLD_MS,
+                .due_ms = item->async ? 0 : http_received_ms(item->request) + config->hold_ms,
                 .replay = item->outcome == INTAKE_REPLAY};
         if (item->async)
                 state->poll_ms = 0; /* it is answered in this round */
@@ -93,7 +96,7 @@ void intake_finish(struct service *s, struct intake_item *item)
                 break;
         }
         if (item->request) {
-                hold(s->state, item);
+                hold(s, item);
         } else {
                 /* The receipt of a new job is pricing's; a repeat has its receipt again as soon as there is one. */
                 if (item->outcome == INTAKE_REPLAY && item->price.currency[0]) {
