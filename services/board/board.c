@@ -1,0 +1,57 @@
+/* aethelos-board: the admin API. Loopback and a bearer token; what it commits is evidence and catalogue rows on behalf of a person, never an event.
+ */
+#include "board.h"
+
+#define FIELD(f) offsetof(struct board_config, f)
+
+static const struct setting settings[] = {
+        {.name = "hold_ms",
+                .kind = SETTING_INT,
+                .fallback = "2000",
+                .min = 0,
+                .max = 60000,
+                .offset = FIELD(hold_ms),
+                .help = "ms that a request with stored evidence waits for its chain to move"},
+        {0},
+};
+
+static const struct http_route routes[] = {
+        {"GET", "/healthz", 0, board_get_healthz},
+        {"GET", "/readyz", 0, board_get_readyz},
+        {"POST", "/payment-intents/{id}/confirm", HTTP_TOKEN, board_confirm},
+        {"POST", "/payouts/mark", HTTP_TOKEN, board_mark},
+        {"GET", "/status/overview", HTTP_TOKEN, board_get_overview},
+        {"GET", "/events", HTTP_TOKEN, board_get_events},
+        {"GET", "/revenue/summary", HTTP_TOKEN, board_get_revenue},
+        {"GET", "/payouts", HTTP_TOKEN, board_get_payouts},
+        {"GET", "/payouts/summary", HTTP_TOKEN, board_get_payouts_summary},
+        {"GET", "/jobs/{id}", HTTP_TOKEN, board_get_job},
+        {"GET", "/operators", HTTP_TOKEN, board_get_operators},
+        {"POST", "/operators", HTTP_TOKEN, board_post_operator},
+        {"GET", "/flows", HTTP_TOKEN, board_get_flows},
+        {"POST", "/flows", HTTP_TOKEN, board_post_flow},
+        {"GET", "/quarantine", HTTP_TOKEN, board_get_quarantine},
+        {0},
+};
+
+static const struct service_subject subjects[] = {
+        {"says", "aethelos.hop.payments.*", "Envelope"},
+        {"says", "aethelos.hop.payouts.*", "Envelope"},
+        {0},
+};
+
+static const struct service_spec board = {
+        .name = "board",
+        .settings = settings,
+        .config_size = sizeof(struct board_config),
+        .subjects = subjects,
+        .init = board_init,
+        .fini = board_fini,
+        .routes = routes,
+        .on_round = board_on_round,
+};
+
+int main(int argc, char *argv[])
+{
+        return service_run(argc, argv, &board);
+}

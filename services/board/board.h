@@ -1,0 +1,42 @@
+/* What the files of board share. */
+#ifndef AETHELOS_BOARD_H
+#define AETHELOS_BOARD_H
+
+#include "board_core.h"
+#include "service/service.h"
+
+struct board_config {
+        int64_t hold_ms;
+};
+
+int board_init(struct service *s);
+void board_fini(struct service *s);
+
+/* Answers. board_fail answers for a negative errno of the store: 503 when it cannot be reached, else 500. */
+void board_fail(struct service *s, struct http_request *r, int e);
+void board_refuse(struct http_request *r, const struct board_problem *p);
+void board_answer(struct http_request *r, int status, const struct strbuf *b);
+
+/* board_evidence.c: requests that wait for a commit and for a chain to move */
+void board_confirm(void *ctx, struct http_request *r);
+void board_mark(void *ctx, struct http_request *r);
+void board_on_round(struct service *s);
+
+/* board_handlers.c: documents */
+void board_get_healthz(void *ctx, struct http_request *r);
+void board_get_readyz(void *ctx, struct http_request *r);
+void board_get_overview(void *ctx, struct http_request *r);
+void board_get_revenue(void *ctx, struct http_request *r);
+void board_get_payouts_summary(void *ctx, struct http_request *r);
+void board_get_payouts(void *ctx, struct http_request *r);
+void board_get_events(void *ctx, struct http_request *r);
+void board_get_quarantine(void *ctx, struct http_request *r);
+void board_get_job(void *ctx, struct http_request *r);
+
+/* board_catalogue.c: operators and flows */
+void board_get_operators(void *ctx, struct http_request *r);
+void board_post_operator(void *ctx, struct http_request *r);
+void board_get_flows(void *ctx, struct http_request *r);
+void board_post_flow(void *ctx, struct http_request *r);
+
+#endif

@@ -1,0 +1,489 @@
+/* All SQL of board. It writes through submit_evidence() and into the append-only catalogue, and nowhere else. The figures are exact at any moment:
+ * what feed has summed up to its checkpoint, plus the events behind it, read in one statement and so in one snapshot; feed moves figures and
+ * checkpoint together. A crash here leaves nothing half done: each change is one transaction. */
+#include "board_store.h"
+
+#include "base/crashpoint.h"
+#include "services/execution/execution_core.h"
+#include "services/intake/job_view.h"
+#include "store/chain.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* total(name, currency, minor, count): all events that this snapshot sees. */
+#define TOTAL                                                                                                                                        \
+        "WITH at AS MATERIALIZED (SELECT coalesce(max(generation), 0)::smallint AS g, coalesce(max(xid), 0) AS x, coalesce(max(id), 0) AS i"         \
+        " FROM reader WHERE name = 'feed'),"                                                                                                         \
+        " tail AS (SELECT e.type, coalesce(c.currency, '') AS currency, coalesce(c.amount, 0) AS amount FROM event e JOIN chain c ON c.id = "        \
+        "e.chain_id"                                                                                                                                 \
+        "  WHERE (e.generation, e.xid, e.id) > ((SELECT g FROM at), (SELECT x FROM at), (SELECT i FROM at))),"                                       \
+        " total AS MATERIALIZED (SELECT name, currency, sum(minor) AS minor, sum(count) AS count FROM (SELECT name, currency, minor, count FROM "    \
+        "figure"                                                                                                                                     \
+        "  UNION ALL SELECT type, currency, sum(amount), count(*) FROM tail GROUP BY 1, 2) u GROUP BY 1, 2)"
+#define COUNT(name) "(SELECT coalesce(sum(count), 0) FROM total WHERE name = '" name "')"
+/* [{"minor", "currency", "count"}]; `less` is taken off, "" = nothing. */
+#define SUMS(name, less)                                                                                                                             \
+        "(SELECT coalesce(json_agg(row_to_json(a)), '[]') FROM (SELECT sum(CASE name WHEN '" name                                                    \
+        "' THEN minor ELSE -minor END) AS minor, currency,"                                                                                          \
+        " sum(CASE name WHEN '" name "' THEN count ELSE -count END) AS count FROM total WHERE name IN ('" name "', '" less "') GROUP BY currency"    \
+        " HAVING sum(CASE name WHEN '" name "' THEN count ELSE -count END) > 0 ORDER BY currency) a)"
+
+struct document {
+        const char *sql;
+        struct strbuf *b;
+};
+
+static int read_document(struct db *db, void *arg)
+{
+        /* A third of the table is what the planner expects behind any checkpoint: it would scan all events, and all chains to join them. */
+        static const char plan[] = "SELECT set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),"
+                                   " set_config('enable_mergejoin', 'off', true), set_config('enable_bitmapscan', 'off', true)";
+        struct document *d = arg;
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        int e = db_run(db, plan, NULL, NULL);
+
+        if (e == 0)
+                e = db_run(db, d->sql, NULL, &r);
+        if (e == 0) {
+                strbuf_reset(d->b);
+                strbuf_adds(d->b, PQgetvalue(r, 0, 0));
+        }
+        return e;
+}
+
+int board_overview(struct db *db, struct strbuf *b)
+{
+        /* No edge leaves EXECUTION_FAILED yet, so its events are the chains that stand there. */
+        static const char sql[] = TOTAL " SELECT row_to_json(o)::text FROM (SELECT " COUNT("JOB_CREATED") " AS jobs_total, " COUNT("REVENUE_BOOKED") " AS jobs_completed, " COUNT(
+                "EXECUTION_FAILED") " AS jobs_failed, " COUNT("PAYMENT_EXPIRED") " AS jobs_expired, " SUMS("REVENUE_BOOKED",
+                "") " AS revenue, " COUNT("PAYOUT_EARNED") " AS payouts_earned, " COUNT("PAYOUT_READY") " - " COUNT("PAYOUT_DONE") " AS "
+                                                                                                                                   "payouts_ready,"
+                                                                                                                                   " " COUNT("PAYOUT_"
+                                                                                                                                             "DONE") " AS payouts_done, " SUMS("PAYOUT_EARNED",
+                                                                                                                                           "") " AS "
+                                                                                                                                               "payou"
+                                                                                                                                               "ts_"
+                                                                                                                                               "earne"
+                                                                                                                                               "d_"
+                                                                                                                                               "amoun"
+                                                                                                                                               "ts,"
+                                                                                                                                               " " SUMS("PAYOUT_READY",
+                                                                                                                                                       "PAYOUT_DONE") " AS payouts_ready_amounts, " SUMS("PAYOUT_DONE",
+                                                                                                                                                       "") " AS payouts_done_amounts, " COUNT("EXECUTION_FAILED") " + (SELECT count(*) FROM quarantine) AS open_issues,"
+                                                                                                                                                                                                                  " (SELECT count(*) FROM chain c WHERE c.status = 'open' AND c.waits_for IS NULL) AS standing,"
+                                                                                                                                                                                                                  " (SELECT count(*) FROM quarantine) AS quarantined) o";
+        struct document d = {sql, b};
+
+        return db_transaction(db, read_document, &d);
+}
+
+int board_revenue(struct db *db, struct strbuf *b)
+{
+        static const char sql[] = TOTAL " SELECT row_to_json(o)::text FROM (SELECT " SUMS("REVENUE_BOOKED", "") " AS items, NULL AS next) o";
+        struct document d = {sql, b};
+
+        return db_transaction(db, read_document, &d);
+}
+
+int board_payouts_summary(struct db *db, struct strbuf *b)
+{
+        static const char sql[] = TOTAL " SELECT row_to_json(o)::text FROM (SELECT " SUMS("PAYOUT_EARNED", "") " AS earned, " SUMS(
+                "PAYOUT_EARNED", "PAYOUT_DONE") " AS pending, " SUMS("PAYOUT_DONE",
+                "") " AS paid_out, " COUNT("PAYOUT_EARNED") " - " COUNT("PAYOUT_DONE") " AS open) o";
+        struct document d = {sql, b};
+
+        return db_transaction(db, read_document, &d);
+}
+
+/* --- pages --- */
+
+#define PAYOUT_COLUMNS JOB_VIEW_PAYOUT_COLUMNS ", v.reference, v.who"
+#define PAYOUT_EVIDENCE                                                                                                                              \
+        " LEFT JOIN LATERAL (SELECT x.reference, x.who FROM evidence x WHERE x.chain_id = c.id AND x.event = 'PAYOUT_DONE'"                          \
+        " ORDER BY x.version DESC LIMIT 1) v ON true "
+
+static void add_text(struct strbuf *b, const char *name, struct slice s)
+{
+        strbuf_addf(b, ",\"%s\":", name);
+        if (s.s)
+                strbuf_add_json(b, s.s, s.len);
+        else
+                strbuf_adds(b, "null");
+}
+
+void board_add_payout(struct strbuf *b, const PGresult *r, int row)
+{
+        job_view_add_payout(b, r, row, 0);
+        b->len--; /* the closing brace: evidence is for the admin side alone */
+        add_text(b, "reference", db_text(r, row, JOB_VIEW_PAYOUT_N));
+        add_text(b, "by", db_text(r, row, JOB_VIEW_PAYOUT_N + 1));
+        strbuf_addc(b, '}');
+}
+
+int board_payouts(struct db *db, const char *step, const struct uuid *job, const struct uuid *after, int64_t limit, struct strbuf *b)
+{
+        static const char of_job[] =
+                "SELECT " PAYOUT_COLUMNS " FROM chain c" PAYOUT_EVIDENCE "WHERE c.parent = $1 AND ($2 IS NULL OR c.step = $2) LIMIT $3";
+        static const char all[] = "SELECT " PAYOUT_COLUMNS " FROM chain c" PAYOUT_EVIDENCE
+                                  "WHERE c.parent IS NOT NULL AND c.parent < $1 AND ($2 IS NULL OR c.step = $2) ORDER BY c.parent DESC LIMIT $3";
+        _cleanup_(db_args_done) struct db_args args = {0};
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        struct uuid last;
+        int e, n;
+
+        memset(last.b, 0xff, sizeof(last.b));
+        db_arg_uuid(&args, job ? job : after ? after : &last);
+        db_arg_text(&args, step);
+        db_arg_int(&args, limit + 1);
+        e = db_run(db, job ? of_job : all, &args, &r);
+        if (e < 0)
+                return e;
+        n = PQntuples(r) > limit ? (int)limit : PQntuples(r);
+        strbuf_adds(b, "{\"items\":[");
+        for (int row = 0; row < n; row++) {
+                if (row > 0)
+                        strbuf_addc(b, ',');
+                board_add_payout(b, r, row);
+        }
+        if (PQntuples(r) > limit)
+                strbuf_addf(b, "],\"next\":\"%s\"}", PQgetvalue(r, n - 1, 1));
+        else
+                strbuf_adds(b, "],\"next\":null}");
+        return 0;
+}
+
+int board_payouts_by_id(struct db *db, const struct uuid ids[], size_t n, PGresult **ret_result)
+{
+        static const char sql[] = "SELECT " PAYOUT_COLUMNS " FROM chain c" PAYOUT_EVIDENCE "WHERE c.id = ANY ($1) AND c.kind = 'payout'";
+        _cleanup_(db_args_done) struct db_args args = {0};
+
+        db_array_begin(&args, DB_ARRAY_UUID);
+        for (size_t i = 0; i < n; i++)
+                db_array_uuid(&args, &ids[i]);
+        return db_run(db, sql, &args, ret_result);
+}
+
+int board_quarantine(struct db *db, int64_t after, int64_t limit, struct strbuf *b)
+{
+        static const char sql[] = "SELECT q.id, row_to_json(q)::text FROM (SELECT x.id, x.service, x.subject, x.chain_id, x.reason, " JOB_VIEW_TIME(
+                "x.at") " AS time, length(x.bytes) AS length, translate(encode(substr(x.bytes, 1, 4096), 'base64'), E'\\n', '') AS bytes_base64"
+                        " FROM quarantine x WHERE x.id < $1 ORDER BY x.id DESC LIMIT $2) q ORDER BY q.id DESC";
+        _cleanup_(db_args_done) struct db_args args = {0};
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        int e, n;
+
+        db_arg_int(&args, after);
+        db_arg_int(&args, limit + 1);
+        e = db_run(db, sql, &args, &r);
+        if (e < 0)
+                return e;
+        n = PQntuples(r) > limit ? (int)limit : PQntuples(r);
+        strbuf_adds(b, "{\"items\":[");
+        for (int row = 0; row < n; row++)
+                strbuf_addf(b, "%s%s", row > 0 ? "," : "", PQgetvalue(r, row, 1));
+        if (PQntuples(r) > limit)
+                strbuf_addf(b, "],\"next\":\"%s\"}", PQgetvalue(r, n - 1, 0));
+        else
+                strbuf_adds(b, "],\"next\":null}");
+        return 0;
+}
+
+#define CURSOR "e.generation || '.' || e.xid || '.' || e.id"
+/* What is still under way must not be passed over by who follows: only rows below the horizon are shown. */
+#define BELOW "(e.generation < (SELECT max(n) FROM generation) OR e.xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint)"
+
+int board_events(struct db *db, const struct board_cursor *older_than, const struct board_cursor *since, int64_t limit, struct strbuf *b)
+{
+        static const struct board_cursor end = {INT16_MAX, INT64_MAX, INT64_MAX};
+        static const char latest[] =
+                "SELECT " JOB_VIEW_EVENT_COLUMNS ", " CURSOR " FROM event e WHERE (e.generation, e.xid, e.id) < ($1::smallint, $2, $3)"
+                " AND " BELOW " ORDER BY e.generation DESC, e.xid DESC, e.id DESC LIMIT $4";
+        static const char following[] =
+                "SELECT " JOB_VIEW_EVENT_COLUMNS ", " CURSOR " FROM event e WHERE (e.generation, e.xid, e.id) > ($1::smallint, $2, $3)"
+                " AND " BELOW " ORDER BY e.generation, e.xid, e.id LIMIT $4";
+        const struct board_cursor *c = since ? since : older_than ? older_than : &end;
+        _cleanup_(db_args_done) struct db_args args = {0};
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        bool more;
+        int e, n;
+
+        db_arg_int(&args, c->generation);
+        db_arg_int(&args, c->xid);
+        db_arg_int(&args, c->id);
+        db_arg_int(&args, limit + 1);
+        e = db_run(db, since ? following : latest, &args, &r);
+        if (e < 0)
+                return e;
+        more = PQntuples(r) > limit;
+        n = more ? (int)limit : PQntuples(r);
+        strbuf_adds(b, "{\"items\":[");
+        for (int row = 0; row < n; row++) {
+                if (row > 0)
+                        strbuf_addc(b, ',');
+                job_view_add_event(b, r, row, 0);
+        }
+        if (n > 0 && more)
+                strbuf_addf(b, "],\"next\":\"%s\"", PQgetvalue(r, n - 1, JOB_VIEW_EVENT_N));
+        else
+                strbuf_adds(b, "],\"next\":null");
+        /* Where a follower goes on: ?since=<latest>. */
+        if (n > 0)
+                strbuf_addf(b, ",\"latest\":\"%s\"}", PQgetvalue(r, since ? n - 1 : 0, JOB_VIEW_EVENT_N));
+        else if (since)
+                strbuf_addf(b, ",\"latest\":\"%lld.%lld.%lld\"}", (long long)since->generation, (long long)since->xid, (long long)since->id);
+        else
+                strbuf_adds(b, older_than ? ",\"latest\":null}" : ",\"latest\":\"0.0.0\"}");
+        return 0;
+}
+
+/* --- a job with everything --- */
+
+int board_job(struct db *db, const struct uuid *id, struct strbuf *b)
+{
+        static const char derivation[] = "SELECT (e.data::json->'derivation')::text FROM event e WHERE e.chain_id = $1 AND e.type = 'PRICED'";
+        static const char payout[] = "SELECT " PAYOUT_COLUMNS " FROM chain c" PAYOUT_EVIDENCE "WHERE c.parent = $1";
+        static const char ledger[] = "SELECT row_to_json(l)::text FROM (SELECT e.type AS event, j.chain_id, j.version, j.debit, j.credit,"
+                                     " (SELECT row_to_json(a) FROM (SELECT j.amount AS minor, j.currency) a) AS amount, " JOB_VIEW_TIME(
+                                             "j.at") " AS time"
+                                                     " FROM (SELECT $1 AS id, 1 AS o UNION ALL SELECT c.id, 2 FROM chain c WHERE c.parent = $1) x"
+                                                     " JOIN journal j ON j.chain_id = x.id JOIN event e ON e.chain_id = j.chain_id AND e.version = "
+                                                     "j.version ORDER BY x.o, j.version) l";
+        _cleanup_(db_args_done) struct db_args args = {0};
+        _cleanup_(PQclearp) PGresult *job = NULL, *priced = NULL, *owed = NULL, *entries = NULL;
+        int e;
+
+        db_arg_uuid(&args, id);
+        /* The job first: what it says has happened is then there for the statements after it. */
+        e = job_view_jobs(db, id, 1, &job);
+        if (e == 0 && PQntuples(job) == 0)
+                return -ENOENT;
+        if (e == 0)
+                e = db_run(db, derivation, &args, &priced);
+        if (e == 0)
+                e = db_run(db, payout, &args, &owed);
+        if (e == 0)
+                e = db_run(db, ledger, &args, &entries);
+        if (e < 0)
+                return e;
+        job_view_add_job(b, job, 0, 0);
+        b->len--; /* the closing brace */
+        strbuf_addf(b, ",\"derivation\":%s,\"ledger\":[", PQntuples(priced) > 0 && !db_null(priced, 0, 0) ? PQgetvalue(priced, 0, 0) : "null");
+        for (int row = 0; row < PQntuples(entries); row++)
+                strbuf_addf(b, "%s%s", row > 0 ? "," : "", PQgetvalue(entries, row, 0));
+        strbuf_adds(b, "],\"payout\":");
+        if (PQntuples(owed) > 0)
+                board_add_payout(b, owed, 0);
+        else
+                strbuf_adds(b, "null");
+        strbuf_addc(b, '}');
+        return 0;
+}
+
+/* --- catalogue --- */
+
+#define OPERATOR_COLUMNS                                                                                                                             \
+        "row_to_json(x)::text, x.successes, x.failures, o.total_ms FROM operator o CROSS JOIN LATERAL (SELECT o.name, o.kind, o.description, o.url," \
+        " o.status_url, o.tags, o.fallback_for, o.idempotent, o.timeout_ms, o.max_in_flight, o.successes, o.failures, o.last_error) x "
+
+int board_operators(struct db *db, PGresult **ret_result)
+{
+        static const char sql[] = "SELECT " OPERATOR_COLUMNS "ORDER BY o.name";
+
+        return db_run(db, sql, NULL, ret_result);
+}
+
+void board_add_operator(struct strbuf *b, const PGresult *r, int row)
+{
+        static const char *const healths[] = {[EXECUTION_HEALTHY] = "healthy", [EXECUTION_DEGRADED] = "degraded", [EXECUTION_DISABLED] = "disabled"};
+        struct execution_operator o = {.successes = db_int(r, row, 1), .failures = db_int(r, row, 2), .total_ms = db_int(r, row, 3)};
+        int64_t runs = o.successes + o.failures;
+
+        strbuf_adds(b, PQgetvalue(r, row, 0));
+        b->len--; /* the closing brace */
+        strbuf_addf(b, ",\"health\":\"%s\",\"score\":", healths[execution_health(&o)]);
+        json_add_double(b, execution_score(&o));
+        if (runs > 0)
+                strbuf_addf(b, ",\"average_ms\":%lld}", (long long)(o.total_ms / runs));
+        else
+                strbuf_adds(b, ",\"average_ms\":null}");
+}
+
+static void arg_list(struct db_args *args, const struct board_list *list)
+{
+        db_array_begin(args, DB_ARRAY_TEXT);
+        for (size_t i = 0; i < list->n; i++)
+                db_array_text(args, list->v[i], strlen(list->v[i]));
+}
+
+int board_register_operator(struct db *db, const struct board_operator *o, bool *ret_new, struct strbuf *b)
+{
+        static const char insert[] =
+                "INSERT INTO operator (name, kind, description, url, status_url, tags, fallback_for, idempotent, timeout_ms, max_in_flight)"
+                " VALUES ($1, 'http', $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING RETURNING name";
+        static const char same[] = "SELECT " OPERATOR_COLUMNS
+                                   "WHERE (o.name, o.kind, o.description, o.url, o.tags, o.fallback_for, o.idempotent, o.timeout_ms, o.max_in_flight)"
+                                   " = ($1, 'http', $2, $3, $5, $6, $7, $8, $9) AND o.status_url IS NOT DISTINCT FROM $4";
+        _cleanup_(db_args_done) struct db_args args = {0};
+        _cleanup_(PQclearp) PGresult *inserted = NULL, *r = NULL;
+        int e;
+
+        db_arg_text(&args, o->name);
+        db_arg_text(&args, o->description);
+        db_arg_text(&args, o->url);
+        db_arg_text(&args, o->status_url);
+        arg_list(&args, &o->tags);
+        arg_list(&args, &o->fallback_for);
+        db_arg_bool(&args, o->idempotent);
+        db_arg_int(&args, o->timeout_ms);
+        db_arg_int(&args, o->max_in_flight);
+        CRASH_POINT("board: before commit of an operator");
+        e = db_run(db, insert, &args, &inserted);
+        CRASH_POINT("board: after commit of an operator");
+        if (e == 0)
+                e = db_run(db, same, &args, &r);
+        if (e < 0)
+                return e;
+        if (PQntuples(r) == 0)
+                return -EEXIST;
+        *ret_new = PQntuples(inserted) > 0;
+        board_add_operator(b, r, 0);
+        return 0;
+}
+
+#define FLOW_COLUMNS                                                                                                                                 \
+        "row_to_json(x)::text FROM flow f CROSS JOIN LATERAL (SELECT f.id AS name, f.version, f.type, f.base, f.per_unit, f.currency,"               \
+        " (SELECT json_agg(row_to_json(t)) FROM (SELECT s.tag FROM unnest(f.steps) WITH ORDINALITY s(tag, o) ORDER BY s.o) t) AS "                   \
+        "steps, " JOB_VIEW_TIME("f.at") " AS created_at) x "
+
+int board_flows(struct db *db, PGresult **ret_result)
+{
+        static const char sql[] = "SELECT DISTINCT ON (f.id) " FLOW_COLUMNS "ORDER BY f.id, f.version DESC";
+
+        return db_run(db, sql, NULL, ret_result);
+}
+
+void board_add_flow(struct strbuf *b, const PGresult *r, int row)
+{
+        strbuf_adds(b, PQgetvalue(r, row, 0));
+}
+
+struct flow_work {
+        const struct board_flow *f;
+        struct strbuf *b;
+        char *owner;
+};
+
+static int register_flow(struct db *db, void *arg)
+{
+        /* Two registrations at once must not both find the type free, nor the same next version. */
+        static const char lock[] = "SELECT pg_advisory_xact_lock(hashtext('aethelos.flow'))";
+        static const char owner[] = "SELECT CASE WHEN f.id <> $1 THEN f.id ELSE f.type END FROM flow f WHERE (f.type = $2) <> (f.id = $1) LIMIT 1";
+        static const char insert[] = "INSERT INTO flow (id, version, type, base, per_unit, currency, steps)"
+                                     " SELECT $1, coalesce(max(g.version), 0) + 1, $2, $3, $4, $5, $6 FROM flow g WHERE g.id = $1";
+        static const char read[] = "SELECT " FLOW_COLUMNS "WHERE f.id = $1 ORDER BY f.version DESC LIMIT 1";
+        struct flow_work *w = arg;
+        _cleanup_(db_args_done) struct db_args name = {0}, both = {0}, all = {0};
+        _cleanup_(PQclearp) PGresult *taken = NULL, *r = NULL;
+        int e = db_run(db, lock, NULL, NULL);
+
+        db_arg_text(&name, w->f->name);
+        db_arg_text(&both, w->f->name);
+        db_arg_text(&both, w->f->type);
+        db_arg_text(&all, w->f->name);
+        db_arg_text(&all, w->f->type);
+        db_arg_text(&all, w->f->base);
+        db_arg_text(&all, w->f->per_unit);
+        db_arg_text(&all, w->f->currency);
+        arg_list(&all, &w->f->steps);
+        if (e == 0)
+                e = db_run(db, owner, &both, &taken);
+        if (e == 0 && PQntuples(taken) > 0) {
+                freep(&w->owner);
+                w->owner = xstrdup(PQgetvalue(taken, 0, 0));
+                return -EEXIST;
+        }
+        if (e == 0)
+                e = db_run(db, insert, &all, NULL);
+        if (e == 0)
+                e = db_run(db, read, &name, &r);
+        if (e == 0) {
+                strbuf_reset(w->b);
+                board_add_flow(w->b, r, 0);
+        }
+        return e;
+}
+
+int board_register_flow(struct db *db, const struct board_flow *f, struct strbuf *b, char **ret_owner)
+{
+        struct flow_work w = {.f = f, .b = b};
+        int e = db_transaction(db, register_flow, &w);
+
+        if (e == -EEXIST)
+                *ret_owner = w.owner;
+        else
+                free(w.owner);
+        return e;
+}
+
+/* --- evidence --- */
+
+struct submit_work {
+        struct board_submission *v;
+        size_t n;
+};
+
+static int submit(struct db *db, void *arg)
+{
+        static const char sql[] = "SELECT verdict, hearer, lane, version FROM submit_evidence($1, $2, $3, $4, $5, $6) ORDER BY ord";
+        static const char *const events[] = {[BOARD_PAYMENT] = "PAYMENT_CONFIRMED", [BOARD_PAYOUT] = "PAYOUT_DONE"};
+        struct submit_work *w = arg;
+        _cleanup_(db_args_done) struct db_args args = {0};
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        int e;
+
+        db_array_begin(&args, DB_ARRAY_UUID);
+        for (size_t i = 0; i < w->n; i++)
+                db_array_uuid(&args, &w->v[i].id);
+        db_array_begin(&args, DB_ARRAY_TEXT);
+        for (size_t i = 0; i < w->n; i++)
+                db_array_text(&args, events[w->v[i].kind], strlen(events[w->v[i].kind]));
+        db_array_begin(&args, DB_ARRAY_TEXT);
+        for (size_t i = 0; i < w->n; i++)
+                db_array_text(&args, "person", strlen("person"));
+        db_array_begin(&args, DB_ARRAY_TEXT);
+        for (size_t i = 0; i < w->n; i++)
+                db_array_text(&args, w->v[i].by, strlen(w->v[i].by));
+        db_array_begin(&args, DB_ARRAY_TEXT);
+        for (size_t i = 0; i < w->n; i++)
+                db_array_text(&args, w->v[i].reference, strlen(w->v[i].reference));
+        db_array_begin(&args, DB_ARRAY_BIGINT);
+        for (size_t i = 0; i < w->n; i++) {
+                if (w->v[i].has_amount)
+                        db_array_int(&args, w->v[i].minor);
+                else
+                        db_array_null(&args);
+        }
+        e = db_run(db, sql, &args, &r);
+        if (e == 0 && (size_t)PQntuples(r) != w->n)
+                e = -EBADMSG;
+        for (size_t i = 0; i < w->n && e == 0; i++) {
+                struct board_submission *s = &w->v[i];
+
+                if (!board_verdict_parse(PQgetvalue(r, (int)i, 0), &s->verdict))
+                        e = -EBADMSG;
+                snprintf(s->hearer, sizeof(s->hearer), "%s", PQgetvalue(r, (int)i, 1));
+                snprintf(s->lane, sizeof(s->lane), "%s", PQgetvalue(r, (int)i, 2));
+                s->version = (int)db_int(r, (int)i, 3);
+        }
+        return e;
+}
+
+int board_submit(struct db *db, struct board_submission submissions[], size_t n)
+{
+        struct submit_work w = {submissions, n};
+
+        return n == 0 ? 0 : db_transaction(db, submit, &w);
+}

@@ -1,0 +1,53 @@
+/* All SQL of board. Results are 0 or a negative errno of db_run unless said otherwise. */
+#ifndef AETHELOS_BOARD_STORE_H
+#define AETHELOS_BOARD_STORE_H
+
+#include "board_core.h"
+#include "store/db.h"
+
+/* --- documents that the database makes: each adds JSON text --- */
+int board_overview(struct db *db, struct strbuf *b);
+int board_revenue(struct db *db, struct strbuf *b);
+int board_payouts_summary(struct db *db, struct strbuf *b);
+
+/* --- pages, as {"items", "next"} --- */
+int board_payouts(struct db *db, const char *step, const struct uuid *job, const struct uuid *after, int64_t limit,
+        struct strbuf *b); /* step, job, after: NULL */
+int board_quarantine(struct db *db, int64_t after, int64_t limit, struct strbuf *b);
+/* Latest first, from behind `older_than` (NULL: the end); or with `since` in the order of happening. */
+int board_events(struct db *db, const struct board_cursor *older_than, const struct board_cursor *since, int64_t limit, struct strbuf *b);
+
+/* --- a job with everything; -ENOENT when there is none --- */
+int board_job(struct db *db, const struct uuid *id, struct strbuf *b);
+
+/* --- catalogue: rows of one operator or flow each, see board_add_operator and board_add_flow --- */
+int board_operators(struct db *db, PGresult **ret_result);
+void board_add_operator(struct strbuf *b, const PGresult *r, int row);
+/* Registers. 0: *ret_new says whether it is new or the same stood already; -EEXIST: another of that name. */
+int board_register_operator(struct db *db, const struct board_operator *o, bool *ret_new, struct strbuf *b);
+int board_flows(struct db *db, PGresult **ret_result);
+void board_add_flow(struct strbuf *b, const PGresult *r, int row);
+/* A new version of the flow. -EEXIST: the type belongs to another flow, or the flow to another type (*ret_owner, malloc'ed: which). */
+int board_register_flow(struct db *db, const struct board_flow *f, struct strbuf *b, char **ret_owner);
+
+/* --- evidence --- */
+struct board_submission {
+        enum board_kind kind;
+        struct uuid id;
+        const char *reference, *by;
+        bool has_amount;
+        int64_t minor;
+        /* the answer */
+        enum board_verdict verdict;
+        char hearer[16];
+        char lane[8];
+        int version;
+};
+/* One call of submit_evidence() for all of them, committed. -EBADMSG: a verdict that this program does not know. */
+int board_submit(struct db *db, struct board_submission submissions[], size_t n);
+
+/* Payouts by id: rows for board_add_payout, column 0 is the id. */
+int board_payouts_by_id(struct db *db, const struct uuid ids[], size_t n, PGresult **ret_result);
+void board_add_payout(struct strbuf *b, const PGresult *r, int row);
+
+#endif
