@@ -100,9 +100,20 @@ static int token_read(struct client *c)
 }
 
 /* Problem documents say what is wrong; this adds what to do about it. */
-static const char *advice(enum client_side side, int status)
+static const char *advice(enum client_side side, int status, const char *type)
 {
+        if (strcmp(type, "/problems/unknown-type") == 0)
+                return " `./aethelos flows` lists the job types.";
+        if (strcmp(type, "/problems/idempotency-key-reused") == 0)
+                return " Submit it under another key.";
         switch (status) {
+        case 400:
+        case 422:
+                return " Correct it and try again.";
+        case 409:
+                return " Nothing was changed; `./aethelos show JOB` tells where it stands.";
+        case 413:
+                return " A job is at most 1 MiB.";
         case 401:
         case 403:
                 return " Was the stack started anew? AETHELOS_ADMIN_TOKEN_FILE must name the token file of this stack (`./aethelos status`).";
@@ -120,15 +131,16 @@ static void say_problem(enum client_side side, const char *url, const struct ans
         _cleanup_(freep) char *title = answer_text(&a->doc, a->root, "title");
         _cleanup_(freep) char *detail = answer_text(&a->doc, a->root, "detail");
         _cleanup_(freep) char *field = answer_text(&a->doc, a->root, "field");
+        _cleanup_(freep) char *type = answer_text(&a->doc, a->root, "type");
         if (!*title) {
-                fprintf(stderr, "aethelos: %s answered with status %d.%s\n", url, a->status, advice(side, a->status));
+                fprintf(stderr, "aethelos: %s answered with status %d.%s\n", url, a->status, advice(side, a->status, type));
                 return;
         }
         fprintf(stderr, "aethelos: %s%s%s", title, *detail ? ": " : "", detail);
         if (*field)
                 fprintf(stderr, " (at %s)", field);
         const char *last = *detail ? detail : title;
-        fprintf(stderr, "%s%s\n", last[strlen(last) - 1] == '.' ? "" : ".", advice(side, a->status));
+        fprintf(stderr, "%s%s\n", last[strlen(last) - 1] == '.' ? "" : ".", advice(side, a->status, type));
 }
 
 static void say_silence(const struct http_call *call, const struct http_reply *r)

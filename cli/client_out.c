@@ -126,12 +126,15 @@ void table_print(const struct table *t)
         for (size_t i = 0; i < t->n_cells; i++) {
                 size_t column = i % t->columns;
                 int pad = (int)(widths[column] - utf8_length(t->cells[i], strlen(t->cells[i])));
-                bool last = column + 1 == t->columns;
-                printf("%s%*s%s", column ? "  " : "  ", t->right >> column & 1 ? pad : 0, "", t->cells[i]);
-                if (last)
-                        putchar('\n');
-                else if (!(t->right >> column & 1))
+                bool right = t->right >> column & 1, last = true;
+                for (size_t k = i + 1; k < t->n_cells && k % t->columns != 0; k++)
+                        last = last && t->cells[k][0] == '\0'; /* no blanks at the end of a line */
+                if (!last || t->cells[i][0])
+                        printf("  %*s%s", right ? pad : 0, "", t->cells[i]);
+                if (!last && !right)
                         printf("%*s", pad, "");
+                if (column + 1 == t->columns)
+                        putchar('\n');
         }
 }
 
@@ -208,7 +211,8 @@ void print_event(const struct json_doc *doc, json_value event, bool with_chain)
         char *dot = strchr(at, '.');
         if (dot && dot - at + 4 < to_ms)
                 to_ms = (int)(dot - at) + 4;
-        printf("  %.*s  %-20s%s%s%s%s\n", to_ms, at, type, with_chain ? " " : "", with_chain ? chain : "", *words ? "  " : "", words);
+        int width = with_chain || *words ? 20 : 0; /* no blanks at the end of a line */
+        printf("  %.*s  %-*s%s%s%s%s\n", to_ms, at, width, type, with_chain ? "  " : "", with_chain ? chain : "", *words ? "  " : "", words);
 }
 
 /* A job. */
