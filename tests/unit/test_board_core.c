@@ -1,0 +1,300 @@
+/* Bodies of the admin API and the meaning of verdicts, as tables. */
+#include "services/board/board_core.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define ID "01890a5d-ac96-774b-bcce-b302099a8057"
+
+struct body {
+        const char *text;
+        int status;        /* 0: accepted */
+        const char *field; /* of the problem */
+};
+
+static void confirm_bodies(void **state)
+{
+        static const struct body cases[] = {
+                {"{\"reference\":\"r\",\"by\":\"me\"}", 0},
+                {"{\"reference\":\"Zahlung \\u00e4 1\",\"by\":\"me\",\"amount\":{\"minor\":2588,\"currency\":\"EUR\"}}", 0},
+                {"{\"reference\":\"r\",\"by\":\"me\",\"amount\":null}", 0},
+                {"", 400, ""},
+                {"{\"reference\":\"r\"", 400, ""},
+                {"[]", 422, ""},
+                {"{}", 422, "/reference"},
+                {"{\"reference\":7,\"by\":\"me\"}", 422, "/reference"},
+                {"{\"reference\":\"\",\"by\":\"me\"}", 422, "/reference"},
+                {"{\"reference\":\"a\\nb\",\"by\":\"me\"}", 422, "/reference"},
+                {"{\"reference\":\"r\"}", 422, "/by"},
+                {"{\"reference\":\"r\",\"by\":\"\"}", 422, "/by"},
+                {"{\"reference\":\"r\",\"by\":\"me\",\"amount\":25}", 422, "/amount"},
+                {"{\"reference\":\"r\",\"by\":\"me\",\"amount\":{\"minor\":25.5,\"currency\":\"EUR\"}}", 422, "/amount/minor"},
+                {"{\"reference\":\"r\",\"by\":\"me\",\"amount\":{\"minor\":-1,\"currency\":\"EUR\"}}", 422, "/amount/minor"},
+                {"{\"reference\":\"r\",\"by\":\"me\",\"amount\":{\"minor\":9223372036854775808,\"currency\":\"EUR\"}}", 422, "/amount/minor"},
+                {"{\"reference\":\"r\",\"by\":\"me\",\"amount\":{\"minor\":1,\"currency\":\"XXQ\"}}", 422, "/amount/currency"},
+                {"{\"reference\":\"r\",\"by\":\"me\",\"amount\":{\"minor\":1}}", 422, "/amount/currency"},
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                struct board_evidence e;
+                struct board_problem p;
+                bool ok = board_read_confirm(cases[i].text, strlen(cases[i].text), &e, &p);
+
+                print_message("%s\n", cases[i].text);
+                assert_int_equal(ok, cases[i].status == 0);
+                if (ok) {
+                        board_evidence_done(&e);
+                } else {
+                        assert_int_equal(p.status, cases[i].status);
+                        assert_string_equal(p.field, cases[i].field);
+                }
+        }
+}
+
+static void confirm_values(void **state)
+{
+        static const char text[] = "{\"reference\":\"r 1\",\"by\":\"me\",\"amount\":{\"minor\":2588,\"currency\":\"EUR\"}}";
+        char long_text[900];
+        struct board_evidence e;
+        struct board_problem p;
+
+        (void)state;
+        assert_true(board_read_confirm(text, strlen(text), &e, &p));
+        assert_string_equal(e.reference, "r 1");
+        assert_string_equal(e.by, "me");
+        assert_true(e.has_amount);
+        assert_int_equal(e.amount.minor, 2588);
+        assert_string_equal(e.amount.currency, "EUR");
+        board_evidence_done(&e);
+
+        /* Characters count, not bytes. */
+        for (int n = 200; n <= 201; n++) {
+                strcpy(long_text, "{\"by\":\"me\",\"reference\":\"");
+                for (int i = 0; i < n; i++)
+                        strcat(long_text, "\xc3\xa4");
+                strcat(long_text, "\"}");
+                assert_int_equal(board_read_confirm(long_text, strlen(long_text), &e, &p), n == 200);
+                if (n == 200)
+                        board_evidence_done(&e);
+        }
+}
+
+static void mark_bodies(void **state)
+{
+        static const struct body cases[] = {
+                {"{\"payout_id\":\"" ID "\",\"reference\":\"r\",\"by\":\"me\"}", 0},
+                {"{\"reference\":\"r\",\"by\":\"me\"}", 422, "/payout_id"},
+                {"{\"payout_id\":5,\"reference\":\"r\",\"by\":\"me\"}", 422, "/payout_id"},
+                {"{\"payout_id\":\"p1\",\"reference\":\"r\",\"by\":\"me\"}", 404, "/payout_id"},
+                {"{\"payout_id\":\"" ID "\",\"by\":\"me\"}", 422, "/reference"},
+                {"nonsense", 400, ""},
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                struct board_evidence e;
+                struct board_problem p;
+                bool ok = board_read_mark(cases[i].text, strlen(cases[i].text), &e, &p);
+
+                assert_int_equal(ok, cases[i].status == 0);
+                if (ok) {
+                        board_evidence_done(&e);
+                } else {
+                        assert_int_equal(p.status, cases[i].status);
+                        assert_string_equal(p.field, cases[i].field);
+                }
+        }
+}
+
+#define OPERATOR(rest) "{\"name\":\"op_1\",\"kind\":\"http\",\"url\":\"http://127.0.0.1/\",\"tags\":[\"t\"]" rest "}"
+
+static void operator_bodies(void **state)
+{
+        static const struct body cases[] = {
+                {OPERATOR(""), 0},
+                {OPERATOR(",\"status_url\":null,\"fallback_for\":[\"other\"],\"idempotent\":true,\"timeout_ms\":100,\"max_in_flight\":10000"), 0},
+                {OPERATOR(",\"status_url\":5"), 422, "/status_url"},
+                {OPERATOR(",\"fallback_for\":\"x\""), 422, "/fallback_for"},
+                {OPERATOR(",\"fallback_for\":[\"x\",\"x\"]"), 422, "/fallback_for/1"},
+                {OPERATOR(",\"idempotent\":1"), 422, "/idempotent"},
+                {OPERATOR(",\"timeout_ms\":99"), 422, "/timeout_ms"},
+                {OPERATOR(",\"timeout_ms\":600001"), 422, "/timeout_ms"},
+                {OPERATOR(",\"timeout_ms\":1e3"), 422, "/timeout_ms"},
+                {OPERATOR(",\"max_in_flight\":0"), 422, "/max_in_flight"},
+                {OPERATOR(",\"description\":[]"), 422, "/description"},
+                {"{\"name\":\"Op\",\"kind\":\"http\",\"url\":\"http://x/\",\"tags\":[\"t\"]}", 422, "/name"},
+                {"{\"name\":\"op\",\"url\":\"http://x/\",\"tags\":[\"t\"]}", 422, "/kind"},
+                {"{\"name\":\"op\",\"kind\":\"builtin\",\"url\":\"http://x/\",\"tags\":[\"t\"]}", 422, "/kind"},
+                {"{\"name\":\"op\",\"kind\":\"http\",\"tags\":[\"t\"]}", 422, "/url"},
+                {"{\"name\":\"op\",\"kind\":\"http\",\"url\":\"http://x/\"}", 422, "/tags"},
+                {"{\"name\":\"op\",\"kind\":\"http\",\"url\":\"http://x/\",\"tags\":[]}", 422, "/tags"},
+                {"{\"name\":\"op\",\"kind\":\"http\",\"url\":\"http://x/\",\"tags\":[\"t\",\"\"]}", 422, "/tags/1"},
+                {"{\"name\":\"op\",\"name\":\"op\"}", 400, ""},
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                struct board_operator o;
+                struct board_problem p;
+                bool ok = board_read_operator(cases[i].text, strlen(cases[i].text), &o, &p);
+
+                print_message("%s\n", cases[i].text);
+                assert_int_equal(ok, cases[i].status == 0);
+                if (ok) {
+                        assert_true(o.timeout_ms == (i == 0 ? 30000 : 100));
+                        assert_true(o.max_in_flight == (i == 0 ? 100 : 10000));
+                        assert_int_equal(o.fallback_for.n, i);
+                        board_operator_done(&o);
+                } else {
+                        assert_int_equal(p.status, cases[i].status);
+                        assert_string_equal(p.field, cases[i].field);
+                }
+        }
+}
+
+#define FLOW(type, name, base, per_unit, currency, steps)                                                                                            \
+        "{\"type\":" type ",\"name\":" name ",\"base\":" base ",\"per_unit\":" per_unit ",\"currency\":" currency ",\"steps\":" steps "}"
+#define STEPS "[{\"tag\":\"a\"},{\"tag\":\"a\"}]"
+
+static void flow_bodies(void **state)
+{
+        static const struct body cases[] = {
+                {FLOW("\"x:y\"", "\"f\"", "\"20.00\"", "\"0.05\"", "\"EUR\"", STEPS), 0},
+                {FLOW("\"x:y\"", "\"f\"", "20.00", "0.05", "\"JPY\"", STEPS), 0},
+                {FLOW("\"X\"", "\"f\"", "\"1\"", "\"1\"", "\"EUR\"", STEPS), 422, "/type"},
+                {FLOW("\"x\"", "\"\"", "\"1\"", "\"1\"", "\"EUR\"", STEPS), 422, "/name"},
+                {FLOW("\"x\"", "\"f\"", "\"-1\"", "\"1\"", "\"EUR\"", STEPS), 422, "/base"},
+                {FLOW("\"x\"", "\"f\"", "\"1.\"", "\"1\"", "\"EUR\"", STEPS), 422, "/base"},
+                {FLOW("\"x\"", "\"f\"", "1e3", "\"1\"", "\"EUR\"", STEPS), 422, "/base"},
+                {FLOW("\"x\"", "\"f\"", "\"1234567890123456\"", "\"1\"", "\"EUR\"", STEPS), 422, "/base"},
+                {FLOW("\"x\"", "\"f\"", "\"1\"", "\"0.1234567\"", "\"EUR\"", STEPS), 422, "/per_unit"},
+                {FLOW("\"x\"", "\"f\"", "\"1\"", "null", "\"EUR\"", STEPS), 422, "/per_unit"},
+                {FLOW("\"x\"", "\"f\"", "\"1\"", "\"1\"", "\"EURO\"", STEPS), 422, "/currency"},
+                {FLOW("\"x\"", "\"f\"", "\"1\"", "\"1\"", "\"XXQ\"", STEPS), 422, "/currency"},
+                {FLOW("\"x\"", "\"f\"", "\"1\"", "\"1\"", "\"EUR\"", "[]"), 422, "/steps"},
+                {FLOW("\"x\"", "\"f\"", "\"1\"", "\"1\"", "\"EUR\"", "[\"a\"]"), 422, "/steps/0/tag"},
+                {FLOW("\"x\"", "\"f\"", "\"1\"", "\"1\"", "\"EUR\"", "[{\"tag\":\"a\"},{}]"), 422, "/steps/1/tag"},
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                struct board_flow f;
+                struct board_problem p;
+                bool ok = board_read_flow(cases[i].text, strlen(cases[i].text), &f, &p);
+
+                print_message("%s\n", cases[i].text);
+                assert_int_equal(ok, cases[i].status == 0);
+                if (ok) {
+                        assert_string_equal(f.base, "20.00"); /* as it was written */
+                        assert_int_equal(f.steps.n, 2);
+                        board_flow_done(&f);
+                } else {
+                        assert_int_equal(p.status, cases[i].status);
+                        assert_string_equal(p.field, cases[i].field);
+                }
+        }
+}
+
+static void verdicts(void **state)
+{
+        static const struct {
+                const char *verdict;
+                int payment, payout;
+                const char *payment_slug, *payout_slug;
+        } cases[] = {
+                {"stored", 0, 0, NULL, NULL},
+                {"repeated", 0, 0, NULL, NULL},
+                {"again", 0, 0, NULL, NULL},
+                {"conflict", 409, 409, "already-confirmed", "already-marked"},
+                {"amount", 409, 409, "wrong-amount", "wrong-amount"},
+                {"expired", 409, 409, "payment-expired", "payment-expired"},
+                {"not_waiting", 409, 409, "not-waiting-for-payment", "payout-not-ready"},
+                {"unknown", 404, 404, "unknown-payment-intent", "unknown-payout"},
+        };
+        enum board_verdict v;
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                struct board_problem payment, payout;
+
+                assert_true(board_verdict_parse(cases[i].verdict, &v));
+                payment = board_verdict_problem(BOARD_PAYMENT, v);
+                payout = board_verdict_problem(BOARD_PAYOUT, v);
+                assert_int_equal(payment.status, cases[i].payment);
+                assert_int_equal(payout.status, cases[i].payout);
+                if (cases[i].payment_slug) {
+                        assert_string_equal(payment.slug, cases[i].payment_slug);
+                        assert_string_equal(payout.slug, cases[i].payout_slug);
+                }
+        }
+        assert_false(board_verdict_parse("", &v));
+        assert_false(board_verdict_parse("storedx", &v));
+}
+
+static void stands(void **state)
+{
+        static const struct {
+                enum board_kind kind;
+                const char *chain_kind, *step;
+                enum board_stand stand;
+        } cases[] = {
+                {BOARD_PAYMENT, "job", "JOB_CREATED", BOARD_ABSENT},
+                {BOARD_PAYMENT, "job", "FLOW_CHOSEN", BOARD_ABSENT},
+                {BOARD_PAYMENT, "job", "PRICED", BOARD_ABSENT},
+                {BOARD_PAYMENT, "job", "PAYMENT_REQUIRED", BOARD_ABSENT},
+                {BOARD_PAYMENT, "job", "PAYMENT_INITIATED", BOARD_WAITS},
+                {BOARD_PAYMENT, "job", "PAYMENT_EXPIRED", BOARD_OVER},
+                {BOARD_PAYMENT, "job", "PAYMENT_CONFIRMED", BOARD_MOVED},
+                {BOARD_PAYMENT, "job", "EXECUTION_FAILED", BOARD_MOVED},
+                {BOARD_PAYMENT, "job", "REVENUE_BOOKED", BOARD_MOVED},
+                {BOARD_PAYMENT, "payout", "PAYOUT_READY", BOARD_ABSENT},
+                {BOARD_PAYOUT, "job", "REVENUE_BOOKED", BOARD_ABSENT},
+                {BOARD_PAYOUT, "payout", "PAYOUT_EARNED", BOARD_WAITS},
+                {BOARD_PAYOUT, "payout", "PAYOUT_READY", BOARD_WAITS},
+                {BOARD_PAYOUT, "payout", "PAYOUT_DONE", BOARD_MOVED},
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+                assert_int_equal(board_stand(cases[i].kind, cases[i].chain_kind, cases[i].step), cases[i].stand);
+}
+
+static void queries(void **state)
+{
+        static const char *const bad_cursors[] = {
+                "", "1", "1.2", "1.2.", "1.2.3.", "1.2.3.4", "a.2.3", "1.-2.3", "40000.1.1", "1.1234567890123456789.1", "1.2.3 "};
+        static const char *const bad_limits[] = {"", "0", "1001", "-1", "ten", "1 ", "10000"};
+        struct board_cursor c;
+        int64_t n;
+
+        (void)state;
+        assert_true(board_cursor_parse("1.821.37", &c));
+        assert_true(c.generation == 1 && c.xid == 821 && c.id == 37);
+        for (size_t i = 0; i < ARRAY_SIZE(bad_cursors); i++)
+                assert_false(board_cursor_parse(bad_cursors[i], &c));
+        assert_true(board_limit_parse(NULL, 50, &n) && n == 50);
+        assert_true(board_limit_parse("1000", 50, &n) && n == 1000);
+        for (size_t i = 0; i < ARRAY_SIZE(bad_limits); i++)
+                assert_false(board_limit_parse(bad_limits[i], 50, &n));
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(confirm_bodies),
+                cmocka_unit_test(confirm_values),
+                cmocka_unit_test(mark_bodies),
+                cmocka_unit_test(operator_bodies),
+                cmocka_unit_test(flow_bodies),
+                cmocka_unit_test(verdicts),
+                cmocka_unit_test(stands),
+                cmocka_unit_test(queries),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
