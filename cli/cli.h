@@ -1,5 +1,5 @@
-/* The commands of `aethelos`, and what they share. A command is one row in main.c's table and one function; argv[0] is its name, and what it returns is
- * the exit status: 0 done, 1 failed, 2 used wrongly. Each parses its own options (client_args.h), --help among them. */
+/* The commands of `aethelos`, and what they share. A command is one row in main.c's table and one function; argv[0] is its name, and what it returns
+ * is the exit status: 0 done, 1 failed, 2 used wrongly. Each parses its own options (client_args.h), --help among them. */
 #ifndef AETHELOS_CLI_CLI_H
 #define AETHELOS_CLI_CLI_H
 

@@ -1,0 +1,75 @@
+/* aethelos: the command. One row a command; each command is one function in a file of its own theme. The launcher in the root of the checkout
+ * installs, builds, and then runs this. */
+#include "cli.h"
+
+#include "base/util.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+struct command {
+        const char *name, *args, *help;
+        int (*function)(int argc, char **argv);
+};
+
+static const struct command commands[] = {
+        {"run", "FILE", "start the stack, run one job from beginning to end, show all that came of it", cmd_run},
+        {"up", "", "start the stack in the background", cmd_up},
+        {"down", "", "end it", cmd_down},
+        {"status", "", "addresses and processes", cmd_status},
+        {"doctor", "", "look for what keeps a stack from running, and say what to do", cmd_doctor},
+        {"submit", "FILE|-", "submit a job", cmd_submit},
+        {"pay", "JOB --reference TEXT", "confirm the payment of a job", cmd_pay},
+        {"show", "JOB", "a job with price, ledger entries and payout", cmd_show},
+        {"events", "[JOB] [--follow]", "what happened", cmd_events},
+        {"flows", "", "job types, their prices and steps", cmd_flows},
+        {"operators", "", "who performs the steps", cmd_operators},
+        {"offers", "", "what can be bought as it is", cmd_offers},
+        {"payouts", "[mark ID --reference TEXT]", "what is owed to the owner; mark one as transferred", cmd_payouts},
+        {"bench", "[--seconds N]", "measure this machine, on a stack of its own", cmd_bench},
+};
+
+int cmd_bench(int argc, char **argv)
+{
+        char path[4096];
+        ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - sizeof("-bench"));
+
+        (void)argc;
+        if (n > 0) {
+                strcpy(path + n, "-bench");
+                argv[0] = path;
+                execv(path, argv);
+        }
+        fprintf(stderr, "aethelos: %s: %s. Build it: ./aethelos bench does.\n", n > 0 ? path : "/proc/self/exe", strerror(errno));
+        return 1;
+}
+
+static int usage(FILE *out)
+{
+        fprintf(out, "usage: aethelos COMMAND ...\n\n");
+        for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+                fprintf(out, "  %-9s %-28s %s\n", commands[i].name, commands[i].args, commands[i].help);
+        fprintf(out, "  %-9s %-28s %s\n", "test", "", "build with sanitizers and run all tests");
+        fprintf(out, "\nEvery command has --help and --json. Exit status: 0 done, 1 failed, 2 used wrongly.\n");
+        return out == stdout ? 0 : 2;
+}
+
+int main(int argc, char *argv[])
+{
+        if (argc < 2)
+                return usage(stderr);
+        if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0)
+                return usage(stdout);
+        if (strcmp(argv[1], "--version") == 0) {
+                printf("aethelos %s\n", AETHELOS_VERSION);
+                return 0;
+        }
+        for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+                if (strcmp(commands[i].name, argv[1]) == 0)
+                        return commands[i].function(argc - 1, argv + 1);
+        fprintf(stderr, "aethelos: there is no command %s\n", argv[1]);
+        return usage(stderr);
+}
