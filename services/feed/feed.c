@@ -1,5 +1,5 @@
-/* aethelos-feed: follows the tail of the event store, tells every event live on the bus, and keeps the figures of the overview. It stands beside the chains:
- * nothing waits for it, and what it tells live can be caught up over HTTP. */
+/* aethelos-feed: follows the tail of the event store, tells every event live on the bus, and keeps the figures of the overview. It stands beside the
+ * chains: nothing waits for it, and what it tells live can be caught up over HTTP. */
 #include "feed.h"
 
 static const struct service_subject subjects[] = {

@@ -1,16 +1,18 @@
-/* All SQL of feed. The order of readers is (generation, xid, id) below pg_snapshot_xmin: a number from a sequence says nothing about the order of commits, and
- * what is still under way must not be passed over. Older generations are always visible. Page, figures and checkpoint read the same rows: all three name the
- * page by the same condition, and an event below the horizon never changes. */
+/* All SQL of feed. The order of readers is (generation, xid, id) below pg_snapshot_xmin: a number from a sequence says nothing about the order of
+ * commits, and what is still under way must not be passed over. Older generations are always visible. Page, figures and checkpoint read the same
+ * rows: all three name the page by the same condition, and an event below the horizon never changes. */
 #include "feed_store.h"
 
 #include "base/util.h"
 
 #include <errno.h>
 
-/* The page: behind the checkpoint, below the horizon. Scalar sub-selects, so that the index event_tail yields the rows in order and LIMIT ends the scan. */
+/* The page: behind the checkpoint, below the horizon. Scalar sub-selects, so that the index event_tail yields the rows in order and LIMIT ends the
+ * scan. */
 #define PAGE                                                                                                                                         \
         "page AS MATERIALIZED (SELECT e.* FROM event e WHERE (e.generation, e.xid, e.id) >"                                                          \
-        " ((SELECT generation FROM reader WHERE name = 'feed'), (SELECT xid FROM reader WHERE name = 'feed'), (SELECT id FROM reader WHERE name = 'feed'))" \
+        " ((SELECT generation FROM reader WHERE name = 'feed'), (SELECT xid FROM reader WHERE name = 'feed'), (SELECT id FROM reader WHERE name = "  \
+        "'feed'))"                                                                                                                                   \
         " AND (e.generation < (SELECT max(n) FROM generation) OR e.xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint)"                     \
         " ORDER BY e.generation, e.xid, e.id LIMIT 2000)"
 
@@ -38,12 +40,14 @@ int feed_page(struct db *db, PGresult **ret_events)
 
 int feed_count(struct db *db)
 {
-        static const char sql[] = "WITH " PAGE ", counted AS (INSERT INTO figure (name, currency, minor, count)"
-                                  " SELECT p.type, coalesce(c.currency, ''), coalesce(sum(c.amount), 0), count(*)"
-                                  " FROM page p JOIN chain c ON c.id = p.chain_id GROUP BY 1, 2"
-                                  " ON CONFLICT (name, currency) DO UPDATE SET minor = figure.minor + excluded.minor, count = figure.count + excluded.count)"
-                                  " UPDATE reader SET (generation, xid, id) = (SELECT generation, xid, id FROM page ORDER BY generation DESC, xid DESC, id DESC LIMIT 1)"
-                                  " WHERE name = 'feed' AND EXISTS (SELECT 1 FROM page)";
+        static const char sql[] =
+                "WITH " PAGE ", counted AS (INSERT INTO figure (name, currency, minor, count)"
+                " SELECT p.type, coalesce(c.currency, ''), coalesce(sum(c.amount), 0), count(*)"
+                " FROM page p JOIN chain c ON c.id = p.chain_id GROUP BY 1, 2"
+                " ON CONFLICT (name, currency) DO UPDATE SET minor = figure.minor + excluded.minor, count = figure.count + excluded.count)"
+                " UPDATE reader SET (generation, xid, id) = (SELECT generation, xid, id FROM page ORDER BY generation DESC, xid DESC, id DESC LIMIT "
+                "1)"
+                " WHERE name = 'feed' AND EXISTS (SELECT 1 FROM page)";
 
         return db_run(db, sql, NULL, NULL);
 }
