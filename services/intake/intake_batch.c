@@ -11,6 +11,7 @@
 
 #define CATALOGUE_MS 1000 /* a flow or offer that was changed is noticed after this at the latest; an unknown one at once */
 #define BATCH_MAX    256
+#define BATCH_BYTES  (16 << 20) /* so that a round of large payloads does not become one huge statement */
 
 _Static_assert(
         (int)PRICING_HIGH == (int)LANE_HIGH && (int)PRICING_NORMAL == (int)LANE_NORMAL && (int)PRICING_LOW == (int)LANE_LOW, "a priority is a lane");
@@ -129,8 +130,13 @@ void intake_on_round(struct service *s)
 {
         struct intake_state *state = s->state;
 
-        for (size_t at = 0; at < state->n_items; at += BATCH_MAX)
-                submit_batch(s, state->items + at, state->n_items - at < BATCH_MAX ? state->n_items - at : BATCH_MAX);
+        for (size_t at = 0, n; at < state->n_items; at += n) {
+                size_t bytes = 0;
+
+                for (n = 0; n < BATCH_MAX && at + n < state->n_items && (n == 0 || bytes < BATCH_BYTES); n++)
+                        bytes += state->items[at + n]->created.len;
+                submit_batch(s, state->items + at, n);
+        }
         state->n_items = 0;
         intake_look_at_held(s);
 }
