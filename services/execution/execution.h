@@ -6,6 +6,7 @@
 #include "service/service.h"
 #include "services/execution/execution_plan.h"
 #include "services/execution/execution_store.h"
+#include "services/execution/waiting.h"
 
 struct execution_config {
         int64_t resend_tries; /* of a run that is certainly not done */
@@ -15,7 +16,6 @@ struct execution_config {
 };
 
 #define EXECUTION_LEASE_MARGIN_MS 5000 /* beyond the time-out of a call */
-#define EXECUTION_WAITING_MAX     1024 /* chains that wait for room, per operator; the ringer finds the others */
 
 /* What this instance knows of an operator beyond its row; kept as long as the process lives. */
 struct execution_slot {
@@ -23,8 +23,7 @@ struct execution_slot {
         char *name;
         bool warned; /* about a row that cannot be used */
         int64_t in_flight;
-        struct uuid waiting[EXECUTION_WAITING_MAX];
-        size_t n_waiting;
+        struct waiting *waiting; /* NULL: nobody ever had to */
 };
 
 /* A run that this instance holds. */

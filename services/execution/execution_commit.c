@@ -231,11 +231,9 @@ static void wait_for_room(struct execution_state *state, const struct execution_
 {
         struct execution_slot *slot = execution_slot(state, item->p.room_for->name);
 
-        for (size_t i = 0; i < slot->n_waiting; i++)
-                if (uuid_equal(&slot->waiting[i], &item->c.id))
-                        return;
-        if (slot->n_waiting < EXECUTION_WAITING_MAX)
-                slot->waiting[slot->n_waiting++] = item->c.id;
+        if (!slot->waiting)
+                slot->waiting = waiting_new();
+        (void)waiting_put(slot->waiting, &item->c.id); /* no place: its bell comes again */
 }
 
 static void start_item(struct service *s, const struct execution_item *item)

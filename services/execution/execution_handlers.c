@@ -128,19 +128,15 @@ void execution_serve_waiting(struct service *s)
         struct execution_state *state = s->state;
 
         for (struct execution_slot *slot = state->slots; slot; slot = slot->next) {
-                const struct execution_operator *op = slot->n_waiting > 0 ? execution_find(&state->operators, slot->name) : NULL;
+                const struct execution_operator *op = execution_find(&state->operators, slot->name);
                 struct uuid ids[WAITING_SERVED_MAX];
-                size_t n = slot->n_waiting;
+                size_t n = WAITING_SERVED_MAX;
 
-                if (n == 0 || (op && !execution_has_room(op)))
+                if (waiting_count(slot->waiting) == 0 || (op && !execution_has_room(op)))
                         continue;
-                if (op && (int64_t)n > op->max_in_flight - slot->in_flight)
+                if (op && op->max_in_flight - slot->in_flight < WAITING_SERVED_MAX)
                         n = (size_t)(op->max_in_flight - slot->in_flight);
-                if (n > WAITING_SERVED_MAX)
-                        n = WAITING_SERVED_MAX;
-                memcpy(ids, slot->waiting, n * sizeof(*ids));
-                slot->n_waiting -= n;
-                memmove(slot->waiting, slot->waiting + n, slot->n_waiting * sizeof(*slot->waiting));
+                n = waiting_take(slot->waiting, ids, n);
                 if (execution_on_bells(s, ids, n) < 0)
                         log_warning("chains that waited for an operator wait for their next bell", LOG_I("chains", (int64_t)n),
                                 LOG_S("error", db_error(s->db)));

@@ -1,6 +1,7 @@
 /* The decisions of execution: health, score and choice of operators; the meaning of every kind of answer; what is done about an open run; plans. */
 #include "services/execution/execution_core.h"
 #include "services/execution/execution_plan.h"
+#include "services/execution/waiting.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -491,6 +492,38 @@ static void an_open_run_is_seen(void **state)
         }
 }
 
+static void waiting_is_first_in_first_out_and_once(void **state)
+{
+        struct waiting *w = waiting_new();
+        struct uuid ids[100];
+        uint32_t in = 0, out = 0;
+
+        (void)state;
+        assert_int_equal(waiting_count(NULL), 0);
+        for (int round = 0; round < 3000; round++) {
+                for (int i = 0; i < 30; i++, in++) {
+                        /* Many share a bucket. */
+                        struct uuid id = {.b = {(uint8_t)(in >> 24), (uint8_t)(in >> 16), (uint8_t)(in >> 8), (uint8_t)in, [15] = (uint8_t)(in % 7)}};
+                        bool place = in - out < WAITING_MAX;
+                        assert_int_equal(waiting_put(w, &id), place);
+                        if (!place) {
+                                i = 30;
+                                in--;
+                        }
+                        assert_false(waiting_put(w, &id));
+                }
+                size_t n = waiting_take(w, ids, (size_t)(round * 7 % 50));
+                for (size_t i = 0; i < n; i++, out++)
+                        assert_int_equal((uint32_t)ids[i].b[0] << 24 | (uint32_t)ids[i].b[1] << 16 | (uint32_t)ids[i].b[2] << 8 | ids[i].b[3], out);
+                assert_int_equal(waiting_count(w), in - out);
+        }
+        while (waiting_take(w, ids, 100) > 0)
+                ;
+        assert_int_equal(waiting_count(w), 0);
+        assert_true(waiting_put(w, &ids[0]));
+        waiting_free(w);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -513,6 +546,7 @@ int main(void)
                 cmocka_unit_test(a_full_operator_is_waited_for),
                 cmocka_unit_test(chains_that_cannot_be_used),
                 cmocka_unit_test(an_open_run_is_seen),
+                cmocka_unit_test(waiting_is_first_in_first_out_and_once),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
