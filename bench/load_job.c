@@ -21,6 +21,14 @@ int64_t wall_us(void)
         return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
+/* Counts a refusal, and shows the first. */
+static void refused(struct load *l, const char *what, const struct http_reply *reply)
+{
+        if (l->refused++ == 0)
+                fprintf(stderr, "load: the first %s refused: %d %s %.*s\n", what, reply->status, reply->why ? reply->why : "", (int)reply->body.len,
+                        reply->body.s ? reply->body.s : "");
+}
+
 static void on_confirmed(void *arg, const struct http_reply *reply)
 {
         struct load *l = arg;
@@ -28,7 +36,7 @@ static void on_confirmed(void *arg, const struct http_reply *reply)
         if (reply->outcome == HTTP_ANSWERED && (reply->status == 200 || reply->status == 202))
                 l->paid++;
         else
-                l->refused++;
+                refused(l, "payment", reply);
 }
 
 void load_confirm(struct load *l, const char *intent)
@@ -51,7 +59,7 @@ static void on_submitted(void *arg, const struct http_reply *reply)
         struct json_error error;
 
         if (reply->outcome != HTTP_ANSWERED || json_parse(reply->body.s, reply->body.len, &doc, &error) < 0) {
-                l->refused++;
+                refused(l, "submission", reply);
                 return;
         }
         intent = json_string(&doc, json_get(&doc, json_get(&doc, json_root(&doc), "payment_intent"), "id"), NULL);

@@ -201,7 +201,7 @@ const char *settings_unknown(const struct setting *const tables[], size_t n, int
                         continue;
                 bool known = false;
                 for (size_t t = 0; t < n && !known; t++) {
-                        for (const struct setting *s = tables[t]; s->name && !known; s++)
+                        for (const struct setting *s = tables[t]; s && s->name && !known; s++)
                                 known = value_behind(argv[i] + 2, s->name, strlen(s->name));
                 }
                 if (!known)

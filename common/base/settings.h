@@ -31,7 +31,7 @@ struct setting {
  * caller checks leftovers with settings_unknown). 0, or -EINVAL with a message for people in ret_error ("AETHELOS_PORT: 70000 is not between 1 and
  * 65535"). */
 int settings_load(const struct setting table[], char *const env[], int argc, char *const argv[], void *config, struct strbuf *ret_error);
-/* The first --name=value argument that none of the n tables knows, or NULL. */
+/* The first --name=value argument that none of the n tables (NULL: an empty one) knows, or NULL. */
 const char *settings_unknown(const struct setting *const tables[], size_t n, int argc, char *const argv[]);
 void settings_done(const struct setting table[], void *config); /* frees strings; secrets are wiped first */
 /* Adds "name = value   # help" lines, secrets not shown; of a URL with a password (scheme://user:password@host) the password is not shown either. */
