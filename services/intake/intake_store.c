@@ -122,8 +122,10 @@ int intake_claim(struct db *db, struct intake_item *const items[], size_t n)
 
 int intake_find(struct db *db, struct intake_item *const items[], size_t n)
 {
-        static const char sql[] = "SELECT u.i, s.hash = u.hash, s.job_id, c.amount, c.currency FROM unnest($1, $2, $3, $4) u(client, key, hash, i)"
-                                  " JOIN submission s ON s.client = u.client AND s.key = u.key LEFT JOIN chain c ON c.id = s.job_id";
+        static const char sql[] =
+                "SELECT u.i, s.hash = u.hash, s.job_id, c.amount, c.currency FROM unnest($1, $2, $3, $4) u(client, key, hash, i)"
+                " JOIN LATERAL (SELECT x.hash, x.job_id FROM submission x WHERE x.client = u.client AND x.key = u.key OFFSET 0) s ON true"
+                " LEFT JOIN LATERAL (SELECT x.amount, x.currency FROM chain x WHERE x.id = s.job_id OFFSET 0) c ON true";
         _cleanup_(db_args_done) struct db_args args = {0};
         _cleanup_(PQclearp) PGresult *r = NULL;
         size_t others = 0;
@@ -197,8 +199,10 @@ int intake_find_key(struct db *db, const char *client, const char *key, struct u
 
 int intake_read_held(struct db *db, const struct intake_held held[], size_t n, int64_t now_ms, PGresult **ret_result)
 {
-        static const char sql[] = "SELECT " JOB_VIEW_JOB_COLUMNS ", u.i FROM unnest($1, $2, $3) u(id, due, i) JOIN " JOB_VIEW_JOB_TABLES_ON(
-                "c.id = u.id") " WHERE u.due = 1 OR c.step NOT IN ('JOB_CREATED', 'FLOW_CHOSEN', 'PRICED', 'PAYMENT_REQUIRED')";
+        static const char sql[] =
+                "SELECT " JOB_VIEW_JOB_COLUMNS ", u.i FROM unnest($1, $2, $3) u(id, due, i)"
+                " JOIN LATERAL (SELECT x.* FROM chain x WHERE x.id = u.id AND x.kind = 'job' AND (u.due = 1 OR"
+                " x.step NOT IN ('JOB_CREATED', 'FLOW_CHOSEN', 'PRICED', 'PAYMENT_REQUIRED')) OFFSET 0) c ON true " JOB_VIEW_JOB_INTENT;
         _cleanup_(db_args_done) struct db_args args = {0};
 
         db_array_begin(&args, DB_ARRAY_UUID);
