@@ -83,6 +83,17 @@ static char *text_of(const struct view *w, json_value object, const char *name)
         return json_string(&w->doc, json_get(&w->doc, object, name), NULL);
 }
 
+/* Whether every process of the list is in this state. */
+static bool all_are(const struct view *w, const char *list_name, const char *state)
+{
+        json_value list = json_get(&w->doc, w->root, list_name);
+
+        for (json_value v = list ? json_first(&w->doc, list) : NULL; v; v = json_after(&w->doc, list, v))
+                if (!json_string_is(&w->doc, json_get(&w->doc, v, "state"), state))
+                        return false;
+        return true;
+}
+
 /* --- up --- */
 
 static bool answers_ready(const char *base)
@@ -111,6 +122,17 @@ static void say_waiting(const struct stack *s)
         }
 }
 
+/* Further instances that serve HTTP have their ports, too. */
+static bool none_starts(const struct view *w)
+{
+        json_value list = json_get(&w->doc, w->root, "services");
+
+        for (json_value v = list ? json_first(&w->doc, list) : NULL; v; v = json_after(&w->doc, list, v))
+                if (json_string_is(&w->doc, json_get(&w->doc, v, "state"), "starting"))
+                        return false;
+        return true;
+}
+
 /* Asks until both sides are ready. */
 static int wait_ready(const struct stack *s)
 {
@@ -124,7 +146,7 @@ static int wait_ready(const struct stack *s)
                 }
                 if (view_read(s, &w) == 0) {
                         _cleanup_(freep) char *public_url = text_of(&w, w.root, "public_url"), *admin_url = text_of(&w, w.root, "admin_url");
-                        if (public_url && admin_url && answers_ready(public_url) && answers_ready(admin_url))
+                        if (public_url && admin_url && none_starts(&w) && answers_ready(public_url) && answers_ready(admin_url))
                                 return 0;
                 }
                 sleep_ms(25);
@@ -378,16 +400,6 @@ static bool print_processes(const struct view *w, const char *list_name)
         return well;
 }
 
-static bool all_run(const struct view *w, const char *list_name)
-{
-        json_value list = json_get(&w->doc, w->root, list_name);
-
-        for (json_value v = list ? json_first(&w->doc, list) : NULL; v; v = json_after(&w->doc, list, v))
-                if (!json_string_is(&w->doc, json_get(&w->doc, v, "state"), "running"))
-                        return false;
-        return true;
-}
-
 int cmd_status(int argc, char **argv)
 {
         _cleanup_(stack_done) struct stack s = {0};
@@ -412,7 +424,7 @@ int cmd_status(int argc, char **argv)
         }
         if (json) {
                 printf("%s\n", w.text);
-                return all_run(&w, "engines") && all_run(&w, "services") ? 0 : 1;
+                return all_are(&w, "engines", "running") && all_are(&w, "services", "running") ? 0 : 1;
         }
         print_addresses(&w);
         bool well = print_processes(&w, "engines");
