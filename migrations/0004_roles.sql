@@ -13,6 +13,10 @@ BEGIN
     EXECUTE format('ALTER ROLE %I SET statement_timeout = %L', role, '30s');
     EXECUTE format('ALTER ROLE %I SET idle_in_transaction_session_timeout = %L', role, '10s');
     EXECUTE format('ALTER ROLE %I SET jit = off', role);
+    -- Services read by primary key, a batch at a time. A plan made while the tables were empty would scan them for ever after: leave only the look-ups.
+    EXECUTE format('ALTER ROLE %I SET enable_seqscan = off', role);
+    EXECUTE format('ALTER ROLE %I SET enable_hashjoin = off', role);
+    EXECUTE format('ALTER ROLE %I SET enable_mergejoin = off', role);
     EXECUTE format('GRANT USAGE ON SCHEMA aethelos TO %I', role);
     EXECUTE format('GRANT SELECT ON step, edge, chain, event, generation TO %I', role);
     EXECUTE format('GRANT SELECT, INSERT ON quarantine TO %I', role);

@@ -1,0 +1,105 @@
+#!/bin/bash
+# aethelos bench: measures whole paid chains on a private stack (PostgreSQL with fsync and synchronous_commit on, its own broker), and in the same run what the
+# same PostgreSQL can do at most, so that the figure is a ratio. Jobs, prices and confirmations are real. The stack is deleted afterwards.
+set -eu
+seconds=20 json=''
+usage() {
+  echo "usage: aethelos bench [--seconds N] [--json]"
+  echo
+  echo "Measures, on a stack of its own: saturated chains/s, latency at 50/s and 1,000/s, over the bus and over HTTP, CPU by process, transactions and WAL bytes"
+  echo "a chain, and the rate of bare inserts of the same events (the ceiling). Takes about 8 times N seconds; N is 20 unless given."
+}
+while [ $# -gt 0 ]; do
+  case $1 in
+  --seconds) [[ ${2:-} =~ ^[0-9]+$ ]] && [ "$2" -ge 2 ] || { echo "aethelos bench: --seconds takes a number of at least 2" >&2; exit 2; }; seconds=$2; shift ;;
+  --seconds=*) seconds=${1#*=} ;;
+  --json) json=1 ;;
+  --help) usage; exit 0 ;;
+  *) usage >&2; exit 2 ;;
+  esac
+  shift
+done
+
+bin=$(cd "$(dirname "$0")" && pwd)
+work=$(mktemp -d /tmp/aethelos-bench-XXXXXX)
+chmod 755 "$work"
+export AETHELOS_STATE=$work/state
+finish() { "$bin/aethelos" down >/dev/null 2>&1 || true; rm -rf "$work"; }
+trap finish EXIT
+say() { echo "$*" >&2; }
+
+first() { grep -o "\"$1\":\"[^\"]*\"" | head -1 | cut -d'"' -f4; }
+up() { "$bin/aethelos" up --port 33000 >"$work/up.log" 2>&1 || { cat "$work/up.log" >&2; exit 1; }; status=$("$bin/aethelos" status --json); }
+ask() { PGPASSFILE=$passfile PGOPTIONS='-c search_path=aethelos' psql -X -At -d "$database" -c "$1"; }
+
+up
+database=$(first database_url <<<"$status")
+passfile=$work/pgpass # our own copy: libpq wants it private to the one who reads it
+cp "$(first database_passfile <<<"$status")" "$passfile"; chmod 600 "$passfile"
+ask "ALTER SYSTEM SET track_commit_timestamp = on" >/dev/null # latency ends at the commit, by PostgreSQL's own account
+"$bin/aethelos" down >/dev/null 2>&1
+up
+database=$(first database_url <<<"$status")
+cp "$(first database_passfile <<<"$status")" "$passfile"
+
+load() {
+  "$bin/aethelos-load" --public="$(first public_url <<<"$status")" --admin="$(first admin_url <<<"$status")" --token="$(cat "$(first admin_token_file <<<"$status")")" \
+    --nats="$(first nats_url <<<"$status")" --nats-user=default --nats-password="$(cat "$(first nats_password_file <<<"$status")")" \
+    --database="$database passfile=$passfile options=-csearch_path=aethelos" "$@"
+}
+
+# CPU seconds of each process of the stack; PostgreSQL with all its children.
+cpu() {
+  local tick name pid
+  tick=$(getconf CLK_TCK)
+  grep -o '"name":"[^"]*","instance":"[^"]*","pid":[0-9]*' <<<"$status" | sed 's/"name":"\([^"]*\)".*"pid":\([0-9]*\)/\1 \2/' | while read -r name pid; do
+    if [ "$name" = postgresql ]; then
+      cat /proc/[0-9]*/stat 2>/dev/null | sed 's/([^)]*)/x/' | awk -v p="$pid" -v t="$tick" '$1 == p { s += $14 + $15 + $16 + $17 } $4 == p { s += $14 + $15 } END { printf "postgresql %.2f\n", s / t }'
+    else
+      sed 's/([^)]*)/x/' "/proc/$pid/stat" | awk -v n="$name" -v t="$tick" '{ printf "%s %.2f\n", n, ($14 + $15) / t }'
+    fi
+  done
+}
+number() { grep -o "\"$1\":[0-9.]*" | head -1 | cut -d: -f2; }
+
+say "warming up"
+load --mode=bus --rate=200 --seconds=3 >/dev/null
+runs=''
+for what in "http 50" "bus 50" "http 1000" "bus 1000"; do
+  set -- $what
+  say "$1 at $2/s, $seconds s"
+  runs+=$(load --mode="$1" --rate="$2" --seconds="$seconds")$'\n'
+done
+say "http saturated, $seconds s"
+runs+=$(load --mode=http --window=512 --seconds="$seconds")$'\n'
+say "bus saturated, $seconds s"
+before=$(cpu) wal=$(ask "SELECT pg_current_wal_lsn()") commits=$(ask "SELECT sum(xact_commit) FROM pg_stat_database")
+saturated=$(load --mode=bus --window=2000 --seconds="$seconds")
+after=$(cpu)
+chains=$(number done <<<"$saturated")
+wal_bytes=$(ask "SELECT round(pg_wal_lsn_diff(pg_current_wal_lsn(), '$wal') / $chains)")
+commits=$(ask "SELECT round((sum(xact_commit) - $commits) / $chains::numeric, 3) FROM pg_stat_database")
+runs+=$saturated$'\n'
+say "ceiling: bare inserts of the same events, two connections"
+ceiling=$(load --ceiling="$seconds")
+rate=$(number chains_per_s <<<"$saturated") top=$(number chains_per_s <<<"$ceiling")
+ratio=$(awk -v a="$rate" -v b="$top" 'BEGIN { printf "%.3f", a / b }')
+used=$(join -j 1 <(sort <<<"$before") <(sort <<<"$after") | awk -v n="$chains" '{ printf "%s{\"name\":\"%s\",\"us_per_chain\":%.0f}", (NR > 1 ? "," : ""), $1, ($3 - $2) * 1000000 / n }')
+
+if [ -n "$json" ]; then
+  printf '{"runs":[%s],"ceiling":%s,"ratio":%s,"wal_bytes_per_chain":%s,"commits_per_chain":%s,"cpu":[%s]}\n' \
+    "$(paste -sd, <<<"${runs%$'\n'}")" "$ceiling" "$ratio" "$wal_bytes" "$commits" "$used"
+  exit 0
+fi
+echo "admission  wanted/s  chains/s   p50 ms   p99 ms   max ms"
+while read -r line; do
+  [ -n "$line" ] || continue
+  wanted=$(number rate <<<"$line")
+  printf '%-9s %9s %9s %8s %8s %8s\n' "$(first mode <<<"$line")" "$([ "$wanted" = 0 ] && echo all || echo "$wanted")" "$(number chains_per_s <<<"$line")" \
+    "$(number p50_ms <<<"$line")" "$(number p99_ms <<<"$line")" "$(number max_ms <<<"$line")"
+done <<<"$runs"
+echo
+echo "ceiling    $(number rows_per_s <<<"$ceiling") rows/s, $top chains/s; the bus run is $ratio of it"
+echo "a chain    $commits commits, $wal_bytes bytes of WAL"
+echo "CPU        $(sed 's/{"name":"\([^"]*\)","us_per_chain":\([0-9]*\)},*/\1 \2 us, /g; s/, $//' <<<"$used") a chain"
+echo "machine    $(nproc) processors, $(first version <<<'"version":"'"$("$bin/aethelos" --version 2>/dev/null | head -1)"'"'), $("$(dirname "$(ls /usr/lib/postgresql/*/bin/postgres | tail -1)")/postgres" --version)"

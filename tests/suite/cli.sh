@@ -1,0 +1,84 @@
+#!/bin/bash
+# The command line as a user lives it, on a stack that `up` made with its own PostgreSQL, broker, roles and passwords; and the publishers of examples/ against it.
+# usage: cli.sh BIN_DIR
+set -eu
+bin=$1
+home=$(cd "$(dirname "$0")/../.." && pwd)
+export AETHELOS_HOME=$home
+export AETHELOS_STATE=$(mktemp -d /tmp/aethelos-cli-XXXXXX)/state
+aethelos=$bin/aethelos
+work=$(dirname "$AETHELOS_STATE")
+chmod 755 "$work" # started by root, the servers run as another user
+finish() {
+  status=$?
+  "$aethelos" down >"$work/down.log" 2>&1 || true
+  if [ $status != 0 ]; then tail -n 5 "$AETHELOS_STATE"/log/* "$work"/*.log 2>/dev/null || true; fi
+  rm -rf "$work"
+}
+trap finish EXIT
+
+first() { grep -o "\"$1\":\"[^\"]*\"" | head -1 | cut -d'"' -f4; }
+check() { # what, text, what it must contain
+  case $2 in *"$3"*) echo "ok: $1" ;; *) echo "NOT ok: $1: no \"$3\" in: $2"; exit 1 ;; esac
+}
+refuses() { # what, exit status, command...
+  local what=$1 want=$2 got=0; shift 2
+  "$@" >"$work/refused.log" 2>&1 || got=$?
+  [ "$got" = "$want" ] || { echo "NOT ok: $what: exit status $got, not $want: $(cat "$work/refused.log")"; exit 1; }
+  [ -s "$work/refused.log" ] || { echo "NOT ok: $what: says nothing"; exit 1; }
+  echo "ok: $what"
+}
+
+refuses "a command without a stack says what to do" 1 "$aethelos" show 01890000-0000-7000-8000-000000000000
+refuses "an unknown command" 2 "$aethelos" nonsense
+
+"$aethelos" up --port 31000 >"$work/up.log" 2>&1
+status=$("$aethelos" status --json)
+check "status names the services" "$status" '"name":"meta-repair"'
+public=$(first public_url <<<"$status"); nats=$(first nats_url <<<"$status")
+user=$(first nats_user <<<"$status"); password=$(first nats_password_file <<<"$status")
+check "no job is there after start" "$("$aethelos" events --json)" '"items":[]'
+[ "$(stat -c %a "$password")" = 600 ] && [ "$(stat -c %a "$(first admin_token_file <<<"$status")")" = 600 ]
+check "secrets are private" ok ok
+
+run=$("$aethelos" run "$home/examples/text-analysis.json" 2>&1)
+check "run shows the price and how it came about" "$run" "25.878"
+check "run shows the ledger" "$run" "owner_payable"
+check "run shows the result" "$run" "word_count"
+
+job=$("$aethelos" submit --json "$home/examples/numeric-analysis.json" | first id)
+check "a submitted job waits for its payer" "$("$aethelos" show "$job" --json)" '"step":"PAYMENT_INITIATED"'
+"$aethelos" pay "$job" --reference "bank 1" >"$work/pay.log"
+for i in $(seq 100); do
+  shown=$("$aethelos" show "$job" --json)
+  case $shown in *'"status":"ready"'*) break ;; esac
+  sleep 0.1
+done
+check "paid, it is completed and its payout ready" "$shown" '"status":"ready"'
+refuses "another reference for the same payment" 1 "$aethelos" pay "$job" --reference "bank 2"
+payout=$("$aethelos" payouts --job "$job" --json | first id)
+check "a payout is marked" "$("$aethelos" payouts mark "$payout" --reference "transfer 1" --json)" '"status":"done"'
+check "marking again changes nothing" "$("$aethelos" payouts mark "$payout" --reference "transfer 1" --json)" '"status":"done"'
+refuses "another reference for the same payout" 1 "$aethelos" payouts mark "$payout" --reference "transfer 2"
+check "events of the job" "$("$aethelos" events "$job")" REVENUE_BOOKED
+echo '{"type":"none","payload":{}}' >"$work/bad.json"
+refuses "a job of an unknown type" 1 "$aethelos" submit "$work/bad.json"
+refuses "run of a job that is refused" 1 "$aethelos" run "$work/bad.json"
+for command in flows operators offers payouts doctor; do "$aethelos" $command --json >/dev/null; done
+for command in up down status doctor run submit pay show events flows operators offers payouts bench; do "$aethelos" $command --help >/dev/null; done
+check "help and json everywhere" ok ok
+
+# A service that dies is started again, and the work goes on.
+pid=$(grep -o '"name":"pricing","instance":"[^"]*","pid":[0-9]*' <<<"$status" | grep -o '[0-9]*$')
+kill -9 "$pid"
+check "work goes on after a crash" "$("$aethelos" run "$home/examples/numeric-analysis.json" 2>&1)" "owner_payable"
+
+cp -r "$home/examples/publish-node" "$work/node"
+(cd "$work/node" && npm ci --silent --no-audit --no-fund)
+check "the publisher in Node" "$(cd "$work/node" && node publish.js "$home/examples/text-analysis.json" "$nats" "$user" "$password")" '"accepted"'
+check "the publisher in shell" "$(bash "$home/examples/publish-shell/publish.sh" "$home/examples/text-analysis.json" "$nats" "$user" "$password" 2>&1)" '"accepted"'
+if command -v python3 >/dev/null; then
+  check "the publisher in Python" "$(python3 "$home/examples/publish-python/publish.py" "$home/examples/text-analysis.json" "$nats" "$user" "$password")" 'accepted'
+fi
+check "down" "$("$aethelos" down 2>&1 && echo stopped)" stopped
+refuses "nothing runs any more" 1 "$aethelos" offers

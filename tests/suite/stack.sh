@@ -1,0 +1,94 @@
+#!/bin/bash
+# The supervisor and the migration runner under ill treatment: killed engines, a killed supervisor, occupied ports, edited history, a restored cluster.
+# usage: stack.sh BIN_DIR
+set -eu
+bin=$1
+home=$(cd "$(dirname "$0")/../.." && pwd)
+export AETHELOS_HOME=$home
+work=$(mktemp -d /tmp/aethelos-up-XXXXXX)
+export AETHELOS_STATE=$work/state
+aethelos=$bin/aethelos
+chmod 755 "$work" # started by root, the servers run as another user
+finish() {
+  status=$?
+  "$aethelos" down >/dev/null 2>&1 || true
+  [ $status = 0 ] || tail -n 5 "$AETHELOS_STATE"/log/* 2>/dev/null || true
+  rm -rf "$work"
+}
+trap finish EXIT
+
+fail() { echo "NOT ok: $*"; exit 1; }
+member() { grep -o "\"$1\":\"[^\"]*\"" | head -1 | cut -d'"' -f4; }
+pid_of() { "$aethelos" status --json | grep -o "\"name\":\"$1\",\"instance\":\"[^\"]*\",\"pid\":[0-9]*" | head -1 | grep -o '[0-9]*$'; }
+pids() { "$aethelos" status --json | grep -o '"pid":[0-9]*' | grep -o '[0-9]*$'; }
+wait_for() { # what, command...
+  local what=$1 i; shift
+  for i in $(seq 300); do "$@" >/dev/null 2>&1 && return; sleep 0.1; done
+  fail "$what"
+}
+started_again() { local now; now=$(pid_of "$1"); [ -n "$now" ] && [ "$now" != "$2" ]; }
+all_gone() { local p; for p in $1; do kill -0 "$p" 2>/dev/null && return 1; done; return 0; }
+job() { "$aethelos" run "$home/examples/numeric-analysis.json" 2>&1 | grep -q owner_payable || fail "$1"; echo "ok: $1"; }
+
+"$aethelos" up --port 31300 >/dev/null
+[ "$("$aethelos" up --port 31300 --json | member public_url)" = "$("$aethelos" status --json | member public_url)" ] || fail "a second up shows the first stack"
+echo "ok: a second up shows the first stack"
+said=$(AETHELOS_STATE=$work/other "$aethelos" up --port 31300)
+AETHELOS_STATE=$work/other "$aethelos" down >/dev/null
+case $said in *"port 31300 is occupied"*) echo "ok: an occupied port is said" ;; *) fail "an occupied port is said: $said" ;; esac
+
+for engine in postgresql nats-server intake; do
+  pid=$(pid_of $engine)
+  kill -9 "$pid"
+  wait_for "$engine is started again" started_again $engine "$pid"
+  wait_for "$engine works again" "$aethelos" run "$home/examples/numeric-analysis.json"
+  echo "ok: $engine is started again after a kill"
+done
+
+before=$(pids)
+kill -9 "$("$aethelos" status --json | grep -o '"pid":[0-9]*,"engines"' | grep -o '[0-9]*')"
+wait_for "nothing outlives its supervisor" all_gone "$before"
+echo "ok: nothing outlives its supervisor"
+"$aethelos" status >/dev/null && fail "a stack that was killed does not count as running"
+"$aethelos" up --port 31300 >/dev/null
+[ "$("$aethelos" payouts --json | grep -o '"status":"ready"' | wc -l)" -ge 3 ] || fail "what was booked is still there"
+job "work goes on after the supervisor was killed"
+
+# The migration runner, against the database of this stack.
+url=$("$aethelos" status --json | member database_url) passfile=$("$aethelos" status --json | member database_passfile)
+export PGPASSFILE=$passfile
+cp -r "$home/migrations" "$work/history"
+migrate() { "$bin/aethelos-migrate" --database-url="$url" --passfile="$passfile" --directory="$work/history" "$@" >"$work/migrate.log" 2>&1; }
+refused() { migrate && fail "$1"; grep -q "$2" "$work/migrate.log" || fail "$1: $(cat "$work/migrate.log")"; echo "ok: $1"; }
+migrate --check || fail "nothing is to be applied: $(cat "$work/migrate.log")"
+last=$(cd "$work/history" && ls [0-9]*.sql | tail -1)
+next=$(printf '%04d_next.sql' $((10#${last%%_*} + 1)))
+echo 'CREATE TABLE next_one (a int); SELECT 1 / 0;' >"$work/history/$next"
+status=0; migrate --check || status=$?
+[ $status = 3 ] && grep -q "^$next$" "$work/migrate.log" || fail "check names what would be applied"
+refused "a migration that fails is undone" "division by zero"
+echo 'CREATE TABLE next_one (a int); COMMIT;' >"$work/history/$next"
+refused "a migration does not end its transaction" "ended its transaction"
+psql -qAt "$url" -c 'DROP TABLE aethelos.next_one'
+rm "$work/history/$next"
+mv "$work/history/$last" "$work/last"
+refused "history without one of its files is refused" "its file is not here"
+mv "$work/last" "$work/history/$last"
+echo '-- edited' >>"$work/history/$last"
+refused "edited history is refused" "was edited"
+cp "$home/migrations/$last" "$work/history/$last"
+mv "$work/history/$last" "$work/history/${next}"
+refused "a gap in the numbers is refused" "numbers have no gap"
+mv "$work/history/$next" "$work/history/$last"
+psql -qAt "$url" -c 'SET session_replication_role = replica; UPDATE aethelos.generation SET system_identifier = 1'
+migrate || fail "a new generation: $(cat "$work/migrate.log")"
+[ "$(psql -qAt "$url" -c 'SELECT max(n) FROM aethelos.generation')" = 2 ] || fail "another cluster under the data opens a generation"
+echo "ok: another cluster under the data opens a generation"
+job "work goes on in the new generation"
+
+before=$(pids)
+"$aethelos" down >/dev/null
+wait_for "down ends everything" all_gone "$before"
+"$aethelos" down >/dev/null || fail "down twice"
+"$aethelos" status >/dev/null && fail "status after down"
+echo "ok: down"
