@@ -46,12 +46,10 @@ static const char *environment(const char *name)
 
 static char *absolute(const char *path)
 {
+        _cleanup_(freep) char *here = path[0] == '/' ? NULL : getcwd(NULL, 0);
         struct strbuf b = {0};
-        if (path[0] != '/') {
-                _cleanup_(freep) char *here = getcwd(NULL, 0);
-                strbuf_addf(&b, "%s/", here ? here : ".");
-        }
-        strbuf_adds(&b, path);
+
+        strbuf_addf(&b, "%s%s%s", here ? here : "", path[0] == '/' ? "" : "/", path);
         while (b.len > 1 && b.s[b.len - 1] == '/')
                 b.s[--b.len] = '\0';
         return strbuf_take(&b);
@@ -90,8 +88,9 @@ int stack_locate(struct stack *ret_stack, const char *state)
         self[n] = '\0';
         cut_last(self);
         s.bin = xstrdup(self);
-        if (environment("AETHELOS_HOME")) {
-                s.home = absolute(getenv("AETHELOS_HOME"));
+        const char *home = environment("AETHELOS_HOME");
+        if (home) {
+                s.home = absolute(home);
         } else {
                 for (int i = 0; i < 3; i++) /* build/<preset>/bin */
                         cut_last(self);
