@@ -50,7 +50,7 @@ int port_free_from(int first, int avoid);                                       
 void say_errno(const char *what, int r);                                            /* "aethelos: what: why" on stderr */
 
 /* --- stack_prepare.c: everything that must exist before a process starts --- */
-int stack_prepare_outside(struct stack *s);          /* as who called: user, directories, copies. 0 or -1, said */
+int stack_prepare_outside(struct stack *s);          /* as who called: user, directories, copies. 0; 1: it runs already; or -1, said */
 int stack_prepare_inside(struct stack *s);           /* as whom the servers run: secrets. 0 or -1, said */
 int postgres_find(const char *data, char **ret_bin); /* newest, or the version of the cluster in `data`. 0 or -1, said */
 

@@ -225,8 +225,9 @@ static int start(struct stack *s, FILE *progress)
 {
         int pipes[2];
 
-        if (stack_prepare_outside(s) < 0)
-                return -1;
+        int r = stack_prepare_outside(s);
+        if (r != 0)
+                return r > 0 ? wait_ready(s) : -1;
         if (pipe2(pipes, O_CLOEXEC) < 0) {
                 say_errno("pipe", errno);
                 return -1;
@@ -243,7 +244,7 @@ static int start(struct stack *s, FILE *progress)
         }
         close(pipes[1]);
         FILE *from = fdopen(pipes[0], "r");
-        int r = from ? listen_to(from, progress) : -1;
+        r = from ? listen_to(from, progress) : -1;
         if (from)
                 fclose(from);
         return r < 0 ? r : wait_ready(s);

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -254,6 +255,14 @@ int stack_prepare_outside(struct stack *s)
                 return -1;
         if (choose_user(s) < 0 || make_directory(s->state, 0755, NULL) < 0)
                 return -1;
+        /* Two `up` at once: the second waits here until the first has started the stack or given up. Closed with the process. */
+        int one_by_one = open(s->state, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (one_by_one < 0 || flock(one_by_one, LOCK_EX) < 0) {
+                say_errno(s->state, errno);
+                return -1;
+        }
+        if (stack_running(s))
+                return 1;
         for (size_t i = 0; i < ARRAY_SIZE(directories); i++) {
                 _cleanup_(freep) char *path = stack_path(s, directories[i].name);
                 if (make_directory(path, directories[i].mode, directories[i].own ? s : NULL) < 0)

@@ -202,7 +202,7 @@ static int lock(struct supervisor *v)
         }
         while (flock(v->lock_fd, LOCK_EX | LOCK_NB) < 0) {
                 if (--tries == 0) {
-                        say(v, "fail", "another supervisor keeps this stack already");
+                        say(v, "up", "another supervisor keeps this stack already"); /* two `up` at once: both show the same stack */
                         return -1;
                 }
                 usleep(50000);
