@@ -1,5 +1,5 @@
-/* What this PostgreSQL could do if it only had to store the events: batched inserts of twelve rows a chain into a copy of the event table with the same
- * indexes, by two connections, nothing decided, nothing read. The chain's rate is given as a ratio to it. */
+/* What this PostgreSQL could do if it only had to store the events: batched inserts of twelve rows a chain into a copy of the event table with the
+ * same indexes, by two connections, nothing decided, nothing read. The chain's rate is given as a ratio to it. */
 #include "base/util.h"
 #include "base/uuid.h"
 #include "load.h"
@@ -22,7 +22,8 @@ static void *probe(void *arg)
 {
         static const char sql[] = "INSERT INTO bench_event (generation, xid, chain_id, version, type, at, data)"
                                   " SELECT 1, pg_current_xact_id()::text::bigint, c, v, t, now(), d FROM unnest($1, $2, $3, $4) u(c, v, t, d)";
-        static const char data[] = "{\"amount\":{\"minor\":2272,\"currency\":\"EUR\"},\"derivation\":{\"base\":\"20.00\",\"per_unit\":\"0.05\",\"size\":54}}";
+        static const char data[] =
+                "{\"amount\":{\"minor\":2272,\"currency\":\"EUR\"},\"derivation\":{\"base\":\"20.00\",\"per_unit\":\"0.05\",\"size\":54}}";
         struct prober *p = arg;
         struct db *db = db_new(p->database);
 

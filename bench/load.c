@@ -1,11 +1,11 @@
-/* The load: submits text analyses at a rate, or as many as a window allows, pays each, and counts a chain when its PAYOUT_EARNED is committed, by the commit
- * time that PostgreSQL kept (track_commit_timestamp). Prints one line of JSON.
+/* The load: submits text analyses at a rate, or as many as a window allows, pays each, and counts a chain when its PAYOUT_EARNED is committed, by the
+ * commit time that PostgreSQL kept (track_commit_timestamp). Prints one line of JSON.
  *
  * usage: aethelos-load --public=URL --admin=URL --token=TOKEN --nats=URL --nats-user=U --nats-password=P --database=CONNINFO --mode=bus|http
  *        [--rate=N] [--window=N] [--seconds=N]      or      aethelos-load --database=CONNINFO --ceiling=SECONDS */
+#include "load.h"
 #include "base/log.h"
 #include "base/util.h"
-#include "load.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -26,8 +26,9 @@ static const char *argument(int argc, char *argv[], const char *name, const char
 
 static int64_t done_since(struct db *db, int64_t from_us)
 {
-        static const char sql[] = "SELECT count(*) FROM event WHERE type = 'PAYOUT_EARNED' AND (generation, xid, id) > ((SELECT max(n) FROM generation), 0, 0)"
-                                  " AND at > to_timestamp($1 / 1000000.0)";
+        static const char sql[] =
+                "SELECT count(*) FROM event WHERE type = 'PAYOUT_EARNED' AND (generation, xid, id) > ((SELECT max(n) FROM generation), 0, 0)"
+                " AND at > to_timestamp($1 / 1000000.0)";
         _cleanup_(db_args_done) struct db_args args = {0};
         _cleanup_(PQclearp) PGresult *r = NULL;
 
@@ -67,7 +68,8 @@ static int by_number(const void *a, const void *b)
 /* Latencies in ms from the sending of each submission to the commit of its PAYOUT_EARNED, for the jobs of this run. */
 static size_t latencies(struct load *l, struct db *db, int64_t from_us, double **ret_ms, int64_t *ret_last_us)
 {
-        static const char sql[] = "SELECT substr(s.key, length($1) + 2)::bigint, (extract(epoch FROM pg_xact_commit_timestamp((e.xid % 4294967296)::text::xid)) * 1000000)::bigint"
+        static const char sql[] = "SELECT substr(s.key, length($1) + 2)::bigint, (extract(epoch FROM pg_xact_commit_timestamp((e.xid % "
+                                  "4294967296)::text::xid)) * 1000000)::bigint"
                                   " FROM event e JOIN chain p ON p.id = e.chain_id JOIN submission s ON s.job_id = p.parent"
                                   " WHERE e.type = 'PAYOUT_EARNED' AND e.at > to_timestamp($2 / 1000000.0) AND s.key LIKE $1 || '-%'";
         _cleanup_(db_args_done) struct db_args args = {0};
@@ -120,22 +122,29 @@ static int run(struct load *l, struct db *db)
         for (until = now_mono_ms() + 60000; now_mono_ms() < until && count_done(db) - before < (int64_t)l->n;)
                 round_trip(l, 5);
         n = latencies(l, db, from_us, &ms, &last_us);
-        printf("{\"mode\":\"%s\",\"rate\":%" PRId64 ",\"window\":%" PRId64 ",\"seconds\":%" PRId64 ",\"submitted\":%zu,\"done\":%zu,\"refused\":%zu,\"chains_per_s\":%.0f,"
+        printf("{\"mode\":\"%s\",\"rate\":%" PRId64 ",\"window\":%" PRId64 ",\"seconds\":%" PRId64
+               ",\"submitted\":%zu,\"done\":%zu,\"refused\":%zu,\"chains_per_s\":%.0f,"
                "\"p50_ms\":%.1f,\"p99_ms\":%.1f,\"max_ms\":%.1f}\n",
-                l->by_bus ? "bus" : "http", l->rate, l->window, l->seconds, l->n, n, l->refused, (double)in_time / (double)l->seconds, n ? ms[n / 2] : 0,
-                n ? ms[n * 99 / 100] : 0, n ? ms[n - 1] : 0);
+                l->by_bus ? "bus" : "http", l->rate, l->window, l->seconds, l->n, n, l->refused, (double)in_time / (double)l->seconds,
+                n ? ms[n / 2] : 0, n ? ms[n * 99 / 100] : 0, n ? ms[n - 1] : 0);
         return n == l->n ? 0 : 1;
 }
 
 int main(int argc, char *argv[])
 {
-        struct load l = {.public_url = argument(argc, argv, "public", ""), .admin_url = argument(argc, argv, "admin", ""),
-                .nats_url = argument(argc, argv, "nats", ""), .nats_user = argument(argc, argv, "nats-user", NULL),
-                .nats_password = argument(argc, argv, "nats-password", NULL), .token = argument(argc, argv, "token", ""),
-                .by_bus = strcmp(argument(argc, argv, "mode", "bus"), "bus") == 0, .rate = atoll(argument(argc, argv, "rate", "0")),
-                .window = atoll(argument(argc, argv, "window", "4000")), .seconds = atoll(argument(argc, argv, "seconds", "20"))};
+        struct load l = {.public_url = argument(argc, argv, "public", ""),
+                .admin_url = argument(argc, argv, "admin", ""),
+                .nats_url = argument(argc, argv, "nats", ""),
+                .nats_user = argument(argc, argv, "nats-user", NULL),
+                .nats_password = argument(argc, argv, "nats-password", NULL),
+                .token = argument(argc, argv, "token", ""),
+                .by_bus = strcmp(argument(argc, argv, "mode", "bus"), "bus") == 0,
+                .rate = atoll(argument(argc, argv, "rate", "0")),
+                .window = atoll(argument(argc, argv, "window", "4000")),
+                .seconds = atoll(argument(argc, argv, "seconds", "20"))};
         struct db_config database = {.url = argument(argc, argv, "database", ""), .application_name = "aethelos-load"};
-        struct bus_config bus = {.url = l.nats_url, .user = l.nats_user, .password = l.nats_password, .name = "aethelos-load", .inbox_prefix = "_INBOX"};
+        struct bus_config bus = {
+                .url = l.nats_url, .user = l.nats_user, .password = l.nats_password, .name = "aethelos-load", .inbox_prefix = "_INBOX"};
         struct db *db;
         int e = 1;
 

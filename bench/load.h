@@ -25,9 +25,9 @@ struct load {
         size_t n, cap, paid, refused;
 };
 
-void load_submit(struct load *l);                    /* one more */
+void load_submit(struct load *l); /* one more */
 void load_confirm(struct load *l, const char *intent);
-void load_hear(struct load *l);                      /* events on the bus: an intent that stands is paid */
+void load_hear(struct load *l); /* events on the bus: an intent that stands is paid */
 int64_t wall_us(void);
 
 /* Bare batched inserts of the same events into a table like event, over two connections: rows a second. */

@@ -46,9 +46,14 @@ void load_confirm(struct load *l, const char *intent)
 
         strbuf_addf(&url, "%s/payment-intents/%s/confirm", l->admin_url, intent);
         strbuf_addf(&token, "Authorization: Bearer %s", l->token);
-        httpc_start(l->http, &(struct http_call){.method = "POST", .url = url.s,
+        httpc_start(l->http, &(struct http_call){.method = "POST",
+                                     .url = url.s,
                                      .headers = (const char *const[]){token.s, "Content-Type: application/json", "Prefer: respond-async", NULL},
-                                     .body = slice_of(body), .timeout_ms = 30000, .answer_max = 1 << 20, .done = on_confirmed, .arg = l});
+                                     .body = slice_of(body),
+                                     .timeout_ms = 30000,
+                                     .answer_max = 1 << 20,
+                                     .done = on_confirmed,
+                                     .arg = l});
 }
 
 static void on_submitted(void *arg, const struct http_reply *reply)
@@ -87,9 +92,14 @@ void load_submit(struct load *l)
         }
         strbuf_addf(&header, "Idempotency-Key: %s", key.s);
         strbuf_addf(&url, "%s/jobs", l->public_url);
-        httpc_start(l->http, &(struct http_call){.method = "POST", .url = url.s,
-                                     .headers = (const char *const[]){header.s, "Content-Type: application/json", NULL}, .body = {body.s, body.len},
-                                     .timeout_ms = 30000, .answer_max = 1 << 20, .done = on_submitted, .arg = l});
+        httpc_start(l->http, &(struct http_call){.method = "POST",
+                                     .url = url.s,
+                                     .headers = (const char *const[]){header.s, "Content-Type: application/json", NULL},
+                                     .body = {body.s, body.len},
+                                     .timeout_ms = 30000,
+                                     .answer_max = 1 << 20,
+                                     .done = on_submitted,
+                                     .arg = l});
 }
 
 void load_hear(struct load *l)

@@ -271,7 +271,7 @@ static void print_ledger(const struct json_doc *doc, json_value ledger)
                 return;
         printf("\nledger\n");
         _cleanup_(table_done) struct table t = {.columns = 4, .right = 1 << 3};
-        table_cells(&t, "event", "debit", "credit", "amount", NULL);
+        table_cells(&t, "event", "debit", "credit", "amount", (char *)NULL);
         for (json_value row = json_first(doc, ledger); row; row = json_after(doc, ledger, row)) {
                 table_cell(&t, answer_text(doc, row, "event"));
                 table_cell(&t, answer_text(doc, row, "debit"));

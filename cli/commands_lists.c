@@ -75,7 +75,7 @@ int cmd_flows(int argc, char **argv)
                 return r;
         const struct json_doc *doc = &answer.doc;
         _cleanup_(table_done) struct table t = {.columns = 6, .right = 1 << 1};
-        table_cells(&t, "flow", "version", "type", "base", "per unit", "steps", NULL);
+        table_cells(&t, "flow", "version", "type", "base", "per unit", "steps", (char *)NULL);
         for (json_value f = json_first(doc, items); f; f = json_after(doc, items, f)) {
                 char *name = answer_text(doc, f, "name");
                 if (!*name) {
@@ -113,7 +113,7 @@ int cmd_operators(int argc, char **argv)
                 return r;
         const struct json_doc *doc = &answer.doc;
         _cleanup_(table_done) struct table t = {.columns = 7, .right = 7 << 3};
-        table_cells(&t, "operator", "kind", "health", "done", "failed", "average ms", "tags", NULL);
+        table_cells(&t, "operator", "kind", "health", "done", "failed", "average ms", "tags", (char *)NULL);
         for (json_value o = json_first(doc, items); o; o = json_after(doc, items, o)) {
                 table_cell(&t, answer_text(doc, o, "name"));
                 table_cell(&t, answer_text(doc, o, "kind"));
@@ -150,7 +150,7 @@ int cmd_offers(int argc, char **argv)
                 return r;
         const struct json_doc *doc = &answer.doc;
         _cleanup_(table_done) struct table t = {.columns = 5};
-        table_cells(&t, "offer", "product", "type", "multiplier", "title", NULL);
+        table_cells(&t, "offer", "product", "type", "multiplier", "title", (char *)NULL);
         for (json_value o = json_first(doc, items); o; o = json_after(doc, items, o)) {
                 table_cell(&t, answer_text(doc, o, "id"));
                 table_cell(&t, answer_text(doc, o, "product"));
@@ -244,7 +244,7 @@ static int payouts_list(struct client *c, const char *status, const char *job)
                 printf("  no payouts%s%s\n", status ? " are " : " yet", status ? status : "");
         } else {
                 _cleanup_(table_done) struct table t = {.columns = 5, .right = 1 << 2};
-                table_cells(&t, "payout", "status", "amount", "job", "reference", NULL);
+                table_cells(&t, "payout", "status", "amount", "job", "reference", (char *)NULL);
                 for (json_value p = json_first(doc, items); p; p = json_after(doc, items, p)) {
                         table_cell(&t, answer_text(doc, p, "id"));
                         table_cell(&t, answer_text(doc, p, "status"));

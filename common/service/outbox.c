@@ -1,5 +1,5 @@
-/* Bells: after a commit the next services hear which chains moved. One envelope carries up to 256 chains of one hearer and lane, because the number of bus
- * messages per chain decides the throughput. Nothing here is durable: a bell that is lost leaves a chain standing, and the ringer finds it. */
+/* Bells: after a commit the next services hear which chains moved. One envelope carries up to 256 chains of one hearer and lane, because the number
+ * of bus messages per chain decides the throughput. Nothing here is durable: a bell that is lost leaves a chain standing, and the ringer finds it. */
 #include "base/crashpoint.h"
 #include "base/util.h"
 #include "proto/aethelos.pb-c.h"

@@ -1,5 +1,6 @@
-/* The loop. Invariants: a message is acknowledged after the commit that used it, and never before; bells are published after the commit; no transaction
- * stays open across a round. A crash anywhere leaves messages that come again and chains that stand, which the next delivery or the ringer finds. */
+/* The loop. Invariants: a message is acknowledged after the commit that used it, and never before; bells are published after the commit; no
+ * transaction stays open across a round. A crash anywhere leaves messages that come again and chains that stand, which the next delivery or the
+ * ringer finds. */
 #include "service/service.h"
 
 #include "base/crashpoint.h"
@@ -89,8 +90,9 @@ void service_wake_in(struct service *s, int64_t ms)
 void service_quarantine(struct service *s, const char *subject, const struct uuid *chain, const char *reason, const void *bytes, size_t len)
 {
         /* A chain that is rung again and again is put aside once. */
-        static const char sql[] = "INSERT INTO quarantine (service, subject, chain_id, reason, bytes) SELECT $1, $2, $3, $4, $5"
-                                  " WHERE $3 IS NULL OR NOT EXISTS (SELECT 1 FROM quarantine q WHERE q.chain_id = $3 AND q.service = $1 AND q.reason = $4)";
+        static const char sql[] =
+                "INSERT INTO quarantine (service, subject, chain_id, reason, bytes) SELECT $1, $2, $3, $4, $5"
+                " WHERE $3 IS NULL OR NOT EXISTS (SELECT 1 FROM quarantine q WHERE q.chain_id = $3 AND q.service = $1 AND q.reason = $4)";
         _cleanup_(db_args_done) struct db_args args = {0};
 
         db_arg_text(&args, s->spec->name);
@@ -253,8 +255,8 @@ static void beat(struct service *s, int64_t now)
                 return;
         k->beat_at_ms = now + HEARTBEAT_MS;
         snprintf(subject, sizeof(subject), SUBJECT_HEARTBEAT, s->spec->name, s->instance);
-        n = snprintf(body, sizeof(body), "{\"service\":\"%s\",\"instance\":\"%s\",\"pid\":%d,\"rounds\":%" PRIu64 "}", s->spec->name, s->instance, (int)getpid(),
-                k->rounds);
+        n = snprintf(body, sizeof(body), "{\"service\":\"%s\",\"instance\":\"%s\",\"pid\":%d,\"rounds\":%" PRIu64 "}", s->spec->name, s->instance,
+                (int)getpid(), k->rounds);
         (void)bus_publish(s->bus, subject, NULL, &(struct bus_header){"Content-Type", "application/json"}, 1, body, (size_t)n);
 }
 
@@ -288,7 +290,8 @@ static bool drained(struct service *s)
 {
         if (now_mono_ms() >= s->skeleton->drain_until_ms)
                 return true;
-        return !s->skeleton->more && bus_queued(s->bus) == 0 && (!s->httpd || httpd_open_requests(s->httpd) == 0) && (!s->spec->busy || s->spec->busy(s) == 0);
+        return !s->skeleton->more && bus_queued(s->bus) == 0 && (!s->httpd || httpd_open_requests(s->httpd) == 0) &&
+               (!s->spec->busy || s->spec->busy(s) == 0);
 }
 
 static void run_loop(struct service *s)
@@ -353,8 +356,12 @@ static int open_bus(struct service *s)
 {
         struct service_state *k = s->skeleton;
         char name[128], inbox[64];
-        struct bus_config config = {.url = k->config.nats_url, .user = k->config.nats_user, .password = k->config.nats_password, .name = name,
-                .inbox_prefix = inbox, .wake_fd = k->wake_fd};
+        struct bus_config config = {.url = k->config.nats_url,
+                .user = k->config.nats_user,
+                .password = k->config.nats_password,
+                .name = name,
+                .inbox_prefix = inbox,
+                .wake_fd = k->wake_fd};
         int e;
 
         snprintf(name, sizeof(name), "aethelos-%s/%s", s->spec->name, s->instance);
@@ -389,8 +396,14 @@ static int write_port_file(const char *path, int64_t port)
 static int open_httpd(struct service *s)
 {
         struct skeleton_config *c = &s->skeleton->config;
-        struct httpd_config config = {.address = c->address, .port = c->port, .avoid_port = c->avoid_port, .token = c->token, .body_max = 1 << 20,
-                .routes = s->spec->routes, .wake_fd = s->skeleton->wake_fd, .connections_max = 2048};
+        struct httpd_config config = {.address = c->address,
+                .port = c->port,
+                .avoid_port = c->avoid_port,
+                .token = c->token,
+                .body_max = 1 << 20,
+                .routes = s->spec->routes,
+                .wake_fd = s->skeleton->wake_fd,
+                .connections_max = 2048};
         int e = httpd_open(&config, &s->httpd);
 
         if (e == 0 && c->port_file)

@@ -1,10 +1,10 @@
 /* The skeleton of every service: options and settings, logging, signals, connections, readiness, the loop, graceful drain, exit codes. A service's
  * main() is a declaration handed to service_run(); it never calls exit(), signal() or fork(), and its functions run on one thread.
  *
- * The loop, once a round: wait (wake eventfd, service_fd, timer) -> maintain connections -> take bells, submissions and requests -> on_bells / on_message / route
- * handlers -> on_round (commit what was gathered) -> publish the outbox and flush -> acknowledge.
- * Exit codes: 0 drained after SIGTERM or SIGINT; 2 bad settings or arguments; 1 anything else.
- * Options every service knows: --help, --version, --check-config (prints the settings), --subjects (prints what it hears and says), --name=value for each setting. */
+ * The loop, once a round: wait (wake eventfd, service_fd, timer) -> maintain connections -> take bells, submissions and requests -> on_bells /
+ * on_message / route handlers -> on_round (commit what was gathered) -> publish the outbox and flush -> acknowledge. Exit codes: 0 drained after
+ * SIGTERM or SIGINT; 2 bad settings or arguments; 1 anything else. Options every service knows: --help, --version, --check-config (prints the
+ * settings), --subjects (prints what it hears and says), --name=value for each setting. */
 #ifndef AETHELOS_SERVICE_SERVICE_H
 #define AETHELOS_SERVICE_SERVICE_H
 
@@ -20,19 +20,19 @@ struct service_state; /* the skeleton's own */
 /* What a service's functions get. */
 struct service {
         const struct service_spec *spec;
-        void *config;     /* the service's own settings struct, const after start */
-        void *state;      /* the service's own state, set by init */
-        struct db *db;    /* may be disconnected: db_run says -ENOTCONN */
-        struct bus *bus;  /* may be disconnected */
-        struct httpd *httpd; /* NULL unless spec->routes */
+        void *config;         /* the service's own settings struct, const after start */
+        void *state;          /* the service's own state, set by init */
+        struct db *db;        /* may be disconnected: db_run says -ENOTCONN */
+        struct bus *bus;      /* may be disconnected */
+        struct httpd *httpd;  /* NULL unless spec->routes */
         const char *instance; /* unique per process: <host>-<pid> or the setting `instance` */
         struct service_state *skeleton;
 };
 
-struct service_subject { /* for --subjects and the contract test: which subjects, which message, which direction */
+struct service_subject {       /* for --subjects and the contract test: which subjects, which message, which direction */
         const char *direction; /* "hears" or "says" */
         const char *subject;
-        const char *message;   /* name in proto/ */
+        const char *message; /* name in proto/ */
 };
 
 struct service_spec {
@@ -40,14 +40,14 @@ struct service_spec {
         const struct setting *settings; /* the service's own table; NULL-terminated; may be NULL */
         size_t config_size;
         const struct service_subject *subjects; /* beyond the hop subjects it hears; .direction NULL ends */
-        bool hears_hops;                /* has a stream of its own, HOP_<NAME>, with three lanes */
+        bool hears_hops;                        /* has a stream of its own, HOP_<NAME>, with three lanes */
 
         int (*init)(struct service *s); /* after settings, before connections are used: 0 or a negative errno (logged; exit 1) */
         void (*fini)(struct service *s);
 
-        /* A batch of chains whose bell rang: distinct ids, at most `batch` (setting, default 256). Reads, decides, commits, and gives its transitions to service_ring.
-         * 0: dealt with, acknowledge. -ENOTCONN or -EAGAIN: the batch comes again later. Any other error: the skeleton calls it again with one id at a time;
-         * an id that fails alone goes to quarantine. */
+        /* A batch of chains whose bell rang: distinct ids, at most `batch` (setting, default 256). Reads, decides, commits, and gives its transitions
+         * to service_ring. 0: dealt with, acknowledge. -ENOTCONN or -EAGAIN: the batch comes again later. Any other error: the skeleton calls it
+         * again with one id at a time; an id that fails alone goes to quarantine. */
         int (*on_bells)(struct service *s, const struct uuid ids[], size_t n);
 
         /* Another stream as source instead of hops (intake: submissions) */
@@ -56,8 +56,8 @@ struct service_spec {
         /* One message of that stream or of a plain subscription (message->lane == -1). The service owns it: bus_ack after the commit. */
         void (*on_message)(struct service *s, struct bus_message *m);
 
-        const struct http_route *routes; /* handlers get struct service * as ctx */
-        void (*on_round)(struct service *s);  /* end of each round: commit what was gathered, look at what waits; may be NULL */
+        const struct http_route *routes;       /* handlers get struct service * as ctx */
+        void (*on_round)(struct service *s);   /* end of each round: commit what was gathered, look at what waits; may be NULL */
         int64_t (*on_tick)(struct service *s); /* timer: returns ms until it wants to be called again; first call right after start; may be NULL */
         int (*fd)(struct service *s);          /* a further descriptor to wait for (curl's), -1 none; may be NULL; asked each round */
         size_t (*busy)(struct service *s);     /* work under way that a drain must wait for; may be NULL */

@@ -13,7 +13,11 @@ extern char **environ;
 #define FIELD(f) offsetof(struct skeleton_config, f)
 
 static const struct setting common_settings[] = {
-        {.name = "database_url", .kind = SETTING_STRING, .offset = FIELD(database_url), .required = true, .help = "PostgreSQL: where, as a libpq conninfo or URI"},
+        {.name = "database_url",
+                .kind = SETTING_STRING,
+                .offset = FIELD(database_url),
+                .required = true,
+                .help = "PostgreSQL: where, as a libpq conninfo or URI"},
         {.name = "database_user", .kind = SETTING_STRING, .offset = FIELD(database_user), .help = "login role; default aethelos_<service>"},
         {.name = "database_passfile", .kind = SETTING_STRING, .offset = FIELD(database_passfile), .help = "libpq password file"},
         {.name = "nats_url", .kind = SETTING_STRING, .fallback = "nats://127.0.0.1:4222", .offset = FIELD(nats_url), .help = "NATS: where"},
@@ -21,15 +25,39 @@ static const struct setting common_settings[] = {
         {.name = "nats_password_file", .kind = SETTING_SECRET_FILE, .offset = FIELD(nats_password), .help = "file with the bus user's password"},
         {.name = "instance", .kind = SETTING_STRING, .offset = FIELD(instance), .help = "name of this process; default <host>-<pid>"},
         {.name = "log_level", .kind = SETTING_STRING, .fallback = "info", .offset = FIELD(log_level), .help = "debug, info, warning or error"},
-        {.name = "batch", .kind = SETTING_INT, .fallback = "256", .min = 1, .max = 1024, .offset = FIELD(batch), .help = "chains moved in one transaction at most"},
-        {.name = "drain_ms", .kind = SETTING_INT, .fallback = "8000", .min = 0, .max = 600000, .offset = FIELD(drain_ms), .help = "ms that a drain may take"},
+        {.name = "batch",
+                .kind = SETTING_INT,
+                .fallback = "256",
+                .min = 1,
+                .max = 1024,
+                .offset = FIELD(batch),
+                .help = "chains moved in one transaction at most"},
+        {.name = "drain_ms",
+                .kind = SETTING_INT,
+                .fallback = "8000",
+                .min = 0,
+                .max = 600000,
+                .offset = FIELD(drain_ms),
+                .help = "ms that a drain may take"},
         {0},
 };
 
 static const struct setting http_settings[] = {
         {.name = "address", .kind = SETTING_STRING, .fallback = "127.0.0.1", .offset = FIELD(address), .help = "address to listen on"},
-        {.name = "port", .kind = SETTING_INT, .fallback = "3000", .min = 0, .max = 65535, .offset = FIELD(port), .help = "first port tried; the next free one is taken"},
-        {.name = "avoid_port", .kind = SETTING_INT, .fallback = "0", .min = 0, .max = 65535, .offset = FIELD(avoid_port), .help = "port never taken; 0 = none"},
+        {.name = "port",
+                .kind = SETTING_INT,
+                .fallback = "3000",
+                .min = 0,
+                .max = 65535,
+                .offset = FIELD(port),
+                .help = "first port tried; the next free one is taken"},
+        {.name = "avoid_port",
+                .kind = SETTING_INT,
+                .fallback = "0",
+                .min = 0,
+                .max = 65535,
+                .offset = FIELD(avoid_port),
+                .help = "port never taken; 0 = none"},
         {.name = "port_file", .kind = SETTING_STRING, .offset = FIELD(port_file), .help = "file that the taken port is written to"},
         {.name = "token_file", .kind = SETTING_SECRET_FILE, .offset = FIELD(token), .help = "file with the bearer token of guarded routes"},
         {0},
@@ -51,7 +79,8 @@ static void print_help(const struct service_spec *spec, const struct setting *co
                 spec->name);
         for (size_t i = 0; i < n; i++)
                 for (const struct setting *s = tables[i]; s && s->name; s++)
-                        printf("  %-20s %s%s%s%s\n", s->name, s->help, s->fallback ? " [" : "", s->fallback ? s->fallback : "", s->fallback ? "]" : "");
+                        printf("  %-20s %s%s%s%s\n", s->name, s->help, s->fallback ? " [" : "", s->fallback ? s->fallback : "",
+                                s->fallback ? "]" : "");
 }
 
 static char *default_instance(void)

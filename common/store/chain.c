@@ -1,5 +1,5 @@
-/* The C side of advance(): gathers transitions and their events, makes the one call, and reads the verdicts back. Holds no rule of its own: which moves
- * are allowed stands in the tables step and edge, and the database decides. */
+/* The C side of advance(): gathers transitions and their events, makes the one call, and reads the verdicts back. Holds no rule of its own: which
+ * moves are allowed stands in the tables step and edge, and the database decides. */
 #include "store/chain.h"
 
 #include "base/util.h"

@@ -13,7 +13,7 @@
 #include "store/db.h"
 
 enum lane { LANE_HIGH, LANE_NORMAL, LANE_LOW, LANE_COUNT };
-const char *lane_name(enum lane lane);                          /* high, normal, low */
+const char *lane_name(enum lane lane); /* high, normal, low */
 bool lane_parse(const char *s, size_t len, enum lane *ret_lane);
 
 enum advance_verdict { ADVANCE_WON, ADVANCE_LOST, ADVANCE_REFUSED };
@@ -58,8 +58,8 @@ struct chain {
         char kind[16], step[32], status[16];
         int version;
         enum lane lane;
-        char hearer[16]; /* of its step; "" = none */
-        bool waits;      /* for a party outside */
+        char hearer[16];      /* of its step; "" = none */
+        bool waits;           /* for a party outside */
         struct amount amount; /* currency "" before it is priced */
 };
 

@@ -1,6 +1,7 @@
 /* The connection. Statements are prepared once per connection under a name made from their address, and found again by it. Connecting is bounded in
- * time (3 s) and in rate, and a dead peer is noticed by TCP within seconds, so that the service's loop never stands still for long. A COMMIT whose answer
- * is lost leaves an unknown outcome: the caller hears -ENOTCONN, does not acknowledge, and the next delivery finds in the store what happened. */
+ * time (3 s) and in rate, and a dead peer is noticed by TCP within seconds, so that the service's loop never stands still for long. A COMMIT whose
+ * answer is lost leaves an unknown outcome: the caller hears -ENOTCONN, does not acknowledge, and the next delivery finds in the store what happened.
+ */
 #include "store/db.h"
 
 #include "base/crashpoint.h"

@@ -24,11 +24,11 @@ struct db_config {
 };
 
 struct db *db_new(const struct db_config *config); /* does not connect; the strings are copied */
-struct db *db_free(struct db *db);                /* returns NULL */
+struct db *db_free(struct db *db);                 /* returns NULL */
 /* Connects if there is no connection. At most one attempt per 200 ms, each at most 3 s; 0 or -ENOTCONN. */
 int db_ready(struct db *db);
 bool db_connected(const struct db *db);
-const char *db_error(const struct db *db); /* of the last failure, for people */
+const char *db_error(const struct db *db);    /* of the last failure, for people */
 const char *db_sqlstate(const struct db *db); /* of the last failure, "" when there was none */
 
 /* Parameters of one statement, in order. {0} is empty; at most DB_ARGS_MAX. Text is borrowed until db_run returns. */
@@ -41,7 +41,7 @@ struct db_args {
         int formats[DB_ARGS_MAX];
         struct strbuf own[DB_ARGS_MAX];
 };
-void db_args_done(struct db_args *a); /* also for _cleanup_(db_args_done) */
+void db_args_done(struct db_args *a);               /* also for _cleanup_(db_args_done) */
 void db_arg_text(struct db_args *a, const char *s); /* NULL is SQL NULL */
 void db_arg_bytes(struct db_args *a, const void *p, size_t len);
 void db_arg_int(struct db_args *a, int64_t n); /* bigint */
@@ -51,15 +51,15 @@ void db_arg_uuid(struct db_args *a, const struct uuid *id); /* NULL is SQL NULL 
 /* Array parameters: db_array_begin, then n elements, in the same order everywhere. */
 enum db_array_kind { DB_ARRAY_UUID, DB_ARRAY_INT, DB_ARRAY_BIGINT, DB_ARRAY_TEXT, DB_ARRAY_BYTEA };
 void db_array_begin(struct db_args *a, enum db_array_kind kind);
-void db_array_uuid(struct db_args *a, const struct uuid *id); /* NULL: SQL NULL */
-void db_array_int(struct db_args *a, int64_t n);              /* for INT and BIGINT */
+void db_array_uuid(struct db_args *a, const struct uuid *id);     /* NULL: SQL NULL */
+void db_array_int(struct db_args *a, int64_t n);                  /* for INT and BIGINT */
 void db_array_text(struct db_args *a, const char *s, size_t len); /* s NULL: SQL NULL; for TEXT and BYTEA */
 void db_array_null(struct db_args *a);
 
 /* Runs one statement; `sql` must be a string that lives as long as the program (it is prepared once per connection, found by its address).
  * args may be NULL. Results are text format. *ret_result (may be NULL) is freed with PQclear. */
 int db_run(struct db *db, const char *sql, const struct db_args *args, PGresult **ret_result);
-int db_begin(struct db *db);    /* READ COMMITTED */
+int db_begin(struct db *db); /* READ COMMITTED */
 int db_commit(struct db *db);
 void db_rollback(struct db *db); /* harmless outside a transaction */
 /* Runs `work` in a transaction, again on -EAGAIN (at most 5 times, with jitter). work's other results end it: 0 commits, negative rolls back. */
@@ -71,7 +71,7 @@ void PQclearp(PGresult **r); /* for _cleanup_(PQclearp) */
 struct slice db_text(const PGresult *r, int row, int column); /* borrowed; {NULL,0} for SQL NULL */
 int64_t db_int(const PGresult *r, int row, int column);       /* 0 for NULL */
 bool db_bool(const PGresult *r, int row, int column);
-struct uuid db_uuid(const PGresult *r, int row, int column);  /* zeros for NULL */
+struct uuid db_uuid(const PGresult *r, int row, int column); /* zeros for NULL */
 bool db_null(const PGresult *r, int row, int column);
 
 #endif

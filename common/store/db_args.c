@@ -29,11 +29,11 @@ void db_args_done(struct db_args *a)
 
 static int next(struct db_args *a, unsigned oid, int format)
 {
-        int i = a->n;
+        int i;
 
-        if (i >= DB_ARGS_MAX)
+        if (a->n >= DB_ARGS_MAX)
                 die("too many parameters for one statement");
-        a->n++;
+        i = a->n++;
         a->oids[i] = oid;
         a->formats[i] = format;
         a->values[i] = NULL;

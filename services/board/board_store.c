@@ -70,8 +70,8 @@ int board_overview(struct db *db, struct strbuf *b)
                                                                                                                                                "d_"
                                                                                                                                                "amoun"
                                                                                                                                                "ts,"
-                                                                                                                                               " " SUMS("PAYOUT_READY",
-                                                                                                                                                       "PAYOUT_DONE") " AS payouts_ready_amounts, " SUMS("PAYOUT_DONE",
+                                                                                                                                               " " SUMS("PAYOUT_READY", "PAYOUT_DONE") " AS payouts_ready_amounts, " SUMS(
+                                                                                                                                                       "PAYOUT_DONE",
                                                                                                                                                        "") " AS payouts_done_amounts, " COUNT("EXECUTION_FAILED") " + (SELECT count(*) FROM quarantine) AS open_issues,"
                                                                                                                                                                                                                   " (SELECT count(*) FROM chain c WHERE c.status = 'open' AND c.waits_for IS NULL) AS standing,"
                                                                                                                                                                                                                   " (SELECT count(*) FROM quarantine) AS quarantined) o";

@@ -1,5 +1,5 @@
-/* aethelos-ledger: books the revenue of an executed job, completes its chain, and opens the payout that follows from it: one transaction (I5). The accounts
- * and the rule which event moves what between them stand in the tables account and step; advance() posts. */
+/* aethelos-ledger: books the revenue of an executed job, completes its chain, and opens the payout that follows from it: one transaction (I5). The
+ * accounts and the rule which event moves what between them stand in the tables account and step; advance() posts. */
 #include "ledger.h"
 
 static const struct service_subject subjects[] = {

@@ -1,5 +1,6 @@
 /* Booking a batch: for each executed job one transition REVENUE_BOOKED (final) and one that opens its payout chain, which the database lets win only
- * together. A crash before the commit leaves the job executed, and its bell comes again; after it, a redelivery finds the job booked and rings the payout. */
+ * together. A crash before the commit leaves the job executed, and its bell comes again; after it, a redelivery finds the job booked and rings the
+ * payout. */
 #include "base/util.h"
 #include "ledger.h"
 #include "ledger_core.h"

@@ -4,7 +4,12 @@
 #define FIELD(f) offsetof(struct payments_config, f)
 
 static const struct setting settings[] = {
-        {.name = "intent_expiry_ms", .kind = SETTING_INT, .fallback = "604800000", .min = 100, .max = 31536000000, .offset = FIELD(intent_expiry_ms),
+        {.name = "intent_expiry_ms",
+                .kind = SETTING_INT,
+                .fallback = "604800000",
+                .min = 100,
+                .max = 31536000000,
+                .offset = FIELD(intent_expiry_ms),
                 .help = "ms after which an unpaid intent expires"},
         {0},
 };

@@ -8,11 +8,11 @@
 #include <stdbool.h>
 
 enum payments_action {
-        PAYMENTS_NOTHING,     /* it waits for its payer, or is none of ours */
-        PAYMENTS_RING_AGAIN,  /* it stands at our own outcome: the next service may not have heard */
-        PAYMENTS_CREATE,      /* make the intent */
-        PAYMENTS_CONFIRM,     /* evidence is stored */
-        PAYMENTS_EXPIRE,      /* unpaid, and its time is over */
+        PAYMENTS_NOTHING,    /* it waits for its payer, or is none of ours */
+        PAYMENTS_RING_AGAIN, /* it stands at our own outcome: the next service may not have heard */
+        PAYMENTS_CREATE,     /* make the intent */
+        PAYMENTS_CONFIRM,    /* evidence is stored */
+        PAYMENTS_EXPIRE,     /* unpaid, and its time is over */
 };
 
 /* What is to be done with a chain that stands at `step`. Evidence beats the clock. */

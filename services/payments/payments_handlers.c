@@ -1,6 +1,6 @@
-/* A batch of chains whose bell rang: read, decide, commit in one transaction (events, journal, intents, inbox), then ring. A crash before the commit leaves
- * everything as it was; after it, the next delivery finds the chain further and rings again. Confirming is one row of evidence and one edge: a second
- * message about the same payment loses on the version. */
+/* A batch of chains whose bell rang: read, decide, commit in one transaction (events, journal, intents, inbox), then ring. A crash before the commit
+ * leaves everything as it was; after it, the next delivery finds the chain further and rings again. Confirming is one row of evidence and one edge: a
+ * second message about the same payment loses on the version. */
 #include "base/crashpoint.h"
 #include "base/util.h"
 #include "payments.h"

@@ -11,13 +11,13 @@
 
 int payments_read(struct db *db, const struct uuid ids[], size_t n, int64_t expiry_ms, PGresult **ret_result)
 {
-        static const char sql[] =
-                "SELECT c.id, c.version, c.step, c.lane, st.hearer, c.amount, c.currency, coalesce(i.expires_at <= now(), false), v.kind, v.who, v.reference,"
-                " to_char((now() + $2 * interval '1 ms') AT TIME ZONE 'UTC', " RFC3339 ")"
-                " FROM unnest($1) u(id) JOIN chain c ON c.id = u.id JOIN step st ON st.kind = c.kind AND st.name = c.step"
-                " LEFT JOIN payment_intent i ON i.id = c.id AND c.step = 'PAYMENT_INITIATED'"
-                " LEFT JOIN evidence v ON v.chain_id = c.id AND v.version = c.version AND v.event = 'PAYMENT_CONFIRMED'"
-                " WHERE c.kind = 'job'";
+        static const char sql[] = "SELECT c.id, c.version, c.step, c.lane, st.hearer, c.amount, c.currency, coalesce(i.expires_at <= now(), false), "
+                                  "v.kind, v.who, v.reference,"
+                                  " to_char((now() + $2 * interval '1 ms') AT TIME ZONE 'UTC', " RFC3339 ")"
+                                  " FROM unnest($1) u(id) JOIN chain c ON c.id = u.id JOIN step st ON st.kind = c.kind AND st.name = c.step"
+                                  " LEFT JOIN payment_intent i ON i.id = c.id AND c.step = 'PAYMENT_INITIATED'"
+                                  " LEFT JOIN evidence v ON v.chain_id = c.id AND v.version = c.version AND v.event = 'PAYMENT_CONFIRMED'"
+                                  " WHERE c.kind = 'job'";
         _cleanup_(db_args_done) struct db_args args = {0};
 
         db_array_begin(&args, DB_ARRAY_UUID);
@@ -29,8 +29,12 @@ int payments_read(struct db *db, const struct uuid ids[], size_t n, int64_t expi
 
 void payments_row(const PGresult *r, int row, struct payments_row *ret_row)
 {
-        struct payments_row p = {.expired = db_bool(r, row, 7), .has_evidence = !db_null(r, row, 8), .kind = PQgetvalue(r, row, 8),
-                .who = PQgetvalue(r, row, 9), .reference = PQgetvalue(r, row, 10), .expires_at = PQgetvalue(r, row, 11)};
+        struct payments_row p = {.expired = db_bool(r, row, 7),
+                .has_evidence = !db_null(r, row, 8),
+                .kind = PQgetvalue(r, row, 8),
+                .who = PQgetvalue(r, row, 9),
+                .reference = PQgetvalue(r, row, 10),
+                .expires_at = PQgetvalue(r, row, 11)};
         struct slice lane = db_text(r, row, 3);
 
         p.chain.id = db_uuid(r, row, 0);
@@ -45,7 +49,8 @@ void payments_row(const PGresult *r, int row, struct payments_row *ret_row)
 
 int payments_insert_intents(struct db *db, const struct uuid ids[], const char *const expires_at[], size_t n)
 {
-        static const char sql[] = "INSERT INTO payment_intent (id, driver, expires_at) SELECT u.id, 'manual', u.at::timestamptz FROM unnest($1, $2) u(id, at)";
+        static const char sql[] =
+                "INSERT INTO payment_intent (id, driver, expires_at) SELECT u.id, 'manual', u.at::timestamptz FROM unnest($1, $2) u(id, at)";
         _cleanup_(db_args_done) struct db_args args = {0};
 
         if (n == 0)
@@ -78,7 +83,8 @@ int payments_expired(struct db *db, const char *after, struct uuid **ret_ids, si
         static const char sql[] = "WITH due AS (SELECT i.id, i.expires_at FROM payment_intent i JOIN chain c ON c.id = i.id"
                                   " WHERE i.expires_at > $1::timestamptz AND i.expires_at <= now() AND c.step = 'PAYMENT_INITIATED'"
                                   " ORDER BY i.expires_at LIMIT 500)"
-                                  " SELECT due.id, m.next FROM (SELECT CASE WHEN count(*) < 500 THEN now() - interval '1 minute' ELSE max(expires_at) - interval '1 ms' END AS next"
+                                  " SELECT due.id, m.next FROM (SELECT CASE WHEN count(*) < 500 THEN now() - interval '1 minute' ELSE "
+                                  "max(expires_at) - interval '1 ms' END AS next"
                                   " FROM due) m LEFT JOIN due ON true";
         _cleanup_(db_args_done) struct db_args args = {0};
         _cleanup_(PQclearp) PGresult *r = NULL;

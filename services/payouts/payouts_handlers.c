@@ -1,5 +1,5 @@
-/* A batch of payouts whose bell rang: earned ones become ready, ready ones with evidence are done; event, journal entry and inbox in one transaction. A crash
- * before the commit leaves the payout where it was, and the ringer finds it; DONE is written once, on the version it was ready at. */
+/* A batch of payouts whose bell rang: earned ones become ready, ready ones with evidence are done; event, journal entry and inbox in one transaction.
+ * A crash before the commit leaves the payout where it was, and the ringer finds it; DONE is written once, on the version it was ready at. */
 #include "base/util.h"
 #include "payouts.h"
 #include "payouts_core.h"

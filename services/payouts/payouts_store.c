@@ -26,8 +26,13 @@ int payouts_read(struct db *db, const struct uuid ids[], size_t n, PGresult **re
 
 void payouts_row(const PGresult *r, int row, struct payouts_row *ret_row)
 {
-        *ret_row = (struct payouts_row){.id = db_uuid(r, row, 0), .version = (int)db_int(r, row, 1), .step = PQgetvalue(r, row, 2),
-                .amount = {.minor = db_int(r, row, 3)}, .has_evidence = !db_null(r, row, 5), .kind = PQgetvalue(r, row, 5), .who = PQgetvalue(r, row, 6),
+        *ret_row = (struct payouts_row){.id = db_uuid(r, row, 0),
+                .version = (int)db_int(r, row, 1),
+                .step = PQgetvalue(r, row, 2),
+                .amount = {.minor = db_int(r, row, 3)},
+                .has_evidence = !db_null(r, row, 5),
+                .kind = PQgetvalue(r, row, 5),
+                .who = PQgetvalue(r, row, 6),
                 .reference = PQgetvalue(r, row, 7)};
         snprintf(ret_row->amount.currency, sizeof(ret_row->amount.currency), "%s", PQgetvalue(r, row, 4));
 }

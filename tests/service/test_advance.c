@@ -1,5 +1,5 @@
-/* The event store: what advance() lets through and what it refuses, for every place a chain can stand, every event and every service; and that nobody writes
- * around it. */
+/* The event store: what advance() lets through and what it refuses, for every place a chain can stand, every event and every service; and that nobody
+ * writes around it. */
 #include "base/util.h"
 #include "store/chain.h"
 #include "tests/support/pg_fixture.h"
@@ -77,7 +77,9 @@ static void give_evidence(struct uuid id, const char *event)
         char text[UUID_TEXT_SIZE], sql[512];
 
         uuid_format(&id, text);
-        snprintf(sql, sizeof(sql), "SELECT verdict FROM submit_evidence(ARRAY['%s'::uuid], ARRAY['%s'], ARRAY['person'], ARRAY['anna'], ARRAY['bank 1'], ARRAY[NULL::bigint])",
+        snprintf(sql, sizeof(sql),
+                "SELECT verdict FROM submit_evidence(ARRAY['%s'::uuid], ARRAY['%s'], ARRAY['person'], ARRAY['anna'], ARRAY['bank 1'], "
+                "ARRAY[NULL::bigint])",
                 text, event);
         expect(sql, "stored");
 }
@@ -205,13 +207,15 @@ static void money_needs_evidence(void **state)
 /* Every event, tried by every service on a chain at every step: exactly the edges of the specification win. */
 static void only_the_edges(void **state)
 {
-        static const char *const events[] = {"JOB_CREATED", "FLOW_CHOSEN", "PRICED", "PAYMENT_REQUIRED", "PAYMENT_INITIATED", "PAYMENT_CONFIRMED", "PAYMENT_EXPIRED",
-                "EXECUTION_STARTED", "STEP_COMPLETED", "EXECUTION_COMPLETED", "EXECUTION_FAILED", "REVENUE_BOOKED", "PAYOUT_EARNED", "PAYOUT_READY", "PAYOUT_DONE"};
+        static const char *const events[] = {"JOB_CREATED", "FLOW_CHOSEN", "PRICED", "PAYMENT_REQUIRED", "PAYMENT_INITIATED", "PAYMENT_CONFIRMED",
+                "PAYMENT_EXPIRED", "EXECUTION_STARTED", "STEP_COMPLETED", "EXECUTION_COMPLETED", "EXECUTION_FAILED", "REVENUE_BOOKED",
+                "PAYOUT_EARNED", "PAYOUT_READY", "PAYOUT_DONE"};
         static const struct {
                 struct uuid (*make)(void);
                 const char *step;
                 int version;
-        } places[] = {{new_job, "JOB_CREATED", 1}, {waiting_for_payment, "PAYMENT_INITIATED", 5}, {paid, "PAYMENT_CONFIRMED", 6}, {executed, "EXECUTION_COMPLETED", 9}};
+        } places[] = {{new_job, "JOB_CREATED", 1}, {waiting_for_payment, "PAYMENT_INITIATED", 5}, {paid, "PAYMENT_CONFIRMED", 6},
+                {executed, "EXECUTION_COMPLETED", 9}};
 
         (void)state;
         for (size_t p = 0; p < ARRAY_SIZE(places); p++) {
@@ -221,7 +225,8 @@ static void only_the_edges(void **state)
                                 _cleanup_(freep) char *allowed = NULL;
                                 char sql[256];
 
-                                snprintf(sql, sizeof(sql), "SELECT count(*) FROM edge WHERE kind = 'job' AND from_step = '%s' AND event = '%s' AND service = '%s'",
+                                snprintf(sql, sizeof(sql),
+                                        "SELECT count(*) FROM edge WHERE kind = 'job' AND from_step = '%s' AND event = '%s' AND service = '%s'",
                                         places[p].step, events[e], services[s]);
                                 allowed = pg_fixture_ask(pg, sql);
                                 if (strcmp(allowed, "0") == 0)
@@ -285,17 +290,21 @@ static void evidence_verdicts(void **state)
         char text[UUID_TEXT_SIZE], sql[512];
         static const struct {
                 const char *reference, *amount, *verdict;
-        } cases[] = {{"r1", "1", "amount"}, {"r1", "NULL::bigint", "stored"}, {"r1", "2588::bigint", "repeated"}, {"r1", "1", "conflict"}, {"r2", "NULL::bigint", "conflict"}};
+        } cases[] = {{"r1", "1", "amount"}, {"r1", "NULL::bigint", "stored"}, {"r1", "2588::bigint", "repeated"}, {"r1", "1", "conflict"},
+                {"r2", "NULL::bigint", "conflict"}};
 
         (void)state;
         uuid_format(&id, text);
         for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
                 snprintf(sql, sizeof(sql),
-                        "SELECT verdict FROM submit_evidence(ARRAY['%s'::uuid], ARRAY['PAYMENT_CONFIRMED'], ARRAY['person'], ARRAY['anna'], ARRAY['%s'], ARRAY[%s])", text,
-                        cases[i].reference, cases[i].amount);
+                        "SELECT verdict FROM submit_evidence(ARRAY['%s'::uuid], ARRAY['PAYMENT_CONFIRMED'], ARRAY['person'], ARRAY['anna'], "
+                        "ARRAY['%s'], ARRAY[%s])",
+                        text, cases[i].reference, cases[i].amount);
                 expect(sql, cases[i].verdict);
         }
-        expect("SELECT verdict FROM submit_evidence(ARRAY[gen_random_uuid()], ARRAY['PAYMENT_CONFIRMED'], ARRAY['person'], ARRAY['a'], ARRAY['b'], ARRAY[NULL::bigint])", "unknown");
+        expect("SELECT verdict FROM submit_evidence(ARRAY[gen_random_uuid()], ARRAY['PAYMENT_CONFIRMED'], ARRAY['person'], ARRAY['a'], ARRAY['b'], "
+               "ARRAY[NULL::bigint])",
+                "unknown");
         snprintf(sql, sizeof(sql), "SELECT count(*) FROM evidence_inbox WHERE chain_id = '%s'", text);
         expect(sql, "1");
 }
@@ -324,7 +333,8 @@ static void plan_is_pinned(void **state)
 static void every_table_and_column_is_described(void **state)
 {
         (void)state;
-        expect("SELECT coalesce(string_agg(c.relname || coalesce('.' || a.attname, ''), ', '), '') FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        expect("SELECT coalesce(string_agg(c.relname || coalesce('.' || a.attname, ''), ', '), '') FROM pg_class c JOIN pg_namespace n ON n.oid = "
+               "c.relnamespace"
                " LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"
                " WHERE n.nspname = 'aethelos' AND c.relkind = 'r' AND (obj_description(c.oid) IS NULL OR col_description(c.oid, a.attnum) IS NULL)",
                 "");

@@ -1,5 +1,6 @@
-/* Who may do what on the bus: every user tries every subject that anybody may use, and some that nobody may. What is not in the table here must be refused by the
- * server as proto/nats-permissions.conf configures it. In verbose mode the server answers each command with +OK or -ERR, so there is nothing to wait for. */
+/* Who may do what on the bus: every user tries every subject that anybody may use, and some that nobody may. What is not in the table here must be
+ * refused by the server as proto/nats-permissions.conf configures it. In verbose mode the server answers each command with +OK or -ERR, so there is
+ * nothing to wait for. */
 #include "base/strbuf.h"
 #include "base/util.h"
 #include "tests/support/nats_fixture.h"
@@ -24,14 +25,30 @@ static const char *const users[] = {"intake", "pricing", "payments", "execution"
 static const struct {
         const char *user, verb, *subject;
 } allowed[] = {
-        {"intake", 'P', "aethelos.receipt."}, {"intake", 'P', "_INBOX.x"}, {"intake", 'P', "aethelos.hop.pricing."}, {"intake", 'S', "aethelos.query.receipt."},
-        {"pricing", 'P', "aethelos.receipt."}, {"pricing", 'P', "aethelos.hop.payments."}, {"pricing", 'P', "aethelos.hop.pricing."},
-        {"payments", 'P', "aethelos.hop.execution."}, {"payments", 'P', "aethelos.hop.payments."}, {"execution", 'P', "aethelos.hop.ledger."},
-        {"execution", 'P', "aethelos.hop.execution."}, {"ledger", 'P', "aethelos.hop.payouts."}, {"ledger", 'P', "aethelos.hop.ledger."},
-        {"payouts", 'P', "aethelos.hop.payouts."}, {"meta-repair", 'P', "aethelos.hop."}, {"meta-repair", 'P', "$JS.API.CONSUMER.INFO.HOP_"},
-        {"feed", 'P', "aethelos.event."}, {"board", 'P', "aethelos.hop.payments."}, {"board", 'P', "aethelos.hop.payouts."},
-        {"default", 'P', "aethelos.job.submit.default"}, {"default", 'P', "aethelos.query.receipt.default"}, {"default", 'S', "aethelos.receipt.default."},
-        {"default", 'S', "aethelos.event.default."}, {"default", 'S', "_INBOX."},
+        {"intake", 'P', "aethelos.receipt."},
+        {"intake", 'P', "_INBOX.x"},
+        {"intake", 'P', "aethelos.hop.pricing."},
+        {"intake", 'S', "aethelos.query.receipt."},
+        {"pricing", 'P', "aethelos.receipt."},
+        {"pricing", 'P', "aethelos.hop.payments."},
+        {"pricing", 'P', "aethelos.hop.pricing."},
+        {"payments", 'P', "aethelos.hop.execution."},
+        {"payments", 'P', "aethelos.hop.payments."},
+        {"execution", 'P', "aethelos.hop.ledger."},
+        {"execution", 'P', "aethelos.hop.execution."},
+        {"ledger", 'P', "aethelos.hop.payouts."},
+        {"ledger", 'P', "aethelos.hop.ledger."},
+        {"payouts", 'P', "aethelos.hop.payouts."},
+        {"meta-repair", 'P', "aethelos.hop."},
+        {"meta-repair", 'P', "$JS.API.CONSUMER.INFO.HOP_"},
+        {"feed", 'P', "aethelos.event."},
+        {"board", 'P', "aethelos.hop.payments."},
+        {"board", 'P', "aethelos.hop.payouts."},
+        {"default", 'P', "aethelos.job.submit.default"},
+        {"default", 'P', "aethelos.query.receipt.default"},
+        {"default", 'S', "aethelos.receipt.default."},
+        {"default", 'S', "aethelos.event.default."},
+        {"default", 'S', "_INBOX."},
 };
 
 static const char *const streams[] = {"SUBMIT", "HOP_PRICING", "HOP_PAYMENTS", "HOP_EXECUTION", "HOP_LEDGER", "HOP_PAYOUTS"};
@@ -58,8 +75,9 @@ static bool may(const char *user, char verb, const char *subject)
         if (verb == 'S' && begins(subject, own))
                 return true;
         for (size_t i = 0; verb == 'P' && i < ARRAY_SIZE(streams); i++) {
-                static const char *const calls[] = {"$JS.API.STREAM.CREATE.%s", "$JS.API.STREAM.UPDATE.%s", "$JS.API.STREAM.INFO.%s", "$JS.API.CONSUMER.DURABLE.CREATE.%s.",
-                        "$JS.API.CONSUMER.CREATE.%s.", "$JS.API.CONSUMER.INFO.%s.", "$JS.API.CONSUMER.DELETE.%s.", "$JS.API.CONSUMER.MSG.NEXT.%s.", "$JS.ACK.%s."};
+                static const char *const calls[] = {"$JS.API.STREAM.CREATE.%s", "$JS.API.STREAM.UPDATE.%s", "$JS.API.STREAM.INFO.%s",
+                        "$JS.API.CONSUMER.DURABLE.CREATE.%s.", "$JS.API.CONSUMER.CREATE.%s.", "$JS.API.CONSUMER.INFO.%s.",
+                        "$JS.API.CONSUMER.DELETE.%s.", "$JS.API.CONSUMER.MSG.NEXT.%s.", "$JS.ACK.%s."};
 
                 if (strcmp(stream_users[i], user) != 0)
                         continue;
@@ -86,13 +104,15 @@ static void read_line(int fd, char *line, size_t size)
 
 static int log_in(const struct nats_fixture *nats, const char *user)
 {
-        struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)nats_fixture_port(nats)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        struct sockaddr_in a = {
+                .sin_family = AF_INET, .sin_port = htons((uint16_t)nats_fixture_port(nats)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
         int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
         char line[4096], greeting[256];
 
         assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof(a)), 0);
         read_line(fd, line, sizeof(line));
-        snprintf(greeting, sizeof(greeting), "CONNECT {\"verbose\":true,\"pedantic\":false,\"user\":\"%s\",\"pass\":\"secret-%s\",\"protocol\":1}\r\n", user, user);
+        snprintf(greeting, sizeof(greeting),
+                "CONNECT {\"verbose\":true,\"pedantic\":false,\"user\":\"%s\",\"pass\":\"secret-%s\",\"protocol\":1}\r\n", user, user);
         assert_int_equal(write(fd, greeting, strlen(greeting)), (ssize_t)strlen(greeting));
         read_line(fd, line, sizeof(line));
         if (!begins(line, "+OK"))
@@ -125,13 +145,14 @@ static bool try_it(int fd, char verb, const char *subject)
 
 static size_t subjects(char **ret_list)
 {
-        static const char *const plain[] = {"aethelos.job.submit.default", "aethelos.job.submit.other", "aethelos.query.receipt.default", "aethelos.query.receipt.other",
-                "aethelos.receipt.default.k", "aethelos.receipt.other.k", "aethelos.event.default.PRICED.1", "aethelos.event.other.PRICED.1", "aethelos.operator.x",
-                "aethelos.control.intake.1", "_INBOX.x", "$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "$JS.API.ACCOUNT.PURGE.X", "$SYS.REQ.SERVER.PING",
-                "$KV.x.y", "anything", "aethelos"};
-        static const char *const calls[] = {"$JS.API.STREAM.CREATE.%s", "$JS.API.STREAM.UPDATE.%s", "$JS.API.STREAM.DELETE.%s", "$JS.API.STREAM.PURGE.%s", "$JS.API.STREAM.INFO.%s",
-                "$JS.API.STREAM.MSG.GET.%s", "$JS.API.STREAM.MSG.DELETE.%s", "$JS.API.STREAM.RESTORE.%s", "$JS.API.STREAM.SNAPSHOT.%s", "$JS.API.CONSUMER.DURABLE.CREATE.%s.high",
-                "$JS.API.CONSUMER.INFO.%s.high", "$JS.API.CONSUMER.DELETE.%s.high", "$JS.API.CONSUMER.MSG.NEXT.%s.high", "$JS.ACK.%s.high.1.1.1.1.1"};
+        static const char *const plain[] = {"aethelos.job.submit.default", "aethelos.job.submit.other", "aethelos.query.receipt.default",
+                "aethelos.query.receipt.other", "aethelos.receipt.default.k", "aethelos.receipt.other.k", "aethelos.event.default.PRICED.1",
+                "aethelos.event.other.PRICED.1", "aethelos.operator.x", "aethelos.control.intake.1", "_INBOX.x", "$JS.API.INFO",
+                "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "$JS.API.ACCOUNT.PURGE.X", "$SYS.REQ.SERVER.PING", "$KV.x.y", "anything", "aethelos"};
+        static const char *const calls[] = {"$JS.API.STREAM.CREATE.%s", "$JS.API.STREAM.UPDATE.%s", "$JS.API.STREAM.DELETE.%s",
+                "$JS.API.STREAM.PURGE.%s", "$JS.API.STREAM.INFO.%s", "$JS.API.STREAM.MSG.GET.%s", "$JS.API.STREAM.MSG.DELETE.%s",
+                "$JS.API.STREAM.RESTORE.%s", "$JS.API.STREAM.SNAPSHOT.%s", "$JS.API.CONSUMER.DURABLE.CREATE.%s.high", "$JS.API.CONSUMER.INFO.%s.high",
+                "$JS.API.CONSUMER.DELETE.%s.high", "$JS.API.CONSUMER.MSG.NEXT.%s.high", "$JS.ACK.%s.high.1.1.1.1.1"};
         size_t n = 0;
         char text[128];
 
@@ -181,7 +202,8 @@ static struct nats_fixture *start(char *dir)
                 fprintf(f, "PASSWORD_%s: \"secret-%s\"\n", name, users[u]);
         }
         fclose(f);
-        snprintf(config, sizeof(config), "include \"..%s/nats-permissions.conf\"\n", dir + strlen("/tmp")); /* paths are relative to the including file */
+        snprintf(config, sizeof(config), "include \"..%s/nats-permissions.conf\"\n",
+                dir + strlen("/tmp")); /* paths are relative to the including file */
         return nats_fixture_start(config);
 }
 

@@ -11,8 +11,9 @@
 
 #include <cmocka.h>
 
-#define TEXT_JOB \
-        "{\"type\":\"puz19:text_analysis\",\"payload\":{\"text\":\"Code 19: Initial global activation payload.\"},\"context\":{\"priority\":\"high\"}}"
+#define TEXT_JOB                                                                                                                                     \
+        "{\"type\":\"puz19:text_analysis\",\"payload\":{\"text\":\"Code 19: Initial global activation "                                              \
+        "payload.\"},\"context\":{\"priority\":\"high\"}}"
 
 static struct stack *stack;
 
@@ -65,7 +66,8 @@ static char *confirm(const char *intent, const char *body, long *ret_status)
 
 static void whole_chain(void **state)
 {
-        _cleanup_(freep) char *made = NULL, *id = NULL, *intent = NULL, *confirmed = NULL, *job = NULL, *payouts = NULL, *payout = NULL, *marked = NULL, *again = NULL;
+        _cleanup_(freep) char *made = NULL, *id = NULL, *intent = NULL, *confirmed = NULL, *job = NULL, *payouts = NULL, *payout = NULL,
+                              *marked = NULL, *again = NULL;
         char path[128], body[256];
         long status;
 

@@ -1,5 +1,5 @@
-/* Kills each service at each of its crash points once, starts it again, and finds the invariants intact and the chain finished. The points are learnt from
- * a run with AETHELOS_CRASH_LOG; each is then killed in a stack that goes on. */
+/* Kills each service at each of its crash points once, starts it again, and finds the invariants intact and the chain finished. The points are learnt
+ * from a run with AETHELOS_CRASH_LOG; each is then killed in a stack that goes on. */
 #include "base/util.h"
 #include "tests/support/stack.h"
 

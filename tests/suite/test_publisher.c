@@ -16,7 +16,9 @@
 
 #include <cmocka.h>
 
-#define TEXT_JOB "{\"type\":\"puz19:text_analysis\",\"payload\":{\"text\":\"Code 19: Initial global activation payload.\"},\"context\":{\"priority\":\"high\"}}"
+#define TEXT_JOB                                                                                                                                     \
+        "{\"type\":\"puz19:text_analysis\",\"payload\":{\"text\":\"Code 19: Initial global activation "                                              \
+        "payload.\"},\"context\":{\"priority\":\"high\"}}"
 
 static struct stack *stack;
 static struct bus *bus;
@@ -107,7 +109,8 @@ static void assert_at(const char *json, const char *path, const char *value)
 
 static void json_submission(void **state)
 {
-        _cleanup_(freep) char *first = json_receipt("bus-1", TEXT_JOB), *again = json_receipt("bus-1", TEXT_JOB), *other = NULL, *id = json_at(first, "job_id"), *http = NULL;
+        _cleanup_(freep) char *first = json_receipt("bus-1", TEXT_JOB), *again = json_receipt("bus-1", TEXT_JOB), *other = NULL,
+                              *id = json_at(first, "job_id"), *http = NULL;
         long status;
 
         (void)state;
@@ -152,7 +155,8 @@ static void protobuf_submission(void **state)
 
 static void rejections_block_nobody(void **state)
 {
-        _cleanup_(freep) char *bad = json_receipt("bus-3", "{\"type\":"), *unknown = json_receipt("bus-4", "{\"type\":\"none\",\"payload\":{}}"), *good = NULL;
+        _cleanup_(freep) char *bad = json_receipt("bus-3", "{\"type\":"), *unknown = json_receipt("bus-4", "{\"type\":\"none\",\"payload\":{}}"),
+                              *good = NULL;
 
         (void)state;
         assert_at(bad, "status", "rejected");

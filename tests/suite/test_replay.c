@@ -1,5 +1,5 @@
-/* Two instances of every service work the same chains, and every bell is rung many times: whole batches again, shuffled, in opposite order, the same chain twice in
- * one envelope, for every service. Each job is still done exactly once. */
+/* Two instances of every service work the same chains, and every bell is rung many times: whole batches again, shuffled, in opposite order, the same
+ * chain twice in one envelope, for every service. Each job is still done exactly once. */
 #include "base/util.h"
 #include "base/uuid.h"
 #include "bus/bus.h"
@@ -134,7 +134,8 @@ static void each_job_once(void **state)
 
                 uuid_format(&ids[i], id);
                 snprintf(path, sizeof(path), "/payment-intents/%s/confirm", id);
-                free(stack_http(stack, true, "POST", path, (const char *const[]){"Prefer: respond-async", NULL}, "{\"reference\":\"r\",\"by\":\"b\"}", &status));
+                free(stack_http(stack, true, "POST", path, (const char *const[]){"Prefer: respond-async", NULL}, "{\"reference\":\"r\",\"by\":\"b\"}",
+                        &status));
                 assert_true(status == 200 || status == 202);
                 if (i % 50 == 0)
                         ring_everybody();

@@ -1,5 +1,5 @@
-/* Starts, crashes and ends a PostgreSQL server for a test. The kernel kills it when the test ends (PR_SET_PDEATHSIG). Readiness is asked for by connecting.
- * fsync is off: these tests kill processes, not machines. */
+/* Starts, crashes and ends a PostgreSQL server for a test. The kernel kills it when the test ends (PR_SET_PDEATHSIG). Readiness is asked for by
+ * connecting. fsync is off: these tests kill processes, not machines. */
 #include "tests/support/pg_fixture.h"
 
 #include "base/util.h"
@@ -126,8 +126,8 @@ static void spawn(struct pg_fixture *f)
 
         snprintf(data, sizeof(data), "%s/data", f->dir);
         f->pid = run(f, false,
-                (char *[]){"postgres", "-D", data, "-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=60", "-c", "shared_buffers=64MB", "-c",
-                        "unix_socket_directories=", "-k", f->dir, NULL});
+                (char *[]){"postgres", "-D", data, "-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=60", "-c",
+                        "shared_buffers=64MB", "-c", "unix_socket_directories=", "-k", f->dir, NULL});
         wait_ready(f);
 }
 

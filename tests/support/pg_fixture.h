@@ -1,5 +1,6 @@
-/* A PostgreSQL cluster of a test's own, in a temporary directory, on a unix socket, with all migrations applied. It dies with the test. A fixture that cannot
- * do what it is asked prints the server's log and aborts the test. As root it runs under the user postgres, because the server refuses root. */
+/* A PostgreSQL cluster of a test's own, in a temporary directory, on a unix socket, with all migrations applied. It dies with the test. A fixture
+ * that cannot do what it is asked prints the server's log and aborts the test. As root it runs under the user postgres, because the server refuses
+ * root. */
 #ifndef AETHELOS_TESTS_PG_FIXTURE_H
 #define AETHELOS_TESTS_PG_FIXTURE_H
 

@@ -1,4 +1,5 @@
-/* Starts services as children and talks to them as a client would. Ports are learnt from the files the services write; readiness by asking /readyz. */
+/* Starts services as children and talks to them as a client would. Ports are learnt from the files the services write; readiness by asking /readyz.
+ */
 #include "tests/support/stack.h"
 
 #include "base/json.h"
@@ -315,7 +316,8 @@ void stack_await(struct stack *s, const char *sql, const char *answer, int ms)
 
 void stack_assert_sound(struct stack *s)
 {
-        _cleanup_(freep) char *faults = pg_fixture_ask(s->pg, "SELECT coalesce(string_agg(invariant || ' ' || coalesce(chain_id::text, '') || ' ' || fault, E'\\n'), '') FROM audit()");
+        _cleanup_(freep) char *faults = pg_fixture_ask(
+                s->pg, "SELECT coalesce(string_agg(invariant || ' ' || coalesce(chain_id::text, '') || ' ' || fault, E'\\n'), '') FROM audit()");
 
         if (faults[0]) {
                 fprintf(stderr, "%s\n", faults);

@@ -1,4 +1,5 @@
-/* A whole stack of a test's own: PostgreSQL, nats-server and the services as real processes, on free ports of loopback. Everything ends with the test. */
+/* A whole stack of a test's own: PostgreSQL, nats-server and the services as real processes, on free ports of loopback. Everything ends with the
+ * test. */
 #ifndef AETHELOS_TESTS_STACK_H
 #define AETHELOS_TESTS_STACK_H
 
@@ -21,11 +22,12 @@ struct stack {
 
 #define STACK_TOKEN "test-token"
 
-struct stack *stack_start(void);              /* one instance of every service, ready */
-struct stack *stack_start_bare(void);         /* PostgreSQL and nats-server only */
-struct stack *stack_free(struct stack *s);    /* stops the services with SIGTERM, asserts that they drain with exit status 0; returns NULL */
-void stack_spawn(struct stack *s, const char *service, const char *const settings[]); /* one more instance; settings: NAME=value, NULL-terminated, or NULL */
-void stack_stop(struct stack *s, const char *service, int signal); /* every instance of it; waits for the end */
+struct stack *stack_start(void);           /* one instance of every service, ready */
+struct stack *stack_start_bare(void);      /* PostgreSQL and nats-server only */
+struct stack *stack_free(struct stack *s); /* stops the services with SIGTERM, asserts that they drain with exit status 0; returns NULL */
+void stack_spawn(
+        struct stack *s, const char *service, const char *const settings[]); /* one more instance; settings: NAME=value, NULL-terminated, or NULL */
+void stack_stop(struct stack *s, const char *service, int signal);           /* every instance of it; waits for the end */
 /* Waits until an instance of it has ended by itself; its wait status, or -1 when it did not within ms. */
 int stack_wait_end(struct stack *s, const char *service, int ms);
 void stack_wait_ready(struct stack *s); /* until intake's /readyz and board's /readyz are 200 */

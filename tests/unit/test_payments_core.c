@@ -41,7 +41,8 @@ static void data_is_json(void **state)
 
         (void)state;
         payments_confirmed_data(&b, (struct amount){2588, "EUR"}, "person", "an\"na", "bank\n1");
-        assert_string_equal(b.s, "{\"amount\":{\"minor\":2588,\"currency\":\"EUR\"},\"evidence\":{\"kind\":\"person\",\"who\":\"an\\\"na\",\"reference\":\"bank\\n1\"}}");
+        assert_string_equal(b.s, "{\"amount\":{\"minor\":2588,\"currency\":\"EUR\"},\"evidence\":{\"kind\":\"person\",\"who\":\"an\\\"na\","
+                                 "\"reference\":\"bank\\n1\"}}");
 }
 
 int main(void)

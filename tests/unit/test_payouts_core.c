@@ -23,8 +23,8 @@ static void every_payout_step(void **state)
 
 static void only_executed_jobs_are_booked(void **state)
 {
-        static const char *const others[] = {"JOB_CREATED", "PRICED", "PAYMENT_INITIATED", "PAYMENT_CONFIRMED", "PAYMENT_EXPIRED", "EXECUTION_STARTED",
-                "STEP_COMPLETED", "EXECUTION_FAILED", "REVENUE_BOOKED", "PAYOUT_EARNED"};
+        static const char *const others[] = {"JOB_CREATED", "PRICED", "PAYMENT_INITIATED", "PAYMENT_CONFIRMED", "PAYMENT_EXPIRED",
+                "EXECUTION_STARTED", "STEP_COMPLETED", "EXECUTION_FAILED", "REVENUE_BOOKED", "PAYOUT_EARNED"};
 
         (void)state;
         assert_true(ledger_books("EXECUTION_COMPLETED"));
@@ -41,7 +41,8 @@ static void data_is_json(void **state)
         assert_string_equal(b.s, "{\"job_id\":\"j\",\"amount\":{\"minor\":5,\"currency\":\"JPY\"}}");
         strbuf_reset(&b);
         payouts_done_data(&b, (struct amount){5, "JPY"}, "person", "o", "r");
-        assert_string_equal(b.s, "{\"amount\":{\"minor\":5,\"currency\":\"JPY\"},\"evidence\":{\"kind\":\"person\",\"who\":\"o\",\"reference\":\"r\"}}");
+        assert_string_equal(
+                b.s, "{\"amount\":{\"minor\":5,\"currency\":\"JPY\"},\"evidence\":{\"kind\":\"person\",\"who\":\"o\",\"reference\":\"r\"}}");
 }
 
 int main(void)

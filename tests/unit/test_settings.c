@@ -152,7 +152,8 @@ static void unknown_arguments(void **state)
         assert_null(settings_unknown(both, 2, 5, argv));
         assert_ptr_equal(settings_unknown(both, 2, 7, argv), argv[5]);
         assert_ptr_equal(settings_unknown(both, 1, 5, argv), argv[2]);
-        assert_ptr_equal(settings_unknown((const struct setting *const[]){both[0], NULL}, 2, 5, argv), argv[2]); /* a service without a table of its own */
+        assert_ptr_equal(
+                settings_unknown((const struct setting *const[]){both[0], NULL}, 2, 5, argv), argv[2]); /* a service without a table of its own */
 }
 
 static void secrets(void **state)
