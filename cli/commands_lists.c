@@ -69,7 +69,7 @@ int cmd_flows(int argc, char **argv)
 {
         _cleanup_(client_done) struct client c = {0};
         _cleanup_(answer_done) struct answer answer = {0};
-        json_value items;
+        json_value items = NULL;
         int r = list_command(argc, argv, FLOWS_HELP, CLIENT_ADMIN, "/flows", &c, &answer, &items);
         if (r >= 0)
                 return r;
@@ -107,7 +107,7 @@ int cmd_operators(int argc, char **argv)
 {
         _cleanup_(client_done) struct client c = {0};
         _cleanup_(answer_done) struct answer answer = {0};
-        json_value items;
+        json_value items = NULL;
         int r = list_command(argc, argv, OPERATORS_HELP, CLIENT_ADMIN, "/operators", &c, &answer, &items);
         if (r >= 0)
                 return r;
@@ -144,7 +144,7 @@ int cmd_offers(int argc, char **argv)
 {
         _cleanup_(client_done) struct client c = {0};
         _cleanup_(answer_done) struct answer answer = {0};
-        json_value items;
+        json_value items = NULL;
         int r = list_command(argc, argv, OFFERS_HELP, CLIENT_PUBLIC, "/offers", &c, &answer, &items);
         if (r >= 0)
                 return r;
@@ -235,7 +235,7 @@ static int payouts_list(struct client *c, const char *status, const char *job)
         if (job)
                 strbuf_addf(&path, "%sjob_id=%s", status ? "&" : "?", job);
         _cleanup_(answer_done) struct answer answer = {0};
-        json_value items;
+        json_value items = NULL;
         int r = list_get(c, CLIENT_ADMIN, path.s, "payouts", &answer, &items);
         if (r >= 0)
                 return r;

@@ -92,6 +92,7 @@ static int64_t bound_port(int fd)
 
         if (getsockname(fd, (struct sockaddr *)&sa, &len) < 0)
                 return -1;
+        /* NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): getsockname() has filled it */
         return ntohs(sa.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&sa)->sin6_port : ((struct sockaddr_in *)&sa)->sin_port);
 }
 

@@ -202,7 +202,7 @@ static void hear_messages(struct service *s)
                 hear_bells(s);
                 return;
         }
-        for (int i = 0; s->spec->stream && i < s->skeleton->config.batch && (m = bus_next(s->bus)) != NULL; i++) {
+        for (int i = 0; s->spec->stream && s->spec->on_message && i < s->skeleton->config.batch && (m = bus_next(s->bus)) != NULL; i++) {
                 s->skeleton->dirty = s->skeleton->more = true;
                 s->spec->on_message(s, m);
         }

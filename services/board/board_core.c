@@ -165,7 +165,7 @@ static bool read_list(const struct json_doc *doc, const char *name, const char *
         snprintf(field, sizeof(field), "/%s", name);
         if (!array && least == 0)
                 return true;
-        if (!json_is(array, JSON_ARRAY) || array->n < least || array->n > BOARD_LIST_MAX)
+        if (!array || !json_is(array, JSON_ARRAY) || array->n < least || array->n > BOARD_LIST_MAX)
                 return bad(ret_problem, least ? "an array with 1 to 32 elements" : "an array with at most 32 elements", field);
         for (json_value v = json_first(doc, array); v; v = json_after(doc, array, v)) {
                 char *s = json_string(doc, inner ? json_get(doc, v, inner) : v, NULL);

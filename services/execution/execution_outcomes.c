@@ -209,6 +209,8 @@ void execution_commit_outcomes(struct service *s)
                 return;
         }
         n = pick(state, picked);
+        if (n == 0)
+                return;
         e = commit(s, picked, n);
         if (e == 0) {
                 drop(state, picked, n);
