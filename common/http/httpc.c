@@ -360,7 +360,7 @@ static void end_refused(struct httpc *c)
                 /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): finish() has taken the one before off the list */
                 struct http_reply reply = {.outcome = HTTP_NOT_SENT, .why = call->why};
 
-                more = call != last; /* NOLINT(clang-analyzer-unix.Malloc): finish() has taken the one before off the list */
+                more = call != last;
                 finish(call, &c->refused, &reply);
         }
 }

@@ -340,6 +340,24 @@ static void every_table_and_column_is_described(void **state)
                 "");
 }
 
+/* docs/chain.md is printed from the specification: it must be what the tables say. */
+static void the_picture_is_the_specification(void **state)
+{
+        _cleanup_(freep) char *drawn = NULL, *table = NULL, *page = NULL;
+
+        (void)state;
+        drawn = pg_fixture_ask(pg,
+                "SELECT string_agg(format('    %s --> %s : %s', CASE WHEN from_step = '' THEN '[*]' ELSE from_step END, event, service), E'\\n'"
+                " ORDER BY kind, from_step, event) FROM edge");
+        table = pg_fixture_ask(pg,
+                "SELECT string_agg(format('| %s | %s | %s | %s | %s | %s |', CASE WHEN from_step = '' THEN '(new)' ELSE from_step END, event, "
+                "service, relation,"
+                " coalesce(extract(epoch FROM deadline)::int || ' s', ''), why), E'\\n' ORDER BY kind, from_step, event) FROM edge");
+        assert_int_equal(read_file(AETHELOS_SOURCE_DIR "/docs/chain.md", 1 << 20, &page), 0);
+        if (!strstr(page, drawn) || !strstr(page, table))
+                fail_msg("docs/chain.md differs from the tables; it should hold:\n%s\n\n%s", drawn, table);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -353,6 +371,7 @@ int main(void)
                 cmocka_unit_test(readers_and_intake_cannot_advance_others),
                 cmocka_unit_test(evidence_verdicts),
                 cmocka_unit_test(every_table_and_column_is_described),
+                cmocka_unit_test(the_picture_is_the_specification),
         };
 
         return cmocka_run_group_tests(tests, set_up, tear_down);
