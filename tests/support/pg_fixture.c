@@ -95,6 +95,9 @@ static pid_t run(struct pg_fixture *f, bool wait, char *const argv[])
                 prctl(PR_SET_PDEATHSIG, SIGQUIT); /* after the change of user, which clears it */
                 if (getppid() != parent)
                         _exit(126);
+                argv[0] = program;     /* the server's programs find each other by it, */
+                if (chdir(f->dir) < 0) /* and want a directory that their user may read */
+                        _exit(126);
                 execv(program, argv);
                 _exit(127);
         }
