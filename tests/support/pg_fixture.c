@@ -71,7 +71,7 @@ static void find_server(struct pg_fixture *f)
 }
 
 /* Runs a program of the server's as the user that may run it. With wait: until it ends, successfully. */
-static pid_t run(struct pg_fixture *f, bool wait, char *const argv[])
+static pid_t run(struct pg_fixture *f, bool wait, char *argv[])
 {
         char program[320], log[96];
         pid_t parent = getpid(), pid;
