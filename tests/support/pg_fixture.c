@@ -90,8 +90,6 @@ static pid_t run(struct pg_fixture *f, bool wait, char *argv[])
                 dup2(fd, STDERR_FILENO);
                 if (user && (setgroups(0, NULL) < 0 || setgid(user->pw_gid) < 0 || setuid(user->pw_uid) < 0))
                         _exit(126);
-                if (chdir(f->dir) < 0) /* initdb wants a working directory that its user can enter */
-                        _exit(126);
                 prctl(PR_SET_PDEATHSIG, SIGQUIT); /* after the change of user, which clears it */
                 if (getppid() != parent)
                         _exit(126);
