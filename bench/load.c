@@ -119,7 +119,7 @@ static int run(struct load *l, struct db *db)
         }
         in_time = done_since(db, from_us);
         /* What is under way is driven to its end, so that the next run begins with an empty stack. */
-        for (until = now_mono_ms() + 60000; now_mono_ms() < until && count_done(db) - before < (int64_t)l->n;)
+        for (until = now_mono_ms() + 60000; now_mono_ms() < until && count_done(db) - before + (int64_t)l->refused < (int64_t)l->n;)
                 round_trip(l, 5);
         n = latencies(l, db, from_us, &ms, &last_us);
         printf("{\"mode\":\"%s\",\"rate\":%" PRId64 ",\"window\":%" PRId64 ",\"seconds\":%" PRId64
@@ -127,7 +127,7 @@ static int run(struct load *l, struct db *db)
                "\"p50_ms\":%.1f,\"p99_ms\":%.1f,\"max_ms\":%.1f}\n",
                 l->by_bus ? "bus" : "http", l->rate, l->window, l->seconds, l->n, n, l->refused, (double)in_time / (double)l->seconds,
                 n ? ms[n / 2] : 0, n ? ms[n * 99 / 100] : 0, n ? ms[n - 1] : 0);
-        return n == l->n ? 0 : 1;
+        return n + l->refused >= l->n ? 0 : 1;
 }
 
 int main(int argc, char *argv[])
