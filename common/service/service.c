@@ -383,7 +383,7 @@ static int write_port_file(const char *path, int64_t port)
         char temporary[512];
         FILE *f;
 
-        snprintf(temporary, sizeof(temporary), "%s.new", path);
+        snprintf(temporary, sizeof(temporary), "%s.%d.new", path, (int)getpid()); /* two instances may be told one file */
         f = fopen(temporary, "we");
         if (!f)
                 return -errno;
