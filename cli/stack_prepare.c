@@ -134,6 +134,32 @@ static int copy_file(const char *from, const char *to, mode_t mode)
         return 0;
 }
 
+/* `part`: a folder below migrations, with its slash, or "". What an earlier version left there goes. */
+static int copy_migrations(const struct stack *s, const char *part)
+{
+        char from[4096], to[4096];
+        glob_t files;
+        int r = 0;
+
+        snprintf(from, sizeof(from), "%s/share/migrations/%s*.sql", s->state, part);
+        if (glob(from, 0, NULL, &files) == 0) {
+                for (size_t i = 0; i < files.gl_pathc; i++)
+                        unlink(files.gl_pathv[i]);
+                globfree(&files);
+        }
+        snprintf(from, sizeof(from), "%s/migrations/%s*.sql", s->home, part);
+        if (glob(from, 0, NULL, &files) != 0) {
+                fprintf(stderr, "aethelos: there are no migrations under %s/migrations/%s. Set AETHELOS_HOME to the checkout.\n", s->home, part);
+                return -1;
+        }
+        for (size_t i = 0; r == 0 && i < files.gl_pathc; i++) {
+                snprintf(to, sizeof(to), "%s/share/migrations/%s%s", s->state, part, strrchr(files.gl_pathv[i], '/') + 1);
+                r = copy_file(files.gl_pathv[i], to, 0644);
+        }
+        globfree(&files);
+        return r;
+}
+
 static int install(const struct stack *s)
 {
         char from[4096], to[4096];
@@ -150,25 +176,9 @@ static int install(const struct stack *s)
         if (copy_file(from, to, 0644) < 0)
                 return -1;
 
-        glob_t files;
-        snprintf(from, sizeof(from), "%s/share/migrations/*.sql", s->state);
-        if (glob(from, 0, NULL, &files) == 0) {
-                for (size_t i = 0; i < files.gl_pathc; i++)
-                        unlink(files.gl_pathv[i]);
-                globfree(&files);
-        }
-        snprintf(from, sizeof(from), "%s/migrations/[0-9]*.sql", s->home);
-        if (glob(from, 0, NULL, &files) != 0) {
-                fprintf(stderr, "aethelos: there are no migrations under %s/migrations. Set AETHELOS_HOME to the checkout.\n", s->home);
+        if (copy_migrations(s, "") < 0)
                 return -1;
-        }
-        int r = 0;
-        for (size_t i = 0; r == 0 && i < files.gl_pathc; i++) {
-                snprintf(to, sizeof(to), "%s/share/migrations/%s", s->state, strrchr(files.gl_pathv[i], '/') + 1);
-                r = copy_file(files.gl_pathv[i], to, 0644);
-        }
-        globfree(&files);
-        return r;
+        return copy_migrations(s, "functions/");
 }
 
 int postgres_find(const char *data, char **ret_bin)
@@ -241,8 +251,8 @@ int stack_prepare_outside(struct stack *s)
                 const char *name;
                 mode_t mode;
                 bool own; /* of the user the servers run as; else of who called */
-        } directories[] = {{"bin", 0755, false}, {"share", 0755, false}, {"share/migrations", 0755, false}, {"secrets", 0700, true},
-                {"run", 0755, true}, {"log", 0755, true}, {"nats", 0700, true}};
+        } directories[] = {{"bin", 0755, false}, {"share", 0755, false}, {"share/migrations", 0755, false},
+                {"share/migrations/functions", 0755, false}, {"secrets", 0700, true}, {"run", 0755, true}, {"log", 0755, true}, {"nats", 0700, true}};
         const char *database_url = getenv("AETHELOS_DATABASE_URL"), *nats_url = getenv("AETHELOS_NATS_URL");
         bool has_database = database_url && *database_url, has_nats = nats_url && *nats_url;
 

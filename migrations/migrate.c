@@ -1,9 +1,10 @@
 /* aethelos-migrate: brings a database to the schema of this checkout.
  *
- * Invariant: history is append-only. A file that was applied never changes and never goes, and a new one has the next number: anything else is
- * refused before the first statement runs. Each file is one transaction together with its row in schema_migration, under one advisory lock, so that
- * any number of runners may start at once; a crash here leaves the files before intact and the one under way undone, and the next run goes on there.
- * It also opens a new generation when it finds another cluster under the data (after a restore), and sets the passwords of the services' roles. */
+ * Invariant: history is append-only. A numbered file that was applied never changes and never goes, and a new one has the next number: anything else
+ * is refused before the first statement runs. The files of functions/ hold CREATE OR REPLACE and nothing else; they come after the numbered ones,
+ * again whenever their text has changed. Each file is one transaction together with its row in schema_migration, under one advisory lock, so that any
+ * number of runners may start at once; a crash here leaves the files before intact and the one under way undone, and the next run goes on there. It
+ * also opens a new generation when it finds another cluster under the data (after a restore), and sets the passwords of the services' roles. */
 #include "base/hash.h"
 #include "base/strbuf.h"
 #include "base/util.h"
@@ -13,6 +14,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <libpq-fe.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,9 +29,11 @@ struct options {
         bool check;
 };
 
+#define FUNCTIONS "functions/"
+
 struct migration {
         char *name;
-        long number;
+        long number; /* of a file of functions: LONG_MAX */
         char *sql;
         char sha256[2 * SHA256_SIZE + 1];
         bool applied;
@@ -48,7 +52,7 @@ static const char USAGE[] =
         "  --database-url URL   where, as a libpq conninfo or URI; default AETHELOS_DATABASE_URL\n"
         "  --database-user NAME owner of the schema; default AETHELOS_DATABASE_USER, else from the URL\n"
         "  --passfile FILE      libpq password file; default AETHELOS_DATABASE_PASSFILE\n"
-        "  --directory DIR      with the numbered *.sql files; default migrations\n"
+        "  --directory DIR      with the numbered *.sql files and functions/*.sql; default migrations\n"
         "  --passwords DIR      DIR/aethelos_<service> holds the password of that role\n"
         "  --check              says what would be applied, and changes nothing; exit status 0 when that is nothing, else 3\n";
 
@@ -69,9 +73,14 @@ static int by_number(const void *a, const void *b)
         return x->number != y->number ? (x->number < y->number ? -1 : 1) : strcmp(x->name, y->name);
 }
 
+static bool is_function(const char *name)
+{
+        return strncmp(name, FUNCTIONS, strlen(FUNCTIONS)) == 0;
+}
+
 static int file_add(struct history *h, const char *directory, const char *name)
 {
-        struct migration m = {.number = strtol(name, NULL, 10)};
+        struct migration m = {.number = is_function(name) ? LONG_MAX : strtol(name, NULL, 10)};
         uint8_t hash[SHA256_SIZE];
         char path[4096];
 
@@ -88,26 +97,43 @@ static int file_add(struct history *h, const char *directory, const char *name)
         return 0;
 }
 
-static int files_read(struct history *h, const char *directory)
+/* `part` is a folder below the directory, with its slash, or "": there only numbered files count. */
+static int part_read(struct history *h, const char *directory, const char *part)
 {
-        DIR *d = opendir(directory);
+        char path[4096];
+        DIR *d;
         const struct dirent *e;
         int r = 0;
 
+        snprintf(path, sizeof(path), "%s/%s", directory, part);
+        d = opendir(path);
         if (!d)
-                return fail(directory, strerror(errno));
+                return fail(path, strerror(errno));
         while (r == 0 && (e = readdir(d))) {
                 size_t len = strlen(e->d_name);
-                if (isdigit((unsigned char)e->d_name[0]) && len > 4 && strcmp(e->d_name + len - 4, ".sql") == 0)
-                        r = file_add(h, directory, e->d_name);
+                char name[512];
+
+                if (len <= 4 || strcmp(e->d_name + len - 4, ".sql") != 0 || (!part[0] && !isdigit((unsigned char)e->d_name[0])))
+                        continue;
+                snprintf(name, sizeof(name), "%s%s", part, e->d_name);
+                r = file_add(h, directory, name);
         }
         closedir(d);
+        return r;
+}
+
+static int files_read(struct history *h, const char *directory)
+{
+        int r = part_read(h, directory, "");
+
+        if (r == 0)
+                r = part_read(h, directory, FUNCTIONS);
         if (r < 0)
                 return r;
         if (h->n == 0)
                 return fail(directory, "there is no numbered *.sql file. Name the directory of the migrations with --directory");
         qsort(h->files, h->n, sizeof(*h->files), by_number);
-        for (size_t i = 0; i < h->n; i++)
+        for (size_t i = 0; i < h->n && !is_function(h->files[i].name); i++)
                 if (h->files[i].number != (long)i + 1) {
                         char why[96];
                         snprintf(why, sizeof(why), "the number should be %04zu: numbers have no gap and no double", i + 1);
@@ -191,8 +217,10 @@ static int history_table(PGconn *c)
                 "  applied_at timestamptz NOT NULL DEFAULT now());"
                 "COMMENT ON SCHEMA aethelos IS 'Everything of Aethelos';"
                 "COMMENT ON TABLE aethelos.schema_migration IS 'The migrations that this database has had; written by aethelos-migrate alone';"
-                "COMMENT ON COLUMN aethelos.schema_migration.name IS 'File name; its number orders the history';"
-                "COMMENT ON COLUMN aethelos.schema_migration.sha256 IS 'Of the file as it was applied: a file that was edited since is refused';"
+                "COMMENT ON COLUMN aethelos.schema_migration.name IS 'File name; its number orders the history. functions/*: applied again whenever "
+                "it changes';"
+                "COMMENT ON COLUMN aethelos.schema_migration.sha256 IS 'Of the file as it was applied: a numbered file that was edited since is "
+                "refused';"
                 "COMMENT ON COLUMN aethelos.schema_migration.applied_at IS 'When';"
                 "COMMIT",
                 "table schema_migration");
@@ -215,6 +243,11 @@ static int history_compare(PGconn *c, struct history *h)
                 for (size_t i = 0; i < h->n && !m; i++)
                         if (strcmp(h->files[i].name, name) == 0)
                                 m = &h->files[i];
+                if (is_function(name)) {
+                        if (m)
+                                m->applied = strcmp(m->sha256, PQgetvalue(r, row, 1)) == 0;
+                        continue;
+                }
                 if (!m)
                         return fail(name,
                                 "it was applied to this database and its file is not here. The database is newer than this checkout, or the "
@@ -224,7 +257,7 @@ static int history_compare(PGconn *c, struct history *h)
                                 "it was edited after it had been applied to this database. Restore the file, and put the change into a new one");
                 m->applied = true;
         }
-        for (size_t i = 1; i < h->n; i++)
+        for (size_t i = 1; i < h->n && !is_function(h->files[i].name); i++)
                 if (h->files[i].applied && !h->files[i - 1].applied)
                         return fail(h->files[i - 1].name,
                                 "it was never applied to this database, but a later one was. A new migration takes the next number");
@@ -235,7 +268,10 @@ static int apply(PGconn *c, const struct migration *m)
 {
         _cleanup_(strbuf_done) struct strbuf note = {0};
 
-        strbuf_addf(&note, "INSERT INTO aethelos.schema_migration (name, sha256) VALUES ('%s', '%s'); COMMIT", m->name, m->sha256);
+        strbuf_addf(&note,
+                "INSERT INTO aethelos.schema_migration (name, sha256) VALUES ('%s', '%s')"
+                "%s; COMMIT",
+                m->name, m->sha256, is_function(m->name) ? " ON CONFLICT (name) DO UPDATE SET sha256 = excluded.sha256, applied_at = now()" : "");
         if (strchr(m->name, '\''))
                 return fail(m->name, "a file name without quotes is needed");
         if (execute(c, "BEGIN; SET LOCAL search_path = aethelos", m->name) < 0)

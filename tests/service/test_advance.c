@@ -14,7 +14,7 @@
 #include <cmocka.h>
 
 static struct pg_fixture *pg;
-static const char *const services[] = {"intake", "pricing", "payments", "execution", "ledger", "payouts"};
+static const char *const services[] = {"intake", "pricing", "payments", "execution", "ledger", "payouts", "meta_repair"};
 static struct db *as[ARRAY_SIZE(services)];
 
 static struct db *db_of(const char *service)
@@ -72,16 +72,20 @@ static struct transition move(const char *service, struct uuid id, int version, 
 
 #define MOVE(service, id, version, ...) move(service, id, version, (const char *const[]){__VA_ARGS__, NULL})
 
-static void give_evidence(struct uuid id, const char *event)
+static void expect_evidence(struct uuid id, const char *event, const char *kind, const char *reference, const char *amount, const char *verdict)
 {
         char text[UUID_TEXT_SIZE], sql[512];
 
         uuid_format(&id, text);
         snprintf(sql, sizeof(sql),
-                "SELECT verdict FROM submit_evidence(ARRAY['%s'::uuid], ARRAY['%s'], ARRAY['person'], ARRAY['anna'], ARRAY['bank 1'], "
-                "ARRAY[NULL::bigint])",
-                text, event);
-        expect(sql, "stored");
+                "SELECT verdict FROM submit_evidence(ARRAY['%s'::uuid], ARRAY['%s'], ARRAY['%s'], ARRAY['anna'], ARRAY['%s'], ARRAY[%s::bigint])",
+                text, event, kind, reference, amount);
+        expect(sql, verdict);
+}
+
+static void give_evidence(struct uuid id, const char *event)
+{
+        expect_evidence(id, event, "person", "bank 1", "NULL", "stored");
 }
 
 static struct uuid new_job(void)
@@ -96,17 +100,23 @@ static struct uuid new_job(void)
         return id;
 }
 
-static struct uuid waiting_for_payment(void)
+static struct uuid waiting_for(const char *driver, const char *term)
 {
         struct uuid id = new_job();
         char text[UUID_TEXT_SIZE], sql[256];
 
         assert_int_equal(MOVE("pricing", id, 1, "FLOW_CHOSEN", "PRICED").verdict, ADVANCE_WON);
         uuid_format(&id, text);
-        snprintf(sql, sizeof(sql), "INSERT INTO payment_intent (id, driver, expires_at) VALUES ('%s', 'manual', now() + interval '1 hour')", text);
+        snprintf(sql, sizeof(sql), "INSERT INTO payment_intent (id, driver, expires_at) VALUES ('%s', '%s', now() + interval '%s')", text, driver,
+                term);
         free(pg_fixture_ask(pg, sql));
         assert_int_equal(MOVE("payments", id, 3, "PAYMENT_REQUIRED", "PAYMENT_INITIATED").verdict, ADVANCE_WON);
         return id;
+}
+
+static struct uuid waiting_for_payment(void)
+{
+        return waiting_for("manual", "1 hour");
 }
 
 static struct uuid paid(void)
@@ -123,6 +133,41 @@ static struct uuid executed(void)
         struct uuid id = paid();
 
         assert_int_equal(MOVE("execution", id, 6, "EXECUTION_STARTED", "STEP_COMPLETED", "EXECUTION_COMPLETED").verdict, ADVANCE_WON);
+        return id;
+}
+
+static struct uuid failed(void)
+{
+        struct uuid id = paid();
+
+        assert_int_equal(MOVE("execution", id, 6, "EXECUTION_STARTED", "EXECUTION_FAILED").verdict, ADVANCE_WON);
+        return id;
+}
+
+static struct uuid refunding(void)
+{
+        struct uuid id = failed();
+
+        assert_int_equal(MOVE("meta_repair", id, 8, "REFUND_REQUIRED").verdict, ADVANCE_WON);
+        assert_int_equal(MOVE("payments", id, 9, "REFUND_INITIATED").verdict, ADVANCE_WON);
+        return id;
+}
+
+static struct uuid refunded(void)
+{
+        struct uuid id = refunding();
+
+        expect_evidence(id, "REFUND_CONFIRMED", "person", "back 1", "NULL", "stored");
+        assert_int_equal(MOVE("payments", id, 10, "REFUND_CONFIRMED").verdict, ADVANCE_WON);
+        assert_int_equal(MOVE("meta_repair", id, 11, "FINAL_FAIL").verdict, ADVANCE_WON);
+        return id;
+}
+
+static struct uuid expired(void)
+{
+        struct uuid id = waiting_for("manual", "-1 s");
+
+        assert_int_equal(MOVE("payments", id, 5, "PAYMENT_EXPIRED").verdict, ADVANCE_WON);
         return id;
 }
 
@@ -204,18 +249,137 @@ static void money_needs_evidence(void **state)
         expect_sound();
 }
 
+/* What was paid and could not be done goes back, once, with evidence, before the chain may end; and then it stays ended. */
+static void a_refund_closes_the_books(void **state)
+{
+        struct uuid id = refunding(), other;
+        char text[UUID_TEXT_SIZE], sql[256];
+
+        (void)state;
+        assert_int_equal(MOVE("payments", id, 10, "REFUND_CONFIRMED").verdict, ADVANCE_REFUSED);
+        assert_int_equal(MOVE("meta_repair", id, 10, "FINAL_FAIL").verdict, ADVANCE_REFUSED);
+        assert_int_equal(MOVE("meta_repair", id, 10, "EXECUTION_REQUIRED").verdict, ADVANCE_REFUSED); /* that is for a person to say */
+        expect_evidence(id, "REFUND_CONFIRMED", "provider", "back 1", "1", "amount");
+        expect_evidence(id, "REFUND_CONFIRMED", "provider", "back 1", "2588", "stored");
+        expect_evidence(id, "EXECUTION_REQUIRED", "person", "again", "NULL", "conflict");
+        assert_int_equal(MOVE("payments", id, 10, "REFUND_CONFIRMED").verdict, ADVANCE_WON);
+        expect("SELECT count(*) FROM evidence_mismatch", "1");
+        assert_int_equal(MOVE("meta_repair", id, 11, "FINAL_FAIL").verdict, ADVANCE_WON);
+        expect_evidence(id, "CHAIN_REOPENED", "person", "again", "NULL", "stored");
+        assert_int_equal(MOVE("meta_repair", id, 12, "CHAIN_REOPENED").verdict, ADVANCE_REFUSED); /* one job, one charge */
+        uuid_format(&id, text);
+        snprintf(sql, sizeof(sql),
+                "SELECT sum(CASE 'cash' WHEN debit THEN amount WHEN credit THEN -amount ELSE 0 END) FROM journal WHERE chain_id = '%s'", text);
+        expect(sql, "0");
+
+        other = refunding(); /* a person has it run again instead */
+        expect_evidence(other, "EXECUTION_REQUIRED", "person", "again", "NULL", "stored");
+        expect_evidence(other, "REFUND_CONFIRMED", "person", "back 2", "NULL", "conflict");
+        assert_int_equal(MOVE("payments", other, 10, "REFUND_CONFIRMED").verdict, ADVANCE_REFUSED);
+        assert_int_equal(MOVE("meta_repair", other, 10, "EXECUTION_REQUIRED").verdict, ADVANCE_WON);
+        assert_int_equal(MOVE("execution", other, 11, "EXECUTION_STARTED", "STEP_COMPLETED", "EXECUTION_COMPLETED").verdict, ADVANCE_WON);
+        expect_sound();
+}
+
+/* While an operator may be at it nothing is refunded; while a refund may be under way nothing is run. */
+static void refund_and_run_exclude_each_other(void **state)
+{
+        struct uuid id = paid(), other = refunding();
+        char text[UUID_TEXT_SIZE], sql[512];
+
+        (void)state;
+        assert_int_equal(MOVE("execution", id, 6, "EXECUTION_STARTED").verdict, ADVANCE_WON);
+        uuid_format(&id, text);
+        snprintf(sql, sizeof(sql),
+                "INSERT INTO operator_run (id, chain_id, step, attempt, tag, operator, state, owner, lease_until, next_at)"
+                " VALUES (gen_random_uuid(), '%s', 0, 1, 't', 'o', 'unknown', 'x', now(), now())",
+                text);
+        free(pg_fixture_ask(pg, sql));
+        assert_int_equal(MOVE("meta_repair", id, 7, "REFUND_REQUIRED").verdict, ADVANCE_REFUSED);
+        free(pg_fixture_ask(pg, "UPDATE operator_run SET state = 'failed'"));
+        assert_int_equal(MOVE("meta_repair", id, 7, "REFUND_REQUIRED").verdict, ADVANCE_WON);
+
+        expect_evidence(other, "EXECUTION_REQUIRED", "person", "again", "NULL", "stored");
+        uuid_format(&other, text);
+        snprintf(sql, sizeof(sql),
+                "INSERT INTO provider_call (id, chain_id, version, what, state, owner, lease_until, next_at)"
+                " VALUES (gen_random_uuid(), '%s', 10, 'refund', 'unknown', 'x', now(), now())",
+                text);
+        free(pg_fixture_ask(pg, sql));
+        assert_int_equal(MOVE("meta_repair", other, 10, "EXECUTION_REQUIRED").verdict, ADVANCE_REFUSED);
+        free(pg_fixture_ask(pg, "UPDATE provider_call SET state = 'failed'"));
+        assert_int_equal(MOVE("meta_repair", other, 10, "EXECUTION_REQUIRED").verdict, ADVANCE_WON);
+        expect_sound();
+}
+
+static void only_the_unpaid_is_reopened(void **state)
+{
+        struct uuid id = expired(), early = new_job(), held = waiting_for("http", "-1 s");
+
+        (void)state;
+        assert_int_equal(MOVE("meta_repair", id, 6, "CHAIN_REOPENED").verdict, ADVANCE_REFUSED); /* without a person's word */
+        expect_evidence(id, "CHAIN_REOPENED", "person", "again", "NULL", "stored");
+        assert_int_equal(MOVE("meta_repair", id, 6, "CHAIN_REOPENED").verdict, ADVANCE_WON);
+        assert_int_equal(MOVE("pricing", id, 7, "FLOW_CHOSEN", "PRICED").verdict, ADVANCE_WON);
+        assert_int_equal(MOVE("payments", id, 9, "PAYMENT_REQUIRED", "PAYMENT_INITIATED").verdict, ADVANCE_WON);
+        expect_evidence(id, "PAYMENT_CONFIRMED", "person", "late", "NULL", "expired"); /* payments gives it a new term */
+
+        assert_int_equal(MOVE("meta_repair", early, 1, "FINAL_FAIL").verdict, ADVANCE_WON); /* never priced: nothing is owed */
+        expect_evidence(early, "CHAIN_REOPENED", "person", "again", "NULL", "stored");
+        assert_int_equal(MOVE("meta_repair", early, 2, "CHAIN_REOPENED").verdict, ADVANCE_WON);
+        assert_int_equal(MOVE("pricing", early, 3, "FLOW_CHOSEN", "PRICED").verdict, ADVANCE_WON);
+
+        /* A provider may still have taken the money: our clock does not end it, and nor does a person. */
+        assert_int_equal(MOVE("payments", held, 5, "PAYMENT_EXPIRED").verdict, ADVANCE_REFUSED);
+        expect_evidence(held, "FINAL_FAIL", "person", "close", "NULL", "stored");
+        assert_int_equal(MOVE("meta_repair", held, 5, "FINAL_FAIL").verdict, ADVANCE_REFUSED);
+        held = waiting_for("http", "-1 s");
+        expect_evidence(held, "PAYMENT_EXPIRED", "provider", "gone", "NULL", "stored");
+        assert_int_equal(MOVE("payments", held, 5, "PAYMENT_EXPIRED").verdict, ADVANCE_WON);
+        held = waiting_for("http", "-1 s");
+        expect_evidence(held, "PAYMENT_CONFIRMED", "provider", "p 1", "2588", "stored"); /* it came in time and was heard late */
+        assert_int_equal(MOVE("payments", held, 5, "PAYMENT_CONFIRMED").verdict, ADVANCE_WON);
+        expect_sound();
+}
+
+static void a_row_is_folded_again(void **state)
+{
+        struct uuid id = paid();
+        char text[UUID_TEXT_SIZE], sql[256];
+        struct db *repair = db_of("meta_repair");
+        static const struct {
+                const char *harm, *verdict;
+        } cases[] = {{"step = step", "sound"}, {"step = 'PRICED', version = 3, waits_for = 'payer', amount = 1", "refolded"},
+                {"status = 'completed'", "refolded"}, {"step = step", "sound"}};
+
+        (void)state;
+        uuid_format(&id, text);
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                snprintf(sql, sizeof(sql), "UPDATE chain SET %s WHERE id = '%s'", cases[i].harm, text);
+                free(pg_fixture_ask(pg, sql));
+                snprintf(sql, sizeof(sql), "SELECT refold('%s')", text);
+                expect(sql, cases[i].verdict);
+                expect_sound();
+        }
+        expect("SELECT refold(gen_random_uuid())", "unknown");
+        assert_int_equal(db_run(repair, "SELECT refold(gen_random_uuid())", NULL, NULL), 0);
+        assert_int_equal(db_run(db_of("payments"), "SELECT refold(gen_random_uuid())", NULL, NULL), -EINVAL);
+}
+
 /* Every event, tried by every service on a chain at every step: exactly the edges of the specification win. */
 static void only_the_edges(void **state)
 {
-        static const char *const events[] = {"JOB_CREATED", "FLOW_CHOSEN", "PRICED", "PAYMENT_REQUIRED", "PAYMENT_INITIATED", "PAYMENT_CONFIRMED",
-                "PAYMENT_EXPIRED", "EXECUTION_STARTED", "STEP_COMPLETED", "EXECUTION_COMPLETED", "EXECUTION_FAILED", "REVENUE_BOOKED",
-                "PAYOUT_EARNED", "PAYOUT_READY", "PAYOUT_DONE"};
+        static const char *const events[] = {"EXECUTION_REQUIRED", "REFUND_REQUIRED", "REFUND_INITIATED", "REFUND_CONFIRMED", "FINAL_FAIL",
+                "CHAIN_REOPENED", "META_ISSUE", "META_REPAIR", "META_RESOLVED", "JOB_CREATED", "FLOW_CHOSEN", "PRICED", "PAYMENT_REQUIRED",
+                "PAYMENT_INITIATED", "PAYMENT_CONFIRMED", "PAYMENT_EXPIRED", "EXECUTION_STARTED", "STEP_COMPLETED", "EXECUTION_COMPLETED",
+                "EXECUTION_FAILED", "REVENUE_BOOKED", "PAYOUT_EARNED", "PAYOUT_READY", "PAYOUT_DONE"};
         static const struct {
                 struct uuid (*make)(void);
                 const char *step;
                 int version;
         } places[] = {{new_job, "JOB_CREATED", 1}, {waiting_for_payment, "PAYMENT_INITIATED", 5}, {paid, "PAYMENT_CONFIRMED", 6},
-                {executed, "EXECUTION_COMPLETED", 9}};
+                {executed, "EXECUTION_COMPLETED", 9}, {failed, "EXECUTION_FAILED", 8}, {refunding, "REFUND_INITIATED", 10},
+                {refunded, "FINAL_FAIL", 12}, {expired, "PAYMENT_EXPIRED", 6}};
 
         (void)state;
         for (size_t p = 0; p < ARRAY_SIZE(places); p++) {
@@ -252,6 +416,9 @@ static void nobody_writes_around_it(void **state)
                 "DELETE FROM submission",
                 "UPDATE edge SET service = service",
                 "UPDATE step SET evidence = NULL",
+                "UPDATE rule SET attempts = 0",
+                "DELETE FROM payment_intent",
+                "INSERT INTO evidence_mismatch VALUES (gen_random_uuid(), 'X', 'x', 'amount', 'provider', 'a', 'b', 1, now())",
         };
         static const char *const everybody[] = {"intake", "pricing", "payments", "execution", "ledger", "payouts", "meta_repair", "feed", "board"};
 
@@ -280,8 +447,15 @@ static void readers_and_intake_cannot_advance_others(void **state)
         assert_int_equal(db_run(board, "SELECT * FROM advance('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}')", NULL, NULL), -EINVAL);
         assert_string_equal(db_sqlstate(board), "42501");
         db_free(board);
-        assert_int_equal(db_run(db_of("payments"), "SELECT * FROM submit_evidence('{}', '{}', '{}', '{}', '{}', '{}')", NULL, NULL), -EINVAL);
-        assert_string_equal(db_sqlstate(db_of("payments")), "42501");
+        assert_int_equal(db_run(db_of("pricing"), "SELECT * FROM submit_evidence('{}', '{}', '{}', '{}', '{}', '{}')", NULL, NULL), -EINVAL);
+        assert_string_equal(db_sqlstate(db_of("pricing")), "42501");
+        /* A provider's word comes through payments, a person's does not. */
+        assert_int_equal(db_run(db_of("payments"), "SELECT * FROM submit_evidence(ARRAY[gen_random_uuid()], '{X}', '{person}', '{a}', '{b}', '{1}')",
+                                 NULL, NULL),
+                -EINVAL);
+        assert_int_equal(db_run(db_of("meta_repair"),
+                                 "SELECT * FROM submit_evidence(ARRAY[gen_random_uuid()], '{X}', '{provider}', '{a}', '{b}', '{1}')", NULL, NULL),
+                -EINVAL);
 }
 
 static void evidence_verdicts(void **state)
@@ -351,11 +525,14 @@ static void the_picture_is_the_specification(void **state)
                 " ORDER BY kind, from_step, event) FROM edge");
         table = pg_fixture_ask(pg,
                 "SELECT string_agg(format('| %s | %s | %s | %s | %s | %s |', CASE WHEN from_step = '' THEN '(new)' ELSE from_step END, event, "
-                "service, relation,"
-                " coalesce(extract(epoch FROM deadline)::int || ' s', ''), why), E'\\n' ORDER BY kind, from_step, event) FROM edge");
+                "service, relation, array_to_string(coalesce(evidence, (SELECT s.evidence FROM step s WHERE s.kind = e.kind AND s.name = e.event)), "
+                "', '), why),"
+                " E'\\n' ORDER BY kind, from_step, event) FROM edge e");
         assert_int_equal(read_file(AETHELOS_SOURCE_DIR "/docs/chain.md", 1 << 20, &page), 0);
-        if (!strstr(page, drawn) || !strstr(page, table))
-                fail_msg("docs/chain.md differs from the tables; it should hold:\n%s\n\n%s", drawn, table);
+        if (!strstr(page, drawn) || !strstr(page, table)) {
+                fprintf(stderr, "it should hold:\n%s\n\n%s\n", drawn, table); /* longer than a message may be */
+                fail_msg("docs/chain.md differs from the tables");
+        }
 }
 
 int main(void)
@@ -366,6 +543,10 @@ int main(void)
                 cmocka_unit_test(revenue_and_payout_win_together),
                 cmocka_unit_test(repeats_lose),
                 cmocka_unit_test(money_needs_evidence),
+                cmocka_unit_test(a_refund_closes_the_books),
+                cmocka_unit_test(refund_and_run_exclude_each_other),
+                cmocka_unit_test(only_the_unpaid_is_reopened),
+                cmocka_unit_test(a_row_is_folded_again),
                 cmocka_unit_test(only_the_edges),
                 cmocka_unit_test(nobody_writes_around_it),
                 cmocka_unit_test(readers_and_intake_cannot_advance_others),

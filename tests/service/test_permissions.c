@@ -34,8 +34,10 @@ static const struct {
         {"pricing", 'P', "aethelos.hop.pricing."},
         {"payments", 'P', "aethelos.hop.execution."},
         {"payments", 'P', "aethelos.hop.payments."},
+        {"payments", 'P', "aethelos.hop.meta-repair."},
         {"execution", 'P', "aethelos.hop.ledger."},
         {"execution", 'P', "aethelos.hop.execution."},
+        {"execution", 'P', "aethelos.hop.meta-repair."},
         {"ledger", 'P', "aethelos.hop.payouts."},
         {"ledger", 'P', "aethelos.hop.ledger."},
         {"payouts", 'P', "aethelos.hop.payouts."},
@@ -44,6 +46,7 @@ static const struct {
         {"feed", 'P', "aethelos.event."},
         {"board", 'P', "aethelos.hop.payments."},
         {"board", 'P', "aethelos.hop.payouts."},
+        {"board", 'P', "aethelos.hop.meta-repair."},
         {"default", 'P', "aethelos.job.submit.default"},
         {"default", 'P', "aethelos.query.receipt.default"},
         {"default", 'S', "aethelos.receipt.default."},
@@ -51,8 +54,8 @@ static const struct {
         {"default", 'S', "_INBOX."},
 };
 
-static const char *const streams[] = {"SUBMIT", "HOP_PRICING", "HOP_PAYMENTS", "HOP_EXECUTION", "HOP_LEDGER", "HOP_PAYOUTS"};
-static const char *const stream_users[] = {"intake", "pricing", "payments", "execution", "ledger", "payouts"};
+static const char *const streams[] = {"SUBMIT", "HOP_PRICING", "HOP_PAYMENTS", "HOP_EXECUTION", "HOP_LEDGER", "HOP_PAYOUTS", "HOP_META_REPAIR"};
+static const char *const stream_users[] = {"intake", "pricing", "payments", "execution", "ledger", "payouts", "meta-repair"};
 
 static bool begins(const char *s, const char *with)
 {

@@ -154,7 +154,8 @@ static void migrate(struct pg_fixture *f)
         snprintf(url, sizeof(url), "%s user=owner", f->url);
         c = PQconnectdb(url);
         execute(f, c, "CREATE SCHEMA aethelos; SET search_path = aethelos; ALTER ROLE owner SET search_path = aethelos", "schema");
-        if (glob(AETHELOS_SOURCE_DIR "/migrations/0*.sql", 0, NULL, &files) != 0)
+        if (glob(AETHELOS_SOURCE_DIR "/migrations/0*.sql", 0, NULL, &files) != 0 ||
+                glob(AETHELOS_SOURCE_DIR "/migrations/functions/*.sql", GLOB_APPEND, NULL, &files) != 0)
                 fail(f, "no migrations");
         for (size_t i = 0; i < files.gl_pathc; i++) {
                 _cleanup_(freep) char *sql = NULL;

@@ -1,0 +1,36 @@
+-- refold(): makes a chain's row what its events say again. The events are the truth (I3); nothing else is touched, and where the events themselves are
+-- not sound nothing is, because a person must look.
+
+CREATE OR REPLACE FUNCTION refold(p_id uuid) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = aethelos, pg_temp
+AS $$
+DECLARE
+  c chain%ROWTYPE;
+  n integer; top integer; last_type text; last_at timestamptz; sound boolean; minor bigint; unit text;
+  s step%ROWTYPE;
+BEGIN
+  SELECT * INTO c FROM chain x WHERE x.id = p_id FOR UPDATE;
+  IF NOT FOUND THEN
+    RETURN 'unknown';
+  END IF;
+  SELECT count(*), max(e.version), (array_agg(e.type ORDER BY e.version DESC))[1], max(e.at),
+         bool_and(EXISTS (SELECT 1 FROM edge d WHERE d.kind = c.kind AND d.from_step = e.prev AND d.event = e.type)),
+         (array_agg(e.data::json #>> '{amount,minor}' ORDER BY e.version DESC) FILTER (WHERE e.type IN ('PRICED', 'PAYOUT_EARNED')))[1]::bigint,
+         (array_agg(e.data::json #>> '{amount,currency}' ORDER BY e.version DESC) FILTER (WHERE e.type IN ('PRICED', 'PAYOUT_EARNED')))[1]
+  INTO n, top, last_type, last_at, sound, minor, unit
+  FROM (SELECT x.*, coalesce(lag(x.type) OVER (ORDER BY x.version), '') AS prev FROM event x WHERE x.chain_id = p_id) e;
+  IF n = 0 OR top <> n OR NOT sound THEN
+    RETURN 'broken';
+  END IF;
+  SELECT * INTO s FROM step x WHERE x.kind = c.kind AND x.name = last_type;
+  IF (c.step, c.version, c.status) = (last_type, n, s.status) AND c.waits_for IS NOT DISTINCT FROM s.waits_for
+     AND c.amount IS NOT DISTINCT FROM minor AND c.currency IS NOT DISTINCT FROM unit THEN
+    RETURN 'sound';
+  END IF;
+  UPDATE chain x SET step = last_type, version = n, status = s.status, waits_for = s.waits_for, amount = minor, currency = unit, updated_at = last_at
+  WHERE x.id = p_id;
+  RETURN 'refolded';
+END $$;
+COMMENT ON FUNCTION refold IS 'Re-folds a chain''s row from its events: sound (nothing to do), refolded, broken (the events themselves are not sound: nothing is changed) or unknown';
+GRANT EXECUTE ON FUNCTION refold TO aethelos_meta_repair;
