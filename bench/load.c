@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 static const char *argument(int argc, char *argv[], const char *name, const char *fallback)
@@ -56,6 +57,16 @@ static void round_trip(struct load *l, int ms)
         (void)bus_maintain(l->bus);
         httpc_run(l->http);
         load_hear(l);
+        load_confirm(l);
+}
+
+/* CPU time of this process so far, us. */
+static int64_t own_cpu_us(void)
+{
+        struct rusage used;
+
+        getrusage(RUSAGE_SELF, &used);
+        return (used.ru_utime.tv_sec + used.ru_stime.tv_sec) * INT64_C(1000000) + used.ru_utime.tv_usec + used.ru_stime.tv_usec;
 }
 
 static int by_number(const void *a, const void *b)
@@ -100,7 +111,7 @@ static size_t latencies(struct load *l, struct db *db, int64_t from_us, double *
 static int run(struct load *l, struct db *db)
 {
         int64_t from_us = wall_us(), start = now_mono_ms(), until = start + l->seconds * 1000, asked = 0, done = 0, last_us = 0, in_time = 0;
-        int64_t before = count_done(db);
+        int64_t before = count_done(db), cpu_us = own_cpu_us();
         _cleanup_(freep) double *ms = NULL;
         size_t n;
 
@@ -121,12 +132,13 @@ static int run(struct load *l, struct db *db)
         /* What is under way is driven to its end, so that the next run begins with an empty stack. */
         for (until = now_mono_ms() + 60000; now_mono_ms() < until && count_done(db) - before + (int64_t)l->refused < (int64_t)l->n;)
                 round_trip(l, 5);
+        cpu_us = own_cpu_us() - cpu_us;
         n = latencies(l, db, from_us, &ms, &last_us);
         printf("{\"mode\":\"%s\",\"rate\":%" PRId64 ",\"window\":%" PRId64 ",\"seconds\":%" PRId64
                ",\"submitted\":%zu,\"done\":%zu,\"refused\":%zu,\"chains_per_s\":%.0f,"
-               "\"p50_ms\":%.1f,\"p99_ms\":%.1f,\"max_ms\":%.1f}\n",
+               "\"p50_ms\":%.1f,\"p99_ms\":%.1f,\"max_ms\":%.1f,\"load_us_per_chain\":%.0f}\n",
                 l->by_bus ? "bus" : "http", l->rate, l->window, l->seconds, l->n, n, l->refused, (double)in_time / (double)l->seconds,
-                n ? ms[n / 2] : 0, n ? ms[n * 99 / 100] : 0, n ? ms[n - 1] : 0);
+                n ? ms[n / 2] : 0, n ? ms[n * 99 / 100] : 0, n ? ms[n - 1] : 0, n ? (double)cpu_us / (double)n : 0);
         return n + l->refused >= l->n ? 0 : 1;
 }
 
@@ -176,5 +188,6 @@ int main(int argc, char *argv[])
         }
         db_free(db);
         free(l.jobs);
+        free(l.intents);
         return e;
 }

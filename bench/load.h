@@ -23,11 +23,13 @@ struct load {
                 int64_t sent_us; /* wall clock, as the database's */
         } * jobs;
         size_t n, cap, paid, refused;
+        char (*intents)[40]; /* to be confirmed, in order */
+        size_t next_intent, n_intents, cap_intents, confirming;
 };
 
 void load_submit(struct load *l); /* one more */
-void load_confirm(struct load *l, const char *intent);
-void load_hear(struct load *l); /* events on the bus: an intent that stands is paid */
+void load_hear(struct load *l);   /* events on the bus: an intent that stands is owed */
+void load_confirm(struct load *l); /* pays what is owed */
 int64_t wall_us(void);
 
 /* Bare batched inserts of the same events into a table like event, over two connections: rows a second. */

@@ -12,6 +12,7 @@
 
 #define SUBMIT_SUBJECT "aethelos.job.submit.default"
 #define INTENT_EVENTS  "aethelos.event.default.PAYMENT_INITIATED."
+#define CONFIRMING_MAX 128 /* confirmations at once: a payer has so many connections, and not one for each payment */
 
 int64_t wall_us(void)
 {
@@ -33,19 +34,21 @@ static void on_confirmed(void *arg, const struct http_reply *reply)
 {
         struct load *l = arg;
 
+        l->confirming--;
         if (reply->outcome == HTTP_ANSWERED && (reply->status == 200 || reply->status == 202))
                 l->paid++;
         else
                 refused(l, "payment", reply);
 }
 
-void load_confirm(struct load *l, const char *intent)
+static void confirm(struct load *l, const char *intent)
 {
         _cleanup_(strbuf_done) struct strbuf url = {0}, token = {0};
         static const char body[] = "{\"reference\":\"bench\",\"by\":\"bench\"}";
 
         strbuf_addf(&url, "%s/payment-intents/%s/confirm", l->admin_url, intent);
         strbuf_addf(&token, "Authorization: Bearer %s", l->token);
+        l->confirming++;
         httpc_start(l->http, &(struct http_call){.method = "POST",
                                      .url = url.s,
                                      .headers = (const char *const[]){token.s, "Content-Type: application/json", "Prefer: respond-async", NULL},
@@ -54,6 +57,23 @@ void load_confirm(struct load *l, const char *intent)
                                      .answer_max = 1 << 20,
                                      .done = on_confirmed,
                                      .arg = l});
+}
+
+void load_confirm(struct load *l)
+{
+        while (l->next_intent < l->n_intents && l->confirming < CONFIRMING_MAX)
+                confirm(l, l->intents[l->next_intent++]);
+        if (l->next_intent == l->n_intents)
+                l->next_intent = l->n_intents = 0;
+}
+
+static void owe(struct load *l, const char *intent)
+{
+        if (l->n_intents == l->cap_intents) {
+                l->cap_intents = l->cap_intents ? 2 * l->cap_intents : 4096;
+                l->intents = xrealloc(l->intents, l->cap_intents * sizeof(*l->intents));
+        }
+        snprintf(l->intents[l->n_intents++], sizeof(*l->intents), "%s", intent);
 }
 
 static void on_submitted(void *arg, const struct http_reply *reply)
@@ -70,7 +90,7 @@ static void on_submitted(void *arg, const struct http_reply *reply)
         intent = json_string(&doc, json_get(&doc, json_get(&doc, json_root(&doc), "payment_intent"), "id"), NULL);
         if (!intent) /* 202: the intent did not stand within 2 s; its event on the bus will say so */
                 return;
-        load_confirm(l, intent);
+        owe(l, intent);
 }
 
 void load_submit(struct load *l)
@@ -108,7 +128,7 @@ void load_hear(struct load *l)
 
         while ((m = bus_next_plain(l->bus)) != NULL) {
                 if (strncmp(m->subject, INTENT_EVENTS, strlen(INTENT_EVENTS)) == 0)
-                        load_confirm(l, m->subject + strlen(INTENT_EVENTS));
+                        owe(l, m->subject + strlen(INTENT_EVENTS));
                 bus_drop(l->bus, m);
         }
 }

@@ -1,5 +1,5 @@
-/* One page a tick: under the lock of the checkpoint, read, count, move the checkpoint, commit; then tell. The figures are therefore exact at the
- * checkpoint. A crash after the commit leaves a page that was not told live; who needs every event catches up over HTTP. */
+/* One page a tick: read it, add it up, move the checkpoint with the figures, and tell. The figures are therefore exact at the checkpoint. A crash after
+ * the commit leaves a page that was not told live; who needs every event catches up over HTTP. */
 #include "base/crashpoint.h"
 #include "base/util.h"
 #include "feed.h"
@@ -8,64 +8,127 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
 
-#define IDLE_MS 20
-#define AWAY_MS 1000
+#define IDLE_MS    20
+#define STANDBY_MS 1000 /* another instance is at work: it is enough to see whether it still is */
+#define AWAY_MS    1000
 
 struct page {
-        PGresult *events;
+        struct feed_event *events;
+        size_t n;
+        struct feed_figure *figures;
+        size_t n_figures;
 };
 
-/* The horizon may rise between the two statements, so both must see one snapshot: the page is read and counted in a REPEATABLE READ transaction. */
-static int read_page(struct db *db, void *arg)
+static void page_done(struct page *p)
 {
-        struct page *page = arg;
-        int e = db_run(db, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", NULL, NULL);
-
-        PQclear(page->events);
-        page->events = NULL;
-        if (e == 0)
-                e = feed_take_checkpoint(db);
-        if (e == 0)
-                e = feed_page(db, &page->events);
-        if (e == 0 && PQntuples(page->events) > 0)
-                e = feed_count(db);
-        return e == -EBUSY ? 0 : e; /* a row made by the first call must be committed */
+        free(p->events);
+        free(p->figures);
 }
 
-static int tell(struct service *s, const PGresult *events, int row)
+static void add_up(struct page *p, const struct feed_event *e)
+{
+        struct feed_figure *f = p->figures, *end = p->figures + p->n_figures;
+
+        while (f < end && (strcmp(f->type, e->type) != 0 || strcmp(f->currency, e->currency) != 0))
+                f++;
+        if (f == end) {
+                *f = (struct feed_figure){.type = e->type, .currency = e->currency};
+                p->n_figures++;
+        }
+        f->minor += e->minor;
+        f->count++;
+}
+
+static void unpack(const PGresult *rows, struct page *ret_page)
+{
+        struct page p = {.n = (size_t)PQntuples(rows)};
+
+        p.events = xcalloc(p.n + 1, sizeof(*p.events));
+        p.figures = xcalloc(p.n + 1, sizeof(*p.figures));
+        for (size_t i = 0; i < p.n; i++) {
+                feed_event(rows, (int)i, &p.events[i]);
+                add_up(&p, &p.events[i]);
+        }
+        *ret_page = p;
+}
+
+static void format_time(double seconds, char ret_text[40])
+{
+        int64_t us = (int64_t)(seconds * 1e6 + 0.5);
+        time_t s = us / 1000000;
+        struct tm tm;
+        size_t n;
+
+        gmtime_r(&s, &tm);
+        n = strftime(ret_text, 40, "%Y-%m-%dT%H:%M:%S", &tm);
+        snprintf(ret_text + n, 40 - n, ".%06dZ", (int)(us % 1000000));
+}
+
+static int tell(struct service *s, const struct feed_event *e, const char *time)
 {
         _cleanup_(strbuf_done) struct strbuf body = {0};
         struct bus_header header = {"Content-Type", "application/json"};
         char subject[256];
 
-        snprintf(subject, sizeof(subject), SUBJECT_EVENT, PQgetvalue(events, row, 5), PQgetvalue(events, row, 1), PQgetvalue(events, row, 2));
-        strbuf_addf(&body, "{\"id\":%s,\"type\":\"%s\",\"chain_id\":\"%s\",\"version\":%s,\"time\":\"%s\",\"data\":", PQgetvalue(events, row, 0),
-                PQgetvalue(events, row, 1), PQgetvalue(events, row, 2), PQgetvalue(events, row, 3), PQgetvalue(events, row, 4));
-        strbuf_add(&body, PQgetvalue(events, row, 6), (size_t)PQgetlength(events, row, 6));
+        snprintf(subject, sizeof(subject), SUBJECT_EVENT, e->client, e->type, e->chain_id);
+        strbuf_adds(&body, "{\"id\":");
+        strbuf_addi(&body, e->at.id);
+        strbuf_adds(&body, ",\"type\":\"");
+        strbuf_adds(&body, e->type);
+        strbuf_adds(&body, "\",\"chain_id\":\"");
+        strbuf_adds(&body, e->chain_id);
+        strbuf_adds(&body, "\",\"version\":");
+        strbuf_addi(&body, e->version);
+        strbuf_adds(&body, ",\"time\":\"");
+        strbuf_adds(&body, time);
+        strbuf_adds(&body, "\",\"data\":");
+        strbuf_add(&body, e->data.s, e->data.len);
         strbuf_addc(&body, '}');
         return bus_publish(s->bus, subject, NULL, &header, 1, body.s, body.len);
 }
 
+static void tell_all(struct service *s, const struct page *p)
+{
+        char time[40] = "";
+
+        CRASH_POINT("feed: before publish");
+        for (size_t i = 0; i < p->n; i++) {
+                if (i == 0 || p->events[i].time != p->events[i - 1].time) /* events of one transaction share it */
+                        format_time(p->events[i].time, time);
+                /* A broker that takes nothing must not hold up the figures once for each event. */
+                if (tell(s, &p->events[i], time) == -ENOTCONN)
+                        break;
+        }
+        CRASH_POINT("feed: after publish");
+        (void)bus_flush(s->bus);
+}
+
 int64_t feed_on_tick(struct service *s)
 {
-        struct page page = {0};
-        int n = 0;
-        int e = db_transaction(s->db, read_page, &page);
+        _cleanup_(PQclearp) PGresult *rows = NULL;
+        _cleanup_(page_done) struct page page = {0};
+        struct feed_position from;
+        int e = feed_page(s->db, &rows, &from);
 
-        if (e == 0 && page.events) {
-                n = PQntuples(page.events);
-                CRASH_POINT("feed: before publish");
-                /* A broker that takes nothing must not hold up the figures once for each event. */
-                for (int row = 0; row < n; row++)
-                        if (tell(s, page.events, row) == -ENOTCONN)
-                                break;
-                CRASH_POINT("feed: after publish");
-                if (n > 0)
-                        (void)bus_flush(s->bus);
-        } else if (e < 0 && e != -ENOTCONN) {
-                log_error("cannot read the tail", LOG_S("error", db_error(s->db)));
+        if (e == 0 && PQntuples(rows) == 0)
+                return IDLE_MS;
+        if (e == 0) {
+                unpack(rows, &page);
+                CRASH_POINT("feed: before commit");
+                e = feed_count(s->db, &from, &page.events[page.n - 1].at, page.figures, page.n_figures);
+                CRASH_POINT("feed: after commit");
         }
-        PQclear(page.events);
-        return e < 0 ? AWAY_MS : n == FEED_PAGE ? 0 : IDLE_MS;
+        if (e == 0) {
+                tell_all(s, &page);
+                return page.n == FEED_PAGE ? 0 : IDLE_MS;
+        }
+        if (e == -EBUSY)
+                return STANDBY_MS;
+        if (e != -ENOTCONN)
+                log_error("cannot read the tail", LOG_S("error", db_error(s->db)));
+        return AWAY_MS;
 }

@@ -1,53 +1,81 @@
 /* All SQL of feed. The order of readers is (generation, xid, id) below pg_snapshot_xmin: a number from a sequence says nothing about the order of
- * commits, and what is still under way must not be passed over. Older generations are always visible. Page, figures and checkpoint read the same
- * rows: all three name the page by the same condition, and an event below the horizon never changes. */
+ * commits, and what is still under way must not be passed over. Older generations are always visible. The checkpoint is compared and set, in one
+ * statement with the figures, so a page is counted once, whoever reads it. */
 #include "feed_store.h"
 
 #include "base/util.h"
 
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 
-/* The page: behind the checkpoint, below the horizon. Scalar sub-selects, so that the index event_tail yields the rows in order and LIMIT ends the
- * scan. */
-#define PAGE                                                                                                                                         \
-        "page AS MATERIALIZED (SELECT e.* FROM event e WHERE (e.generation, e.xid, e.id) >"                                                          \
-        " ((SELECT generation FROM reader WHERE name = 'feed'), (SELECT xid FROM reader WHERE name = 'feed'), (SELECT id FROM reader WHERE name = "  \
-        "'feed'))"                                                                                                                                   \
-        " AND (e.generation < (SELECT max(n) FROM generation) OR e.xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint)"                     \
-        " ORDER BY e.generation, e.xid, e.id LIMIT 2000)"
-
-int feed_take_checkpoint(struct db *db)
+int feed_page(struct db *db, PGresult **ret_events, struct feed_position *ret_from)
 {
-        static const char create[] = "INSERT INTO reader (name, generation, xid, id) VALUES ('feed', 0, 0, 0) ON CONFLICT DO NOTHING";
-        static const char take[] = "SELECT 1 FROM reader WHERE name = 'feed' FOR UPDATE SKIP LOCKED";
-        _cleanup_(PQclearp) PGresult *r = NULL;
-        int e = db_run(db, take, NULL, &r);
+        /* Scalar sub-selects are computed once, and let the index event_tail yield the rows in order until LIMIT ends the scan. OFFSET 0 keeps the
+         * look-ups of the chains look-ups. */
+        static const char sql[] =
+                "SELECT p.generation, p.xid, p.id, p.type, p.chain_id, p.version, date_part('epoch', p.at), c.client, coalesce(c.currency, ''), c.amount,"
+                " p.data, (SELECT generation FROM reader WHERE name = 'feed'), (SELECT xid FROM reader WHERE name = 'feed'),"
+                " (SELECT id FROM reader WHERE name = 'feed')"
+                " FROM (SELECT * FROM event e WHERE (e.generation, e.xid, e.id) > (coalesce((SELECT generation FROM reader WHERE name = 'feed'), 0),"
+                " coalesce((SELECT xid FROM reader WHERE name = 'feed'), 0), coalesce((SELECT id FROM reader WHERE name = 'feed'), 0))"
+                " AND (e.generation < (SELECT max(n) FROM generation) OR e.xid < (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint))"
+                " ORDER BY e.generation, e.xid, e.id LIMIT 2000) p"
+                " JOIN LATERAL (SELECT x.client, x.currency, x.amount FROM chain x WHERE x.id = p.chain_id OFFSET 0) c ON true"
+                " ORDER BY p.generation, p.xid, p.id";
+        int e = db_run(db, sql, NULL, ret_events);
 
-        if (e < 0 || PQntuples(r) == 1)
-                return e;
-        e = db_run(db, create, NULL, NULL); /* the first time, or somebody else has it */
-        return e < 0 ? e : -EBUSY;
+        if (e == 0 && PQntuples(*ret_events) > 0)
+                *ret_from = (struct feed_position){db_int(*ret_events, 0, 11), db_int(*ret_events, 0, 12), db_int(*ret_events, 0, 13)};
+        return e;
 }
 
-int feed_page(struct db *db, PGresult **ret_events)
+void feed_event(const PGresult *events, int row, struct feed_event *ret_event)
 {
-        static const char sql[] = "WITH " PAGE " SELECT p.id, p.type, p.chain_id, p.version,"
-                                  " to_char(p.at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), c.client, p.data"
-                                  " FROM page p JOIN chain c ON c.id = p.chain_id ORDER BY p.generation, p.xid, p.id";
-
-        return db_run(db, sql, NULL, ret_events);
+        *ret_event = (struct feed_event){.at = {db_int(events, row, 0), db_int(events, row, 1), db_int(events, row, 2)},
+                .type = PQgetvalue(events, row, 3),
+                .chain_id = PQgetvalue(events, row, 4),
+                .version = db_int(events, row, 5),
+                .time = strtod(PQgetvalue(events, row, 6), NULL),
+                .client = PQgetvalue(events, row, 7),
+                .currency = PQgetvalue(events, row, 8),
+                .minor = db_int(events, row, 9),
+                .data = db_text(events, row, 10)};
 }
 
-int feed_count(struct db *db)
+int feed_count(struct db *db, const struct feed_position *from, const struct feed_position *to, const struct feed_figure figures[], size_t n)
 {
         static const char sql[] =
-                "WITH " PAGE ", counted AS (INSERT INTO figure (name, currency, minor, count)"
-                " SELECT p.type, coalesce(c.currency, ''), coalesce(sum(c.amount), 0), count(*)"
-                " FROM page p JOIN chain c ON c.id = p.chain_id GROUP BY 1, 2"
-                " ON CONFLICT (name, currency) DO UPDATE SET minor = figure.minor + excluded.minor, count = figure.count + excluded.count)"
-                " UPDATE reader SET (generation, xid, id) = (SELECT generation, xid, id FROM page ORDER BY generation DESC, xid DESC, id DESC LIMIT "
-                "1)"
-                " WHERE name = 'feed' AND EXISTS (SELECT 1 FROM page)";
+                "WITH moved AS (INSERT INTO reader AS r (name, generation, xid, id) VALUES ('feed', $4, $5, $6) ON CONFLICT (name) DO UPDATE"
+                " SET generation = excluded.generation, xid = excluded.xid, id = excluded.id WHERE (r.generation, r.xid, r.id) = ($1, $2, $3)"
+                " RETURNING 1)"
+                " INSERT INTO figure (name, currency, minor, count) SELECT u.* FROM unnest($7, $8, $9, $10) u(name, currency, minor, count)"
+                " WHERE EXISTS (SELECT 1 FROM moved) ON CONFLICT (name, currency) DO UPDATE SET minor = figure.minor + excluded.minor,"
+                " count = figure.count + excluded.count RETURNING 1";
+        _cleanup_(db_args_done) struct db_args args = {0};
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        int e;
 
-        return db_run(db, sql, NULL, NULL);
+        db_arg_int(&args, from->generation);
+        db_arg_int(&args, from->xid);
+        db_arg_int(&args, from->id);
+        db_arg_int(&args, to->generation);
+        db_arg_int(&args, to->xid);
+        db_arg_int(&args, to->id);
+        db_array_begin(&args, DB_ARRAY_TEXT);
+        for (size_t i = 0; i < n; i++)
+                db_array_text(&args, figures[i].type, strlen(figures[i].type));
+        db_array_begin(&args, DB_ARRAY_TEXT);
+        for (size_t i = 0; i < n; i++)
+                db_array_text(&args, figures[i].currency, strlen(figures[i].currency));
+        db_array_begin(&args, DB_ARRAY_BIGINT);
+        for (size_t i = 0; i < n; i++)
+                db_array_int(&args, figures[i].minor);
+        db_array_begin(&args, DB_ARRAY_BIGINT);
+        for (size_t i = 0; i < n; i++)
+                db_array_int(&args, figures[i].count);
+        e = db_run(db, sql, &args, &r);
+        if (e == 0 && PQntuples(r) == 0)
+                e = -EBUSY;
+        return e;
 }

@@ -6,11 +6,30 @@
 
 #define FEED_PAGE 2000
 
-/* Inside a transaction: takes the checkpoint, for this instance alone. 0; -EBUSY when another instance has it. */
-int feed_take_checkpoint(struct db *db);
-/* The next page behind the checkpoint. Columns: id, type, chain_id, version, time, client, data. */
-int feed_page(struct db *db, PGresult **ret_events);
-/* Adds the page just read to the figures and moves the checkpoint behind it. */
-int feed_count(struct db *db);
+/* Where a reader of the tail stands: behind this event. */
+struct feed_position {
+        int64_t generation, xid, id;
+};
+
+/* What is added to a row of `figure`. */
+struct feed_figure {
+        const char *type, *currency; /* borrowed from the page */
+        int64_t minor, count;
+};
+
+/* The next page behind the checkpoint; *ret_from is the checkpoint it was read behind. */
+int feed_page(struct db *db, PGresult **ret_events, struct feed_position *ret_from);
+
+struct feed_event {
+        struct feed_position at;
+        const char *type, *chain_id, *client, *currency; /* currency "" before the chain is priced */
+        int64_t version, minor;
+        double time; /* seconds since 1970; a double holds microseconds until the year 2242 */
+        struct slice data;
+};
+void feed_event(const PGresult *events, int row, struct feed_event *ret_event);
+
+/* Moves the checkpoint from `from` to `to` and adds the figures, together. 0; -EBUSY when another instance has moved it meanwhile: nothing is done. */
+int feed_count(struct db *db, const struct feed_position *from, const struct feed_position *to, const struct feed_figure figures[], size_t n);
 
 #endif

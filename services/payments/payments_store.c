@@ -11,13 +11,16 @@
 
 int payments_read(struct db *db, const struct uuid ids[], size_t n, int64_t expiry_ms, PGresult **ret_result)
 {
-        static const char sql[] = "SELECT c.id, c.version, c.step, c.lane, st.hearer, c.amount, c.currency, coalesce(i.expires_at <= now(), false), "
-                                  "v.kind, v.who, v.reference,"
-                                  " to_char((now() + $2 * interval '1 ms') AT TIME ZONE 'UTC', " RFC3339 ")"
-                                  " FROM unnest($1) u(id) JOIN chain c ON c.id = u.id JOIN step st ON st.kind = c.kind AND st.name = c.step"
-                                  " LEFT JOIN payment_intent i ON i.id = c.id AND c.step = 'PAYMENT_INITIATED'"
-                                  " LEFT JOIN evidence v ON v.chain_id = c.id AND v.version = c.version AND v.event = 'PAYMENT_CONFIRMED'"
-                                  " WHERE c.kind = 'job'";
+        /* OFFSET 0 keeps the look-ups look-ups, and what a step does not need is not looked up for it. */
+        static const char sql[] =
+                "SELECT c.id, c.version, c.step, c.lane,"
+                " CASE WHEN c.step = 'PAYMENT_CONFIRMED' THEN (SELECT st.hearer FROM step st WHERE st.kind = 'job' AND st.name = c.step) END,"
+                " c.amount, c.currency, coalesce(i.expires_at <= now(), false), v.kind, v.who, v.reference,"
+                " (SELECT to_char((now() + $2 * interval '1 ms') AT TIME ZONE 'UTC', " RFC3339 "))"
+                " FROM unnest($1) u(id) JOIN LATERAL (SELECT * FROM chain x WHERE x.id = u.id AND x.kind = 'job' OFFSET 0) c ON true"
+                " LEFT JOIN LATERAL (SELECT * FROM payment_intent x WHERE x.id = c.id AND c.step = 'PAYMENT_INITIATED' OFFSET 0) i ON true"
+                " LEFT JOIN LATERAL (SELECT * FROM evidence x WHERE x.chain_id = c.id AND x.version = c.version AND x.event = 'PAYMENT_CONFIRMED'"
+                " AND c.step = 'PAYMENT_INITIATED' OFFSET 0) v ON true";
         _cleanup_(db_args_done) struct db_args args = {0};
 
         db_array_begin(&args, DB_ARRAY_UUID);

@@ -14,10 +14,12 @@ static void add_ids(struct db_args *args, const struct uuid ids[], size_t n)
 
 int payouts_read(struct db *db, const struct uuid ids[], size_t n, PGresult **ret_result)
 {
-        static const char sql[] = "SELECT c.id, c.version, c.step, c.amount, c.currency, v.kind, v.who, v.reference"
-                                  " FROM unnest($1) u(id) JOIN chain c ON c.id = u.id"
-                                  " LEFT JOIN evidence v ON v.chain_id = c.id AND v.version = c.version AND v.event = 'PAYOUT_DONE'"
-                                  " WHERE c.kind = 'payout'";
+        /* OFFSET 0 keeps the look-ups look-ups. */
+        static const char sql[] =
+                "SELECT c.id, c.version, c.step, c.amount, c.currency, v.kind, v.who, v.reference"
+                " FROM unnest($1) u(id) JOIN LATERAL (SELECT * FROM chain x WHERE x.id = u.id AND x.kind = 'payout' OFFSET 0) c ON true"
+                " LEFT JOIN LATERAL (SELECT * FROM evidence x WHERE x.chain_id = c.id AND x.version = c.version AND x.event = 'PAYOUT_DONE'"
+                " AND c.step = 'PAYOUT_READY' OFFSET 0) v ON true";
         _cleanup_(db_args_done) struct db_args args = {0};
 
         add_ids(&args, ids, n);
