@@ -204,7 +204,7 @@ static int client_call(struct client *c, enum client_side side, struct http_call
                 break;
         }
         struct json_error why = {0};
-        if (ret_answer->body.len > 0 && json_parse(ret_answer->body.s, ret_answer->body.len, &ret_answer->doc, &why) == 0)
+        if (ret_answer->body.len > 0 && json_parse_own(ret_answer->body.s, ret_answer->body.len, &ret_answer->doc, &why) == 0)
                 ret_answer->root = json_root(&ret_answer->doc);
         if (ret_answer->status < 200 || ret_answer->status > 299) {
                 say_problem(side, call->url, ret_answer);

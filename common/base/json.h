@@ -13,7 +13,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define JSON_DEPTH_MAX 32
+#define JSON_DEPTH_MAX 32 /* of what comes from outside */
+#define JSON_DEPTH_OWN 64 /* of our own documents, which hold such ones: events, answers, calls */
 
 enum json_kind { JSON_NULL, JSON_FALSE, JSON_TRUE, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT };
 
@@ -40,6 +41,7 @@ struct json_error {
 /* Parses. 0, or -EINVAL with *ret_error filled. *ret_doc must be given to json_done() after success only. Members are compared in
  * O(n log n) or by hash, so that a hostile object with 100,000 members is no denial of service. Thread-safe. */
 int json_parse(const char *text, size_t len, struct json_doc *ret_doc, struct json_error *ret_error);
+int json_parse_own(const char *text, size_t len, struct json_doc *ret_doc, struct json_error *ret_error); /* the same, down to JSON_DEPTH_OWN */
 void json_done(struct json_doc *doc); /* {0} is allowed; also for _cleanup_(json_done) */
 
 typedef const struct json_token *json_value; /* borrowed from its document; NULL = absent */

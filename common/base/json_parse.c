@@ -26,8 +26,8 @@ struct parser {
         size_t out_len;
         struct json_token *tokens;
         size_t n_tokens, cap_tokens;
-        uint32_t open[JSON_DEPTH_MAX]; /* the containers around p, outermost first */
-        unsigned depth;
+        uint32_t open[JSON_DEPTH_OWN]; /* the containers around p, outermost first */
+        unsigned depth, depth_max;
         struct json_error *error;
 };
 
@@ -393,7 +393,7 @@ static bool check_names(struct parser *ps, uint32_t object)
 
 static bool open_container(struct parser *ps, enum json_kind kind)
 {
-        if (ps->depth == JSON_DEPTH_MAX)
+        if (ps->depth == ps->depth_max)
                 return fail(ps, ps->p, "nested too deep");
         ps->open[ps->depth++] = push_token(ps, kind);
         ps->p++;
@@ -508,7 +508,7 @@ static bool parse(struct parser *ps)
         return true;
 }
 
-int json_parse(const char *text, size_t len, struct json_doc *ret_doc, struct json_error *ret_error)
+static int parse_to(unsigned depth_max, const char *text, size_t len, struct json_doc *ret_doc, struct json_error *ret_error)
 {
         if (len >= UINT32_MAX) { /* spans and token indexes are 32 bits */
                 *ret_error = (struct json_error){0, "document too large"};
@@ -516,7 +516,7 @@ int json_parse(const char *text, size_t len, struct json_doc *ret_doc, struct js
         }
         if (!text)
                 text = "";
-        struct parser ps = {.start = text, .end = text + len, .p = text, .run = text, .error = ret_error};
+        struct parser ps = {.start = text, .end = text + len, .p = text, .run = text, .depth_max = depth_max, .error = ret_error};
         ps.out = xmalloc(len + 1);
         ps.cap_tokens = len / 8 + 8; /* a usual density; grows if it is not */
         ps.tokens = xmalloc(ps.cap_tokens * sizeof *ps.tokens);
@@ -528,4 +528,14 @@ int json_parse(const char *text, size_t len, struct json_doc *ret_doc, struct js
         ps.out[ps.out_len] = '\0';
         *ret_doc = (struct json_doc){.text = ps.out, .len = ps.out_len, .tokens = ps.tokens, .n_tokens = ps.n_tokens};
         return 0;
+}
+
+int json_parse(const char *text, size_t len, struct json_doc *ret_doc, struct json_error *ret_error)
+{
+        return parse_to(JSON_DEPTH_MAX, text, len, ret_doc, ret_error);
+}
+
+int json_parse_own(const char *text, size_t len, struct json_doc *ret_doc, struct json_error *ret_error)
+{
+        return parse_to(JSON_DEPTH_OWN, text, len, ret_doc, ret_error);
 }

@@ -18,7 +18,7 @@ static int parse(struct slice text, struct json_doc *ret_doc)
         struct json_error error;
         struct json_doc doc;
 
-        if (json_parse(text.s ? text.s : "", text.len, &doc, &error) < 0)
+        if (json_parse_own(text.s ? text.s : "", text.len, &doc, &error) < 0)
                 return -EINVAL;
         *ret_doc = doc;
         return 0;

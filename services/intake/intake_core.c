@@ -93,14 +93,12 @@ static bool refuse(struct refusal *ret_refusal, int status, const char *slug, co
         return false;
 }
 
-static bool parse(const char *text, size_t len, struct json_doc *ret_doc, struct refusal *ret_refusal)
+static bool parsed(int e, const struct json_error *error, struct refusal *ret_refusal)
 {
-        struct json_error error;
-
-        if (json_parse(text, len, ret_doc, &error) == 0)
+        if (e == 0)
                 return true;
         refuse(ret_refusal, 400, "invalid-json", "", "");
-        snprintf(ret_refusal->detail, sizeof(ret_refusal->detail), "%s, at byte %zu", error.why, error.offset);
+        snprintf(ret_refusal->detail, sizeof(ret_refusal->detail), "%s, at byte %zu", error->why, error->offset);
         return false;
 }
 
@@ -179,21 +177,24 @@ static bool read_root(struct intake_submitted *s, bool key_allowed, struct refus
 
 bool intake_read_job(const char *text, size_t len, bool key_allowed, struct intake_submitted *ret_s, struct refusal *ret_refusal)
 {
+        struct json_error error;
+
         *ret_s = (struct intake_submitted){0};
-        return parse(text, len, &ret_s->doc, ret_refusal) && read_root(ret_s, key_allowed, ret_refusal);
+        return parsed(json_parse(text, len, &ret_s->doc, &error), &error, ret_refusal) && read_root(ret_s, key_allowed, ret_refusal);
 }
 
 bool intake_read_parts(const char *type, struct slice payload, struct slice context, struct intake_submitted *ret_s, struct refusal *ret_refusal)
 {
         _cleanup_(strbuf_done) struct strbuf whole = {0};
         const struct slice parts[] = {payload, context};
+        struct json_error error;
 
         *ret_s = (struct intake_submitted){0};
         /* Each part by itself first, or a crafted one could close the object around it. */
         for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {
                 _cleanup_(json_done) struct json_doc doc = {0};
 
-                if (parts[i].s && !parse(parts[i].s, parts[i].len, &doc, ret_refusal))
+                if (parts[i].s && !parsed(json_parse(parts[i].s, parts[i].len, &doc, &error), &error, ret_refusal))
                         return false;
         }
         strbuf_adds(&whole, "{\"type\":");
@@ -205,7 +206,7 @@ bool intake_read_parts(const char *type, struct slice payload, struct slice cont
                 strbuf_add(&whole, context.s, context.len);
         }
         strbuf_addc(&whole, '}');
-        return parse(whole.s, whole.len, &ret_s->doc, ret_refusal) && read_root(ret_s, false, ret_refusal);
+        return parsed(json_parse_own(whole.s, whole.len, &ret_s->doc, &error), &error, ret_refusal) && read_root(ret_s, false, ret_refusal);
 }
 
 static void add_created(struct strbuf *b, const struct intake_submitted *s, const struct intake_flow *flow, const struct intake_origin *origin)

@@ -212,7 +212,7 @@ int pricing_decide(const char *job_created, size_t len, struct pricing_result *r
         struct price price;
         enum pricing_priority priority;
         json_value root, flow, payload;
-        int e = json_parse(job_created, len, &doc, &error);
+        int e = json_parse_own(job_created, len, &doc, &error);
 
         if (e < 0) {
                 *ret_why = error.why;

@@ -46,6 +46,11 @@ check "run shows the price and how it came about" "$run" "25.878"
 check "run shows the ledger" "$run" "owner_payable"
 check "run shows the result" "$run" "word_count"
 
+nested=$(printf '[%.0s' $(seq 30))$(printf ']%.0s' $(seq 30)) # with the job and its payload around it as deep as is admitted
+echo "{\"type\":\"puz19:text_analysis\",\"payload\":{\"text\":\"deep\",\"more\":$nested}}" >"$work/deep.json"
+check "a job of the greatest depth is shown" "$("$aethelos" run "$work/deep.json" 2>&1)" "owner_payable"
+check "and stands in no one's way" "$("$aethelos" events)" PAYOUT_READY
+
 job=$("$aethelos" submit --json "$home/examples/numeric-analysis.json" | first id)
 check "a submitted job waits for its payer" "$("$aethelos" show "$job" --json)" '"step":"PAYMENT_INITIATED"'
 "$aethelos" pay "$job" --reference "bank 1" >"$work/pay.log"

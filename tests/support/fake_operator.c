@@ -105,7 +105,7 @@ static enum MHD_Result call(struct fake_operator *f, struct MHD_Connection *conn
         unsigned status;
         int64_t step = 0, ms = 0;
 
-        if (json_parse(text->s ? text->s : "", text->len, &doc, &error) < 0) {
+        if (json_parse_own(text->s ? text->s : "", text->len, &doc, &error) < 0) {
                 pthread_mutex_lock(&f->lock);
                 f->truth.wrong++;
                 pthread_mutex_unlock(&f->lock);

@@ -272,7 +272,7 @@ char *json_at(const char *json, const char *path)
         json_value v;
         char name[64];
 
-        if (json_parse(json, strlen(json), &doc, &error) < 0)
+        if (json_parse_own(json, strlen(json), &doc, &error) < 0)
                 return NULL;
         v = json_root(&doc);
         while (*path && v) {

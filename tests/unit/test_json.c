@@ -481,6 +481,16 @@ static void depth_limit(void **state)
         nest(&b, "[", "", "", 1000000);
         assert_refused(b.s, b.len, 32, "nested too deep");
 
+        /* Our own documents hold such ones. */
+        struct json_doc own;
+        struct json_error error;
+        nest(&b, "[", "", "]", JSON_DEPTH_OWN);
+        assert_int_equal(json_parse_own(b.s, b.len, &own, &error), 0);
+        json_done(&own);
+        nest(&b, "[", "", "]", JSON_DEPTH_OWN + 1);
+        assert_int_equal(json_parse_own(b.s, b.len, &own, &error), -EINVAL);
+        assert_int_equal(error.offset, JSON_DEPTH_OWN);
+
         /* The limit is of depth at a time, not of containers. */
         strbuf_reset(&b);
         strbuf_addc(&b, '[');
