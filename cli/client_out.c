@@ -281,6 +281,21 @@ static void print_ledger(const struct json_doc *doc, json_value ledger)
         table_print(&t);
 }
 
+/* For whom the job waits. */
+static void print_operator_run(const struct json_doc *doc, json_value run)
+{
+        if (!json_is(run, JSON_OBJECT))
+                return;
+        printf("\nwaits for an operator\n");
+        print_field("operator", answer_text(doc, run, "operator"));
+        print_field("step", answer_text(doc, run, "tag"));
+        print_field("run", answer_text(doc, run, "id"));
+        print_field("state", answer_text(doc, run, "state"));
+        print_field("error", answer_text(doc, run, "error"));
+        print_field("since", answer_text(doc, run, "since"));
+        print_field("next look", answer_text(doc, run, "next_look"));
+}
+
 void print_job(const struct answer *a)
 {
         const struct json_doc *doc = &a->doc;
@@ -308,6 +323,7 @@ void print_job(const struct answer *a)
                 print_field("amount", answer_amount(doc, payout, "amount"));
                 print_field("reference", answer_text(doc, payout, "reference"));
         }
+        print_operator_run(doc, json_get(doc, a->root, "operator_run"));
         if (strcmp(step, "PAYMENT_INITIATED") == 0) {
                 _cleanup_(freep) char *id = answer_text(doc, job, "id");
                 printf("\nIt waits for the payment. When the money is there: ./aethelos pay %s --reference TEXT\n", id);

@@ -87,28 +87,44 @@ static bool read_amount(const struct json_doc *doc, json_value v, struct amount 
         return true;
 }
 
+/* A member that is not understood might be a misspelt amount: evidence is read as a whole or not at all. */
+static bool only_members(const struct json_doc *doc, const char *const names[], size_t n, struct board_problem *ret_problem)
+{
+        for (json_value name = json_first(doc, json_root(doc)); name; name = json_after(doc, json_root(doc), json_after(doc, json_root(doc), name))) {
+                size_t i = 0;
+
+                while (i < n && !json_string_is(doc, name, names[i]))
+                        i++;
+                if (i == n)
+                        return refuse(
+                                ret_problem, 422, "unknown-member", "evidence has the members reference, by, amount and, of a payout, payout_id", "");
+        }
+        return true;
+}
+
 static bool read_evidence(const struct json_doc *doc, struct board_evidence *e, struct board_problem *ret_problem)
 {
+        json_value amount = member(doc, "amount");
+
+        e->has_amount = amount != NULL;
         e->reference = string_member(doc, "reference");
         if (!e->reference || !text_ok(e->reference, BOARD_TEXT_MAX))
                 return bad(ret_problem, "the reference of the payment or transfer: a string of 1 to 200 characters", "/reference");
         e->by = string_member(doc, "by");
         if (!e->by || !text_ok(e->by, BOARD_TEXT_MAX))
                 return bad(ret_problem, "who says so: a string of 1 to 200 characters", "/by");
-        return true;
+        return !amount || read_amount(doc, amount, &e->amount, ret_problem);
 }
 
 bool board_read_confirm(const char *body, size_t len, struct board_evidence *ret_evidence, struct board_problem *ret_problem)
 {
+        static const char *const names[] = {"reference", "by", "amount"};
         _cleanup_(json_done) struct json_doc doc = {0};
         struct board_evidence e = {0};
-        json_value amount;
 
-        if (!read_object(body, len, &doc, ret_problem))
+        if (!read_object(body, len, &doc, ret_problem) || !only_members(&doc, names, ARRAY_SIZE(names), ret_problem))
                 return false;
-        amount = member(&doc, "amount");
-        e.has_amount = amount != NULL;
-        if (!read_evidence(&doc, &e, ret_problem) || (amount && !read_amount(&doc, amount, &e.amount, ret_problem)))
+        if (!read_evidence(&doc, &e, ret_problem))
                 return board_evidence_done(&e), false;
         *ret_evidence = e;
         return true;
@@ -116,11 +132,12 @@ bool board_read_confirm(const char *body, size_t len, struct board_evidence *ret
 
 bool board_read_mark(const char *body, size_t len, struct board_evidence *ret_evidence, struct board_problem *ret_problem)
 {
+        static const char *const names[] = {"payout_id", "reference", "by", "amount"};
         _cleanup_(json_done) struct json_doc doc = {0};
         _cleanup_(freep) char *id = NULL;
         struct board_evidence e = {0};
 
-        if (!read_object(body, len, &doc, ret_problem))
+        if (!read_object(body, len, &doc, ret_problem) || !only_members(&doc, names, ARRAY_SIZE(names), ret_problem))
                 return false;
         id = string_member(&doc, "payout_id");
         if (!id)

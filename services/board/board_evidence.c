@@ -153,13 +153,15 @@ static bool admissible(struct pending *p, const struct chain *c)
 
 static void settle(struct service *s, struct pending *p, const struct board_submission *sub)
 {
+        static const char *const takers[] = {[BOARD_PAYMENT] = "payments", [BOARD_PAYOUT] = "payouts"};
         enum lane lane = LANE_NORMAL;
 
         switch (sub->verdict) {
         case BOARD_STORED:
         case BOARD_REPEATED:
                 p->stored = true;
-                if (!p->moved && lane_parse(sub->lane, strlen(sub->lane), &lane))
+                /* It may have moved since it was read: who hears it then is not ours to ring. */
+                if (strcmp(sub->hearer, takers[p->kind]) == 0 && lane_parse(sub->lane, strlen(sub->lane), &lane))
                         service_ring_one(s, sub->hearer, lane, &p->id, sub->version);
                 break;
         case BOARD_AGAIN: /* a twin in this batch or in another session was faster: asked again in the next round */

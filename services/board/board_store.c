@@ -251,8 +251,13 @@ int board_job(struct db *db, const struct uuid *id, struct strbuf *b)
                                                      " FROM (SELECT $1 AS id, 1 AS o UNION ALL SELECT c.id, 2 FROM chain c WHERE c.parent = $1) x"
                                                      " JOIN journal j ON j.chain_id = x.id JOIN event e ON e.chain_id = j.chain_id AND e.version = "
                                                      "j.version ORDER BY x.o, j.version) l";
+        /* The run that is open at an outside operator; none: the job waits for something else. */
+        static const char run[] = "SELECT row_to_json(o)::text FROM (SELECT r.id, r.step, r.tag, r.operator, r.attempt, r.state, r.error, r.probes "
+                                  "AS asked, " JOB_VIEW_TIME("r.started_at") " AS since, " JOB_VIEW_TIME(
+                                          "r.next_at") " AS next_look FROM operator_run r WHERE r.chain_id = $1"
+                                                       " AND r.state IN ('calling', 'accepted', 'unknown')) o";
         _cleanup_(db_args_done) struct db_args args = {0};
-        _cleanup_(PQclearp) PGresult *job = NULL, *priced = NULL, *owed = NULL, *entries = NULL;
+        _cleanup_(PQclearp) PGresult *job = NULL, *priced = NULL, *owed = NULL, *entries = NULL, *runs = NULL;
         int e;
 
         db_arg_uuid(&args, id);
@@ -266,6 +271,8 @@ int board_job(struct db *db, const struct uuid *id, struct strbuf *b)
                 e = db_run(db, payout, &args, &owed);
         if (e == 0)
                 e = db_run(db, ledger, &args, &entries);
+        if (e == 0)
+                e = db_run(db, run, &args, &runs);
         if (e < 0)
                 return e;
         job_view_add_job(b, job, 0, 0);
@@ -273,7 +280,7 @@ int board_job(struct db *db, const struct uuid *id, struct strbuf *b)
         strbuf_addf(b, ",\"derivation\":%s,\"ledger\":[", PQntuples(priced) > 0 && !db_null(priced, 0, 0) ? PQgetvalue(priced, 0, 0) : "null");
         for (int row = 0; row < PQntuples(entries); row++)
                 strbuf_addf(b, "%s%s", row > 0 ? "," : "", PQgetvalue(entries, row, 0));
-        strbuf_adds(b, "],\"payout\":");
+        strbuf_addf(b, "],\"operator_run\":%s,\"payout\":", PQntuples(runs) > 0 ? PQgetvalue(runs, 0, 0) : "null");
         if (PQntuples(owed) > 0)
                 board_add_payout(b, owed, 0);
         else

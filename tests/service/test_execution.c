@@ -211,6 +211,27 @@ static void another_operator_after_a_definite_failure(void **state)
         stack_assert_sound(w->stack);
 }
 
+/* What the admin API says of the only job. */
+static void assert_waits_for(struct world *w, const char *operator, const char * run_state)
+{
+        _cleanup_(freep) char *id = pg_fixture_ask(w->stack->pg, "SELECT id FROM aethelos.chain");
+        char path[64];
+        long status = -1;
+
+        snprintf(path, sizeof(path), "/jobs/%s", id);
+        stack_spawn(w->stack, "board", NULL);
+        for (int64_t until = now_mono_ms() + 20000; now_mono_ms() < until; usleep(20000)) {
+                _cleanup_(freep) char *job = stack_http(w->stack, true, "GET", path, NULL, NULL, &status);
+                if (status != 200)
+                        continue;
+                _cleanup_(freep) char *who = json_at(job, "operator_run.operator"), *how = json_at(job, "operator_run.state");
+                assert_string_equal(who, operator);
+                assert_string_equal(how, run_state);
+                return;
+        }
+        fail_msg("the board does not answer: %ld", status);
+}
+
 static void an_unknown_outcome_waits_when_nothing_else_is_safe(void **state)
 {
         struct world *w = *state;
@@ -222,6 +243,7 @@ static void an_unknown_outcome_waits_when_nothing_else_is_safe(void **state)
         assert_int_equal(fake_operator_truth(w->one).calls, 1);
         assert_int_equal(fake_operator_truth(w->two).calls, 0);
         stack_await(w->stack, STANDING, "EXECUTION_STARTED 1", 1000);
+        assert_waits_for(w, "one", "unknown");
         /* Registered as idempotent, it may be sent again. */
         run_sql(w, "UPDATE aethelos.operator SET idempotent = true WHERE name = 'one'");
         stack_await(w->stack, "SELECT count(*) > 0 FROM aethelos.operator_run WHERE operator = 'two'", "t", 30000);

@@ -107,6 +107,10 @@ static void whole_chain(void **state)
         assert_at(marked, "status", "done");
         again = stack_http(stack, true, "POST", "/payouts/mark", NULL, body, &status);
         assert_int_equal(status, 200);
+        snprintf(body, sizeof(body),
+                "{\"payout_id\":\"%s\",\"reference\":\"transfer 4\",\"by\":\"owner\",\"amount\":{\"minor\":1,\"currency\":\"EUR\"}}", payout);
+        free(stack_http(stack, true, "POST", "/payouts/mark", NULL, body, &status));
+        assert_int_equal(status, 409);
         snprintf(body, sizeof(body), "{\"payout_id\":\"%s\",\"reference\":\"another\",\"by\":\"owner\"}", payout);
         free(stack_http(stack, true, "POST", "/payouts/mark", NULL, body, &status));
         assert_int_equal(status, 409);
@@ -140,6 +144,7 @@ static void payment_answers(void **state)
         } cases[] = {
                 {"{\"reference\":\"r1\"}", 422},
                 {"{\"by\":\"anna\"}", 422},
+                {"{\"reference\":\"r1\",\"by\":\"anna\",\"ammount\":{\"minor\":1,\"currency\":\"EUR\"}}", 422},
                 {"{\"reference\":\"r1\",\"by\":\"anna\",\"amount\":{\"minor\":1,\"currency\":\"EUR\"}}", 409},
                 {"{\"reference\":\"r1\",\"by\":\"anna\",\"amount\":{\"minor\":2588,\"currency\":\"EUR\"}}", 200},
                 {"{\"reference\":\"r1\",\"by\":\"anna\"}", 200},

@@ -37,6 +37,8 @@ static void confirm_bodies(void **state)
                 {"{\"reference\":\"r\",\"by\":\"me\",\"amount\":{\"minor\":9223372036854775808,\"currency\":\"EUR\"}}", 422, "/amount/minor"},
                 {"{\"reference\":\"r\",\"by\":\"me\",\"amount\":{\"minor\":1,\"currency\":\"XXQ\"}}", 422, "/amount/currency"},
                 {"{\"reference\":\"r\",\"by\":\"me\",\"amount\":{\"minor\":1}}", 422, "/amount/currency"},
+                {"{\"reference\":\"r\",\"by\":\"me\",\"ammount\":{\"minor\":1,\"currency\":\"EUR\"}}", 422, ""},
+                {"{\"reference\":\"r\",\"by\":\"me\",\"payout_id\":\"" ID "\"}", 422, ""},
         };
 
         (void)state;
@@ -88,6 +90,9 @@ static void mark_bodies(void **state)
 {
         static const struct body cases[] = {
                 {"{\"payout_id\":\"" ID "\",\"reference\":\"r\",\"by\":\"me\"}", 0},
+                {"{\"payout_id\":\"" ID "\",\"reference\":\"r\",\"by\":\"me\",\"amount\":{\"minor\":1,\"currency\":\"EUR\"}}", 0},
+                {"{\"payout_id\":\"" ID "\",\"reference\":\"r\",\"by\":\"me\",\"amount\":1}", 422, "/amount"},
+                {"{\"payout_id\":\"" ID "\",\"reference\":\"r\",\"by\":\"me\",\"sum\":1}", 422, ""},
                 {"{\"reference\":\"r\",\"by\":\"me\"}", 422, "/payout_id"},
                 {"{\"payout_id\":5,\"reference\":\"r\",\"by\":\"me\"}", 422, "/payout_id"},
                 {"{\"payout_id\":\"p1\",\"reference\":\"r\",\"by\":\"me\"}", 404, "/payout_id"},
