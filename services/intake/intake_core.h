@@ -43,7 +43,8 @@ struct intake_submitted {
 void intake_submitted_done(struct intake_submitted *s);
 /* {"type", "payload", "context"?}, on the bus also "key". */
 bool intake_read_job(const char *text, size_t len, bool key_allowed, struct intake_submitted *ret_s, struct refusal *ret_refusal);
-/* From parts, each JSON text of its own: an offer's purchase or the protobuf form. context.s NULL: none. Errors in the payload's JSON name no field. */
+/* From parts, each JSON text of its own: an offer's purchase or the protobuf form. context.s NULL: none. Errors in the payload's JSON name no field.
+ */
 bool intake_read_parts(const char *type, struct slice payload, struct slice context, struct intake_submitted *ret_s, struct refusal *ret_refusal);
 
 struct intake_origin {
