@@ -19,6 +19,7 @@ static const struct setting settings[] = {
 
 static const struct service_subject subjects[] = {
         {"says", "aethelos.hop.ledger.*", "Envelope"},
+        {"says", "aethelos.hop.meta-repair.*", "Envelope"},
         {0},
 };
 

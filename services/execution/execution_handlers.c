@@ -63,19 +63,18 @@ static bool take_chain(struct service *s, const struct execution_stand *stand, s
 {
         const char *why = NULL;
 
-        if (strcmp(stand->hearer, s->spec->name) != 0) {
+        if (!stand->ours) {
                 /* A bell that comes again: the next one may have been lost after our commit. */
-                if (strcmp(stand->step, "EXECUTION_COMPLETED") == 0)
+                if (strcmp(stand->record.at, "EXECUTION_COMPLETED") == 0 || strcmp(stand->record.at, "EXECUTION_FAILED") == 0)
                         service_ring_one(s, stand->hearer, stand->lane, &stand->id, stand->version);
                 return false;
         }
-        if (execution_chain_parse(stand->job, stand->last, stand->runs, &item->c, &why) < 0) {
-                service_quarantine(s, NULL, &stand->id, why, stand->job.s, stand->job.len);
+        if (execution_chain_parse(&stand->record, &item->c, &why) < 0) {
+                service_quarantine(s, NULL, &stand->id, why, stand->record.job.s, stand->record.job.len);
                 return false;
         }
         item->c.id = stand->id;
         item->c.version = stand->version;
-        item->c.started = strcmp(stand->step, "PAYMENT_CONFIRMED") != 0;
         return !item->c.live;
 }
 

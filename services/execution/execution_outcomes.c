@@ -88,7 +88,7 @@ static void decide(struct service *s, struct execution_item *item)
 }
 
 /* Whether the chain still waits for this run. */
-static bool take_run(struct service *s, const PGresult *r, struct execution_run *run, struct execution_item *item)
+static bool take_run(const PGresult *r, struct execution_run *run, struct execution_item *item)
 {
         const char *why = NULL;
 
@@ -99,13 +99,12 @@ static bool take_run(struct service *s, const PGresult *r, struct execution_run 
                 if (!uuid_equal(&id, &run->chain_id))
                         continue;
                 stand = execution_store_stand(r, row);
-                if (strcmp(stand.hearer, s->spec->name) != 0 || execution_chain_parse(stand.job, stand.last, stand.runs, &item->c, &why) < 0)
+                if (!stand.ours || execution_chain_parse(&stand.record, &item->c, &why) < 0)
                         return false;
                 item->c.id = stand.id;
                 item->c.version = stand.version;
-                item->c.started = true;
                 item->run = run;
-                return item->c.step == run->step;
+                return item->c.live && item->c.step == run->step;
         }
         return false;
 }
@@ -153,7 +152,7 @@ static size_t plan_outcomes(struct service *s, const PGresult *r, struct executi
         size_t kept = 0;
 
         for (size_t i = 0; i < n; i++) {
-                if (take_run(s, r, picked[i], &items[kept])) {
+                if (take_run(r, picked[i], &items[kept])) {
                         decide(s, &items[kept]);
                         kept++;
                 } else {

@@ -51,20 +51,26 @@ static void parse_runs(struct execution_chain *c)
                 if (step != c->step)
                         continue;
                 c->n_runs++;
-                if (json_string_is(&c->runs, state, "failed")) {
+                if (!c->again && c->n_runs > c->attempts_before && json_string_is(&c->runs, state, "failed")) {
                         _cleanup_(freep) char *who = json_string(&c->runs, json_get(&c->runs, v, "operator"), NULL);
                         _cleanup_(freep) char *error = json_string(&c->runs, json_get(&c->runs, v, "error"), NULL);
                         execution_chain_fail(c, who ? who : "", error ? error : "failed");
                 }
         }
+        if (c->again)
+                c->attempts_before = c->n_runs;
 }
 
-int execution_chain_parse(struct slice job, struct slice last, struct slice runs, struct execution_chain *ret_chain, const char **ret_why)
+int execution_chain_parse(const struct execution_record *record, struct execution_chain *ret_chain, const char **ret_why)
 {
         struct execution_chain *c = ret_chain;
 
-        *c = (struct execution_chain){0};
-        if (parse(job, &c->job) < 0) {
+        *c = (struct execution_chain){
+                .started = strcmp(record->at, "EXECUTION_STARTED") == 0 || strcmp(record->at, "STEP_COMPLETED") == 0,
+                .again = strcmp(record->at, "EXECUTION_REQUIRED") == 0,
+                .attempts_before = record->attempts_before,
+        };
+        if (parse(record->job, &c->job) < 0) {
                 *ret_why = "data of JOB_CREATED are not JSON";
                 return -EINVAL;
         }
@@ -74,23 +80,22 @@ int execution_chain_parse(struct slice job, struct slice last, struct slice runs
         }
         c->input = json_raw(&c->job, json_get(&c->job, json_root(&c->job), "payload"));
         c->context = json_raw(&c->job, json_get(&c->job, json_root(&c->job), "context"));
-        if (last.len > 0) {
+        if (record->last.len > 0) {
                 int64_t step = -1;
-                if (parse(last, &c->last) < 0 || json_int64(&c->last, json_get(&c->last, json_root(&c->last), "step"), &step) < 0 || step < 0 ||
-                        step >= c->n_steps) {
+                if (parse(record->last, &c->last) < 0 || json_int64(&c->last, json_get(&c->last, json_root(&c->last), "step"), &step) < 0 ||
+                        step < 0 || step >= c->n_steps) {
                         *ret_why = "data of STEP_COMPLETED are unusable";
                         return -EINVAL;
                 }
                 c->step = (int)step + 1;
                 c->input = json_raw(&c->last, json_get(&c->last, json_root(&c->last), "output"));
-                c->started = true;
         }
         if (!c->input.s) {
                 *ret_why = "no input for the step";
                 return -EINVAL;
         }
-        if (runs.len > 0) {
-                if (parse(runs, &c->runs) < 0) {
+        if (record->runs.len > 0) {
+                if (parse(record->runs, &c->runs) < 0) {
                         *ret_why = "the list of runs is unusable";
                         return -EINVAL;
                 }
@@ -149,7 +154,11 @@ static void start(struct planner *m)
         if (m->started)
                 return;
         m->started = true;
-        strbuf_addf(event(m, "EXECUTION_STARTED"), "{\"steps\":%d}", m->c->n_steps);
+        if (m->c->again)
+                strbuf_addf(event(m, "EXECUTION_STARTED"), "{\"steps\":%d,\"from_step\":%d,\"attempts_before\":%d}", m->c->n_steps, m->c->step,
+                        m->c->attempts_before);
+        else
+                strbuf_addf(event(m, "EXECUTION_STARTED"), "{\"steps\":%d}", m->c->n_steps);
 }
 
 static void complete_step(struct planner *m, const struct execution_result *r, bool builtin)

@@ -6,14 +6,25 @@
 
 #define EXECUTION_STEPS_MAX 32
 
-/* A chain at PAYMENT_CONFIRMED, EXECUTION_STARTED or STEP_COMPLETED, as read from the store. */
+/* What the store holds of a chain; JSON texts, empty where there is nothing. */
+struct execution_record {
+        const char *at;      /* the event it stands at */
+        struct slice job;    /* data of JOB_CREATED */
+        struct slice last;   /* data of the last STEP_COMPLETED */
+        struct slice runs;   /* list of {"step", "operator", "state", "error"} in the order of attempts */
+        int attempts_before; /* as EXECUTION_STARTED says, when it stands there */
+};
+
+/* A chain at PAYMENT_CONFIRMED, EXECUTION_REQUIRED, EXECUTION_STARTED or STEP_COMPLETED. */
 struct execution_chain {
         struct uuid id;
         int version;
-        bool started;                    /* EXECUTION_STARTED is written */
+        bool started;                    /* EXECUTION_STARTED is written, and no further start is asked for */
+        bool again;                      /* a further start is asked for: at the step that failed */
         int step;                        /* index of the step to be done */
         bool live;                       /* a run of it is open at an operator */
         int n_runs;                      /* runs so far at this step, the open one included */
+        int attempts_before;             /* of these, how many belong to earlier starts: they rule nobody out any more */
         struct json_doc job, last, runs; /* data of JOB_CREATED and of the last STEP_COMPLETED; what text below points to */
         char *tags[EXECUTION_STEPS_MAX];
         int n_steps;
@@ -22,10 +33,9 @@ struct execution_chain {
         size_t n_failed;
 };
 
-/* Takes the texts apart. last and runs may be empty: no step is completed yet; nothing was run yet. runs is a JSON list of
- * {"step", "operator", "state", "error"} in the order of attempts. 0, or -EINVAL with *ret_why (static): the data are unusable.
- * *ret_chain must be given to execution_chain_done in both cases. */
-int execution_chain_parse(struct slice job, struct slice last, struct slice runs, struct execution_chain *ret_chain, const char **ret_why);
+/* Takes the record apart; its texts must outlive the chain. 0, or -EINVAL with *ret_why (static): the data are unusable. *ret_chain must be given to
+ * execution_chain_done in both cases. */
+int execution_chain_parse(const struct execution_record *record, struct execution_chain *ret_chain, const char **ret_why);
 void execution_chain_done(struct execution_chain *c);
 /* Notes that the open run failed definitely: its operator is out for this step. */
 void execution_chain_fail(struct execution_chain *c, const char *who, const char *error);

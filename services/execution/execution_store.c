@@ -76,18 +76,23 @@ int execution_store_operators(struct db *db, struct execution_operators *ret_ope
 
 /* --- chains --- */
 
-/* The data of the last STEP_COMPLETED are the last event's; runs exist only once the execution is started. */
+/* Runs exist only once the execution was started. The last STEP_COMPLETED is the last event, but for a further start: then it is looked for from the
+ * end of the chain backwards, by primary key. */
 static const char sql_read[] =
-        "SELECT c.id, c.version, c.lane, c.step, s.hearer, j.data, l.data, r.runs"
+        "SELECT c.id, c.version, c.lane, c.step, s.hearer, j.data, l.data, r.runs, b.attempts_before"
         " FROM unnest($1) AS u(id)"
         " JOIN LATERAL (SELECT * FROM chain x WHERE x.id = u.id OFFSET 0) c ON true"
         " JOIN step s ON s.kind = c.kind AND s.name = c.step"
         " LEFT JOIN LATERAL (SELECT e.data FROM event e WHERE e.chain_id = c.id AND e.version = 1 AND s.hearer = 'execution' OFFSET 0) j ON true"
-        " LEFT JOIN LATERAL (SELECT e.data FROM event e WHERE e.chain_id = c.id AND e.version = c.version AND c.step = 'STEP_COMPLETED' OFFSET 0) l "
-        "ON true"
+        " LEFT JOIN LATERAL (SELECT (e.data::json ->> 'from_step')::integer AS from_step, (e.data::json ->> 'attempts_before')::integer AS "
+        "attempts_before"
+        "   FROM event e WHERE e.chain_id = c.id AND e.version = c.version AND c.step = 'EXECUTION_STARTED' OFFSET 0) b ON true"
+        " LEFT JOIN LATERAL (SELECT e.data FROM event e WHERE e.chain_id = c.id AND e.version <= c.version AND e.type = 'STEP_COMPLETED'"
+        "   AND (c.step IN ('STEP_COMPLETED', 'EXECUTION_REQUIRED') OR b.from_step > 0) ORDER BY e.version DESC LIMIT 1) l ON true"
         " LEFT JOIN LATERAL (SELECT json_agg(json_build_object('step', o.step, 'operator', o.operator, 'state', o.state, 'error', o.error) ORDER BY "
         "o.step, o.attempt)"
-        "   AS runs FROM operator_run o WHERE o.chain_id = c.id AND c.step IN ('EXECUTION_STARTED', 'STEP_COMPLETED') OFFSET 0) r ON true";
+        "   AS runs FROM operator_run o WHERE o.chain_id = c.id AND c.step IN ('EXECUTION_REQUIRED', 'EXECUTION_STARTED', 'STEP_COMPLETED') OFFSET "
+        "0) r ON true";
 
 int execution_store_read(struct db *db, const struct uuid ids[], size_t n, PGresult **ret_result)
 {
@@ -99,23 +104,21 @@ int execution_store_read(struct db *db, const struct uuid ids[], size_t n, PGres
         return db_run(db, sql_read, &args, ret_result);
 }
 
-static void copy(char *to, size_t size, struct slice s)
-{
-        snprintf(to, size, "%.*s", (int)s.len, s.s ? s.s : "");
-}
-
 struct execution_stand execution_store_stand(const PGresult *r, int row)
 {
-        struct execution_stand s = {.id = db_uuid(r, row, 0), .version = (int)db_int(r, row, 1)};
         struct slice lane = db_text(r, row, 2);
+        struct execution_stand s = {.id = db_uuid(r, row, 0),
+                .version = (int)db_int(r, row, 1),
+                .hearer = PQgetvalue(r, row, 4),
+                .record = {.at = PQgetvalue(r, row, 3),
+                        .job = db_text(r, row, 5),
+                        .last = db_text(r, row, 6),
+                        .runs = db_text(r, row, 7),
+                        .attempts_before = PQgetisnull(r, row, 8) ? 0 : (int)db_int(r, row, 8)}};
 
         if (!lane_parse(lane.s, lane.len, &s.lane))
                 die("a chain stands on an unknown lane");
-        copy(s.step, sizeof(s.step), db_text(r, row, 3));
-        copy(s.hearer, sizeof(s.hearer), db_text(r, row, 4));
-        s.job = db_text(r, row, 5);
-        s.last = db_text(r, row, 6);
-        s.runs = db_text(r, row, 7);
+        s.ours = strcmp(s.hearer, "execution") == 0;
         return s;
 }
 
@@ -124,6 +127,16 @@ struct execution_stand execution_store_stand(const PGresult *r, int row)
 static void text(struct db_args *a, const char *s)
 {
         db_array_text(a, s, s ? strlen(s) : 0);
+}
+
+/* Sets ret_in[i] for each of n rows whose id the result names; the rows begin with it. */
+static void mark(const PGresult *r, const void *rows, size_t size, size_t n, bool ret_in[])
+{
+        for (int row = 0; row < PQntuples(r); row++) {
+                struct uuid id = db_uuid(r, row, 0);
+                for (size_t i = 0; i < n; i++)
+                        ret_in[i] |= uuid_equal((const struct uuid *)((const char *)rows + i * size), &id);
+        }
 }
 
 /* The chain's version is looked at again here for runs that are started without a transition; the unique keys (attempt, live run) refuse the rest. */
@@ -169,14 +182,9 @@ int execution_store_start(struct db *db, const char *owner, const struct executi
         for (size_t i = 0; i < n; i++)
                 db_array_int(&args, runs[i].lease_ms);
         e = db_run(db, sql_start, &args, &r);
-        if (e < 0)
-                return e;
-        for (int row = 0; row < PQntuples(r); row++) {
-                struct uuid id = db_uuid(r, row, 0);
-                for (size_t i = 0; i < n; i++)
-                        ret_in[i] |= uuid_equal(&runs[i].id, &id);
-        }
-        return 0;
+        if (e == 0)
+                mark(r, runs, sizeof(*runs), n, ret_in);
+        return e;
 }
 
 static const char sql_outcomes[] =
@@ -212,14 +220,9 @@ int execution_store_outcomes(struct db *db, const struct execution_outcome outco
         for (size_t i = 0; i < n; i++)
                 db_array_int(&args, outcomes[i].probes);
         e = db_run(db, sql_outcomes, &args, &r);
-        if (e < 0)
-                return e;
-        for (int row = 0; row < PQntuples(r); row++) {
-                struct uuid id = db_uuid(r, row, 0);
-                for (size_t i = 0; i < n; i++)
-                        ret_in[i] |= uuid_equal(&outcomes[i].id, &id);
-        }
-        return 0;
+        if (e == 0)
+                mark(r, outcomes, sizeof(*outcomes), n, ret_in);
+        return e;
 }
 
 static const char sql_tally[] =

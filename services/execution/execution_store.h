@@ -12,8 +12,9 @@ struct execution_stand {
         struct uuid id;
         int version;
         enum lane lane;
-        char step[32], hearer[16];
-        struct slice job, last, runs; /* into the result; empty unless it is execution's turn */
+        bool ours;                      /* it is execution's turn: there is a record */
+        const char *hearer;             /* empty: nobody's turn */
+        struct execution_record record; /* into the result, as hearer */
 };
 int execution_store_read(struct db *db, const struct uuid ids[], size_t n, PGresult **ret_result);
 struct execution_stand execution_store_stand(const PGresult *r, int row);

@@ -29,7 +29,7 @@ static bool marked(const struct execution_due *due)
         return slice_equal(due->state, "unknown") && due->error.s && strncmp(due->error.s, EXECUTION_RESEND, strlen(EXECUTION_RESEND)) == 0;
 }
 
-static bool read_chain(struct service *s, const PGresult *chains, struct taken *t)
+static bool read_chain(const PGresult *chains, struct taken *t)
 {
         const char *why;
 
@@ -40,8 +40,7 @@ static bool read_chain(struct service *s, const PGresult *chains, struct taken *
                 if (!uuid_equal(&id, &t->due.chain_id))
                         continue;
                 stand = execution_store_stand(chains, row);
-                return strcmp(stand.hearer, s->spec->name) == 0 && execution_chain_parse(stand.job, stand.last, stand.runs, &t->c, &why) == 0 &&
-                       t->c.step == t->due.step;
+                return stand.ours && execution_chain_parse(&stand.record, &t->c, &why) == 0 && t->c.step == t->due.step;
         }
         return false;
 }
@@ -128,7 +127,7 @@ static int take(struct service *s, struct taken **ret_taken, size_t *ret_n, PGre
                 return e;
         for (size_t i = 0; i < n; i++) {
                 struct taken *t = &(*ret_taken)[i];
-                t->over = !read_chain(s, chains, t);
+                t->over = !read_chain(chains, t);
                 decide(s, t);
                 takes[i] = t->take;
         }

@@ -250,6 +250,56 @@ static void an_unknown_outcome_waits_when_nothing_else_is_safe(void **state)
         assert_true(fake_operator_truth(w->one).calls >= 1);
 }
 
+/* As meta-repair does it: all chains that stand at EXECUTION_FAILED are run again. */
+static void run_again(struct world *w)
+{
+        run_sql(w,
+                "SET SESSION AUTHORIZATION aethelos_meta_repair;"
+                "SELECT aethelos.advance(array_agg(id), array_agg(version), array_agg(NULL::text), array_agg(NULL::text), array_agg(NULL::text),"
+                "  array_agg(NULL::uuid), array_agg(n), array_agg('EXECUTION_REQUIRED'::text), array_agg('{\"cause\":\"retry\",\"step\":1}'::text))"
+                " FROM (SELECT id, version, row_number() OVER (ORDER BY id)::integer AS n FROM aethelos.chain WHERE step = 'EXECUTION_FAILED') c");
+        ring(w, "step = 'EXECUTION_REQUIRED'");
+}
+
+/* So that no instance remembers how they were. */
+static void operators_change(struct world *w, const char *sql)
+{
+        stack_stop(w->stack, "execution", SIGTERM);
+        run_sql(w, sql);
+        stack_spawn(w->stack, "execution", NULL);
+}
+
+static void a_failed_job_goes_on_at_the_failed_step(void **state)
+{
+        struct world *w = *state;
+
+        operator_is(w, "one", fake_operator_url(w->one), NULL, "first", "", "");
+        operator_is(w, "two", fake_operator_url(w->two), NULL, "second", ", successes", ", 100");
+        run_sql(w, "UPDATE aethelos.operator SET url = url || '?mode=failed' WHERE name = 'two'");
+        jobs(w, 3, "[\"first\",\"second\",\"puz19_text\"]", "{}", true);
+        stack_await(w->stack, STANDING, "EXECUTION_FAILED 3", 60000);
+        /* The same operator is asked again, and refuses again; then nobody is there, and nothing is started. */
+        run_again(w);
+        stack_await(w->stack, "SELECT count(*) FROM aethelos.event WHERE type = 'EXECUTION_FAILED'", "6", 20000);
+        operators_change(w, "UPDATE aethelos.operator SET tags = '{other}' WHERE name = 'two'");
+        run_again(w);
+        stack_await(w->stack, "SELECT count(*) FROM aethelos.event WHERE type = 'EXECUTION_FAILED'", "9", 20000);
+        operators_change(w, "UPDATE aethelos.operator SET tags = '{second}', url = replace(url, '?mode=failed', '') WHERE name = 'two'");
+        run_again(w);
+        ring(w, "true");
+        stack_await(w->stack, STANDING, "EXECUTION_COMPLETED 3", 20000);
+        expect_last(w, "\"preview\":\"done by two\"");
+        /* The first step was done once. The attempts at the second go on counting over the starts. */
+        assert_int_equal(fake_operator_truth(w->one).calls, 3);
+        assert_int_equal(fake_operator_truth(w->two).calls, 9);
+        assert_int_equal(fake_operator_truth(w->two).most_per_step, 1);
+        stack_await(w->stack,
+                "SELECT string_agg(data, ' ' ORDER BY version) FROM aethelos.event WHERE type = 'EXECUTION_STARTED' GROUP BY chain_id LIMIT 1",
+                "{\"steps\":3} {\"steps\":3,\"from_step\":1,\"attempts_before\":1} {\"steps\":3,\"from_step\":1,\"attempts_before\":2}", 1000);
+        assert_int_equal(number(w, "SELECT count(*) FROM aethelos.operator_run WHERE step = 1 AND attempt = 3 AND state = 'done'"), 3);
+        stack_assert_sound(w->stack);
+}
+
 static void a_slow_operator_holds_up_nobody(void **state)
 {
         struct world *w = *state;
@@ -342,18 +392,22 @@ static void killed_at_every_point(void **state)
 #endif
 }
 
-int main(void)
+/* With an argument: only the tests of that name; * and ? are wild. */
+int main(int argc, char *argv[])
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(built_in_steps_run_in_the_batch, setup, teardown),
                 cmocka_unit_test_setup_teardown(answers_of_http_operators, setup, teardown),
                 cmocka_unit_test_setup_teardown(another_operator_after_a_definite_failure, setup, teardown),
                 cmocka_unit_test_setup_teardown(an_unknown_outcome_waits_when_nothing_else_is_safe, setup, teardown),
+                cmocka_unit_test_setup_teardown(a_failed_job_goes_on_at_the_failed_step, setup, teardown),
                 cmocka_unit_test_setup_teardown(a_slow_operator_holds_up_nobody, setup, teardown),
                 cmocka_unit_test_setup_teardown(runs_of_a_killed_instance_are_taken_over, setup, teardown),
                 cmocka_unit_test_setup_teardown(repeated_bells_do_nothing, setup, teardown),
                 cmocka_unit_test_setup_teardown(killed_at_every_point, setup, teardown),
         };
 
+        if (argc > 1)
+                cmocka_set_test_filter(argv[1]);
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -116,6 +116,11 @@ static enum MHD_Result call(struct fake_operator *f, struct MHD_Connection *conn
         _cleanup_(freep) char *id = json_string(&doc, json_get(&doc, root, "run_id"), NULL);
         _cleanup_(freep) char *job = json_string(&doc, json_get(&doc, root, "job_id"), NULL);
         _cleanup_(freep) char *mode = json_string(&doc, json_get(&doc, input, "mode"), NULL);
+        const char *always = MHD_lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, "mode");
+        if (always) {
+                free(mode);
+                mode = xstrdup(always);
+        }
         json_int64(&doc, json_get(&doc, root, "step"), &step);
         json_int64(&doc, json_get(&doc, input, "ms"), &ms);
 

@@ -1,9 +1,16 @@
 /* An HTTP operator with ground truth, on a free port of loopback, in threads of the test itself: it remembers what it was asked and what it really
- * did, so that a test can tell work done twice from work answered twice. `input.mode` chooses its behaviour at each call: done    does it, 200 (also
- * without a mode) failed  does nothing, 422 {"error"} error   does it, then 500 lost    does it, then cuts the connection never   the first call of a
- * run cuts the connection and does nothing; the next does it accept  202; done once the status was asked twice (the first answer is "running") late
- * does it and answers after input.ms milliseconds bad     200 without an output The output is {"text": "done by <name>"}. Every run is done at most
- * once, however often it is sent: it keeps the contract. */
+ * did, so that a test can tell work done twice from work answered twice. `mode` of the URL's query, or else `input.mode`, chooses its behaviour at
+ * each call:
+ * - done (also without a mode): does it, 200
+ * - failed: does nothing, 422 {"error"}
+ * - error: does it, then 500
+ * - lost: does it, then cuts the connection
+ * - never: the first call of a run cuts the connection and does nothing; the next does it
+ * - accept: 202; done once the status was asked twice (the first answer is "running")
+ * - late: does it and answers after input.ms milliseconds
+ * - bad: 200 without an output
+ *
+ * The output is {"text": "done by <name>"}. Every run is done at most once, however often it is sent: it keeps the contract. */
 #ifndef AETHELOS_TESTS_FAKE_OPERATOR_H
 #define AETHELOS_TESTS_FAKE_OPERATOR_H
 

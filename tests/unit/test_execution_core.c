@@ -345,9 +345,9 @@ static struct execution_operator plan_ops[] = {
 };
 static const struct execution_operators all_ops = {plan_ops, ARRAY_SIZE(plan_ops)};
 
-/* "EVENT{data} EVENT{data} ...call=who@step.attempt<input" */
-static void check_plan(
-        const char *steps, const char *payload, const char *last, const char *runs, const struct execution_result *done, const char *expected)
+/* "EVENT{data} EVENT{data} ...call=who@step.attempt<input". The record comes without the data of JOB_CREATED. */
+static void check_record(
+        const char *steps, const char *payload, struct execution_record record, const struct execution_result *done, const char *expected)
 {
         _cleanup_(strbuf_done) struct strbuf job = {0}, got = {0};
         struct execution_chain c;
@@ -355,10 +355,10 @@ static void check_plan(
         const char *why = NULL;
 
         strbuf_addf(&job, "{\"payload\":%s,\"context\":{\"priority\":\"high\"},\"flow\":{\"id\":\"f\",\"version\":1,\"steps\":%s}}", payload, steps);
-        if (execution_chain_parse((struct slice){job.s, job.len}, slice_of(last), slice_of(runs), &c, &why) < 0)
+        record.job = (struct slice){job.s, job.len};
+        if (execution_chain_parse(&record, &c, &why) < 0)
                 fail_msg("%s: %s", expected, why);
         assert_true(slice_equal(c.context, "{\"priority\":\"high\"}"));
-        c.started |= runs != NULL;
         execution_plan_make(&c, &all_ops, done, &p);
         for (size_t i = 0; i < p.n_events; i++) {
                 struct json_doc doc;
@@ -374,6 +374,14 @@ static void check_plan(
         assert_string_equal(got.s ? got.s : "", expected);
         execution_plan_done(&p);
         execution_chain_done(&c);
+}
+
+static void check_plan(
+        const char *steps, const char *payload, const char *last, const char *runs, const struct execution_result *done, const char *expected)
+{
+        const char *at = last ? "STEP_COMPLETED" : runs ? "EXECUTION_STARTED" : "PAYMENT_CONFIRMED";
+
+        check_record(steps, payload, (struct execution_record){.at = at, .last = slice_of(last), .runs = slice_of(runs)}, done, expected);
 }
 
 #define STARTED1 "EXECUTION_STARTED{\"steps\":1} "
@@ -431,6 +439,43 @@ static void plans_with_outside_steps(void **state)
         check_plan("[\"out\"]", "{}", NULL, "[{\"step\":0,\"operator\":\"gone\",\"state\":\"failed\",\"error\":\"no\"}]", NULL, "call=out1@0.2<{}");
 }
 
+#define FAILED_RUN(step, who) "{\"step\":" step ",\"operator\":\"" who "\",\"state\":\"failed\",\"error\":\"no\"}"
+#define DONE_RUN(step, who)   "{\"step\":" step ",\"operator\":\"" who "\",\"state\":\"done\",\"error\":null}"
+#define LIVE_RUN(step, who)   "{\"step\":" step ",\"operator\":\"" who "\",\"state\":\"calling\",\"error\":null}"
+
+static void a_further_start_goes_on_at_the_failed_step(void **state)
+{
+        struct execution_result done = {.who = "out1", .attempt = 3, .output = {"1", 1}};
+        struct execution_record again = {.at = "EXECUTION_REQUIRED",
+                .last = slice_of("{\"step\":0,\"output\":[5]}"),
+                .runs = slice_of("[" DONE_RUN("0", "out1") "," FAILED_RUN("1", "out1") "," FAILED_RUN("1", "gone") "]")};
+        struct execution_record started = {.at = "EXECUTION_STARTED", .last = again.last, .attempts_before = 2};
+
+        (void)state;
+        assert_true(uuid_parse(RUN_ID, 36, &done.run_id));
+        /* What was completed is kept, attempts go on counting, and who failed before is asked again. */
+        check_record(
+                "[\"out\",\"out\"]", "{}", again, NULL, "EXECUTION_STARTED{\"steps\":2,\"from_step\":1,\"attempts_before\":2} call=out1@1.3<[5]");
+        /* At the first step, with nothing run before. */
+        check_record("[\"out\"]", "{\"a\":1}", (struct execution_record){.at = "EXECUTION_REQUIRED"}, NULL,
+                "EXECUTION_STARTED{\"steps\":1,\"from_step\":0,\"attempts_before\":0} call=out1@0.1<{\"a\":1}");
+        /* Nobody is there: nothing was started. */
+        check_record("[\"nobody\"]", "{}", (struct execution_record){.at = "EXECUTION_REQUIRED", .runs = slice_of("[" FAILED_RUN("0", "gone") "]")},
+                NULL, "EXECUTION_FAILED{\"error\":{\"reason\":\"no_operator\",\"step\":0,\"tag\":\"nobody\",\"attempts\":[]}} ");
+        /* Under way: it is done, */
+        started.runs = slice_of("[" DONE_RUN("0", "out1") "," FAILED_RUN("1", "out1") "," FAILED_RUN("1", "gone") "," LIVE_RUN("1", "out1") "]");
+        check_record("[\"out\",\"out\"]", "{}", started, &done,
+                "STEP_COMPLETED{\"step\":1,\"tag\":\"out\",\"operator\":\"out1\",\"run_id\":\"" RUN_ID
+                "\",\"attempt\":3,\"took_ms\":0,\"output\":1} EXECUTION_COMPLETED{\"result\":1} ");
+        /* or it failed: only what failed since the start rules out, and is named. */
+        started.runs = slice_of("[" DONE_RUN("0", "out1") "," FAILED_RUN("1", "out1") "," FAILED_RUN("1", "gone") "," FAILED_RUN("1", "gone") "]");
+        check_record("[\"out\",\"out\"]", "{}", started, NULL, "call=out1@1.4<[5]");
+        started.runs = slice_of("[" DONE_RUN("0", "out1") "," FAILED_RUN("1", "out1") "," FAILED_RUN("1", "gone") "," FAILED_RUN("1", "out1") "]");
+        check_record("[\"out\",\"out\"]", "{}", started, NULL,
+                "EXECUTION_FAILED{\"error\":{\"reason\":\"all_operators_failed\",\"step\":1,\"tag\":\"out\",\"attempts\":["
+                "{\"operator\":\"out1\",\"error\":\"no\"}]}} ");
+}
+
 static void a_full_operator_is_waited_for(void **state)
 {
         (void)state;
@@ -463,7 +508,9 @@ static void chains_that_cannot_be_used(void **state)
         for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
                 struct execution_chain c;
                 const char *why = NULL;
-                assert_int_not_equal(execution_chain_parse(slice_of(rows[i].job), slice_of(rows[i].last), slice_of(rows[i].runs), &c, &why), 0);
+                struct execution_record record = {
+                        .at = "STEP_COMPLETED", .job = slice_of(rows[i].job), .last = slice_of(rows[i].last), .runs = slice_of(rows[i].runs)};
+                assert_int_not_equal(execution_chain_parse(&record, &c, &why), 0);
                 assert_non_null(why);
                 execution_chain_done(&c);
         }
@@ -483,9 +530,9 @@ static void an_open_run_is_seen(void **state)
                 const char *why;
 
                 strbuf_addf(&runs, "[{\"step\":0,\"operator\":\"o\",\"state\":\"%s\",\"error\":null}]", rows[i].state);
-                assert_int_equal(execution_chain_parse(slice_of("{\"payload\":1,\"flow\":{\"steps\":[\"a\"]}}"), slice_of(NULL),
-                                         (struct slice){runs.s, runs.len}, &c, &why),
-                        0);
+                struct execution_record record = {
+                        .at = "EXECUTION_STARTED", .job = slice_of("{\"payload\":1,\"flow\":{\"steps\":[\"a\"]}}"), .runs = {runs.s, runs.len}};
+                assert_int_equal(execution_chain_parse(&record, &c, &why), 0);
                 assert_int_equal(c.live, rows[i].live);
                 assert_int_equal(c.n_runs, 1);
                 execution_chain_done(&c);
@@ -543,6 +590,7 @@ int main(void)
                 cmocka_unit_test(what_is_sent),
                 cmocka_unit_test(plans_of_built_in_steps),
                 cmocka_unit_test(plans_with_outside_steps),
+                cmocka_unit_test(a_further_start_goes_on_at_the_failed_step),
                 cmocka_unit_test(a_full_operator_is_waited_for),
                 cmocka_unit_test(chains_that_cannot_be_used),
                 cmocka_unit_test(an_open_run_is_seen),
