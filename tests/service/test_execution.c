@@ -300,19 +300,27 @@ static void a_failed_job_goes_on_at_the_failed_step(void **state)
         stack_assert_sound(w->stack);
 }
 
-static void a_slow_operator_holds_up_nobody(void **state)
+/* Three hundred calls are under way at once, and none of them ends before the fast ones are done and one more slow one has come. */
+static void slow_operators_hold_up_nobody(void **state)
 {
         struct world *w = *state;
 
-        operator_is(w, "one", fake_operator_url(w->one), NULL, "slow", ", max_in_flight", ", 4");
+        operator_is(w, "narrow", fake_operator_url(w->one), NULL, "narrow", ", max_in_flight", ", 4");
+        jobs(w, 20, "[\"narrow\"]", "{\"mode\":\"late\",\"ms\":100}", true);
+        stack_await(w->stack, STANDING, "EXECUTION_COMPLETED 20", 20000);
+        assert_int_equal(fake_operator_truth(w->one).most_at_once, 4);
+
+        operator_is(w, "one", fake_operator_url(w->one), NULL, "slow", ", max_in_flight, timeout_ms", ", 400, 120000");
         operator_is(w, "two", fake_operator_url(w->two), NULL, "fast", "", "");
-        jobs(w, 20, "[\"slow\"]", "{\"mode\":\"late\",\"ms\":1000}", true);
+        jobs(w, 300, "[\"slow\"]", "{\"mode\":\"meet\",\"n\":301}", true);
+        stack_await(w->stack, "SELECT count(*) FROM aethelos.operator_run WHERE state = 'calling'", "300", 20000);
         jobs(w, 100, "[\"fast\"]", "{}", true);
         jobs(w, 100, "[\"puz19_text\"]", "{\"text\":\"x\"}", true);
-        stack_await(w->stack, "SELECT count(*) >= 200 FROM aethelos.chain WHERE step = 'EXECUTION_COMPLETED'", "t", 2500);
-        stack_await(w->stack, STANDING, "EXECUTION_COMPLETED 220", 20000);
-        assert_int_equal(fake_operator_truth(w->one).most_at_once, 4);
-        assert_int_equal(fake_operator_truth(w->one).calls, 20);
+        stack_await(w->stack, STANDING, "EXECUTION_COMPLETED 220, EXECUTION_STARTED 300", 20000);
+        jobs(w, 1, "[\"slow\"]", "{\"mode\":\"meet\",\"n\":301}", true);
+        stack_await(w->stack, STANDING, "EXECUTION_COMPLETED 521", 20000);
+        assert_int_equal(fake_operator_truth(w->one).most_at_once, 301);
+        assert_int_equal(fake_operator_truth(w->one).calls, 321);
         stack_assert_sound(w->stack);
 }
 
@@ -401,7 +409,7 @@ int main(int argc, char *argv[])
                 cmocka_unit_test_setup_teardown(another_operator_after_a_definite_failure, setup, teardown),
                 cmocka_unit_test_setup_teardown(an_unknown_outcome_waits_when_nothing_else_is_safe, setup, teardown),
                 cmocka_unit_test_setup_teardown(a_failed_job_goes_on_at_the_failed_step, setup, teardown),
-                cmocka_unit_test_setup_teardown(a_slow_operator_holds_up_nobody, setup, teardown),
+                cmocka_unit_test_setup_teardown(slow_operators_hold_up_nobody, setup, teardown),
                 cmocka_unit_test_setup_teardown(runs_of_a_killed_instance_are_taken_over, setup, teardown),
                 cmocka_unit_test_setup_teardown(repeated_bells_do_nothing, setup, teardown),
                 cmocka_unit_test_setup_teardown(killed_at_every_point, setup, teardown),

@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-static const char *const services[] = {"intake", "pricing", "payments", "execution", "ledger", "payouts", "board"};
+static const char *const services[] = {"intake", "pricing", "payments", "execution", "ledger", "payouts", "feed", "board"};
 static struct stack *stack;
 static int submitted, killed;
 
@@ -67,7 +67,7 @@ static void act(const char *service, const char *path, const char *body)
                 long status;
 
                 free(stack_http(stack, true, "POST", path, NULL, body, &status));
-                if (status == 200 || status == 202)
+                if (status == 200 || status == 201 || status == 202)
                         return;
                 revive(service);
                 stack_wait_end(stack, "none", 25);
@@ -90,6 +90,8 @@ static void run_chain(const char *service)
         payout = pg_fixture_ask(stack->pg, path);
         snprintf(body, sizeof(body), "{\"payout_id\":\"%s\",\"reference\":\"transfer\",\"by\":\"anna\"}", payout);
         act(service, "/payouts/mark", body);
+        snprintf(body, sizeof(body), "{\"name\":\"crash_%d\",\"kind\":\"http\",\"url\":\"http://127.0.0.1:1/\",\"tags\":[\"none\"]}", submitted);
+        act(service, "/operators", body);
         drive(service, sql, "PAYOUT_DONE");
         stack_assert_sound(stack);
 }

@@ -24,6 +24,7 @@ struct fake_operator {
         struct MHD_Daemon *daemon;
         char name[32], url[64], status_url[64];
         pthread_mutex_t lock;
+        pthread_cond_t more; /* calls at once than ever before */
         struct run *runs;
         size_t n;
         struct fake_truth truth;
@@ -103,7 +104,7 @@ static enum MHD_Result call(struct fake_operator *f, struct MHD_Connection *conn
         struct json_error error;
         char body[256];
         unsigned status;
-        int64_t step = 0, ms = 0;
+        int64_t step = 0, ms = 0, n = 0;
 
         if (json_parse_own(text->s ? text->s : "", text->len, &doc, &error) < 0) {
                 pthread_mutex_lock(&f->lock);
@@ -123,6 +124,7 @@ static enum MHD_Result call(struct fake_operator *f, struct MHD_Connection *conn
         }
         json_int64(&doc, json_get(&doc, root, "step"), &step);
         json_int64(&doc, json_get(&doc, input, "ms"), &ms);
+        json_int64(&doc, json_get(&doc, input, "n"), &n);
 
         pthread_mutex_lock(&f->lock);
         if (!id || !job || !key || strcmp(key, id) != 0)
@@ -138,9 +140,13 @@ static enum MHD_Result call(struct fake_operator *f, struct MHD_Connection *conn
         }
         run->calls++;
         f->truth.calls++;
-        if (++f->now > f->truth.most_at_once)
+        if (++f->now > f->truth.most_at_once) {
                 f->truth.most_at_once = f->now;
+                pthread_cond_broadcast(&f->more);
+        }
         status = perform(run, mode ? mode : "done");
+        while (mode && strcmp(mode, "meet") == 0 && f->truth.most_at_once < (size_t)n)
+                pthread_cond_wait(&f->more, &f->lock);
         pthread_mutex_unlock(&f->lock);
 
         if (mode && strcmp(mode, "late") == 0)
@@ -199,6 +205,7 @@ struct fake_operator *fake_operator_start(const char *name)
         snprintf(f->name, sizeof(f->name), "%s", name);
         f->runs = xcalloc(RUNS_MAX, sizeof(*f->runs));
         pthread_mutex_init(&f->lock, NULL);
+        pthread_cond_init(&f->more, NULL);
         f->daemon = MHD_start_daemon(MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD, 0, NULL, NULL, handle, f,
                 MHD_OPTION_NOTIFY_COMPLETED, completed, NULL, MHD_OPTION_CONNECTION_LIMIT, 2048U, MHD_OPTION_END);
         if (!f->daemon)
@@ -212,7 +219,12 @@ struct fake_operator *fake_operator_start(const char *name)
 struct fake_operator *fake_operator_free(struct fake_operator *f)
 {
         if (f) {
+                pthread_mutex_lock(&f->lock);
+                f->truth.most_at_once = RUNS_MAX; /* nobody waits for company any more */
+                pthread_cond_broadcast(&f->more);
+                pthread_mutex_unlock(&f->lock);
                 MHD_stop_daemon(f->daemon);
+                pthread_cond_destroy(&f->more);
                 pthread_mutex_destroy(&f->lock);
                 free(f->runs);
                 free(f);

@@ -8,6 +8,7 @@
  * - never: the first call of a run cuts the connection and does nothing; the next does it
  * - accept: 202; done once the status was asked twice (the first answer is "running")
  * - late: does it and answers after input.ms milliseconds
+ * - meet: does it and answers once input.n calls have been under way at once
  * - bad: 200 without an output
  *
  * The output is {"text": "done by <name>"}. Every run is done at most once, however often it is sent: it keeps the contract. */

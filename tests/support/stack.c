@@ -163,9 +163,15 @@ static long port_of(const struct stack *s, const char *service)
 
 char *stack_http(struct stack *s, bool admin, const char *method, const char *path, const char *const headers[], const char *body, long *ret_status)
 {
+        return stack_send(s, admin, method, path, headers, body ? slice_of(body) : (struct slice){0}, ret_status, NULL);
+}
+
+char *stack_send(struct stack *s, bool admin, const char *method, const char *path, const char *const headers[], struct slice body, long *ret_status,
+        char **ret_headers)
+{
         CURL *curl = curl_easy_init();
         struct curl_slist *list = curl_slist_append(NULL, "Content-Type: application/json");
-        struct strbuf answer = {0};
+        struct strbuf answer = {0}, lines = {0};
         char url[512];
 
         snprintf(url, sizeof(url), "http://127.0.0.1:%ld%s", port_of(s, admin ? "board" : "intake"), path);
@@ -176,10 +182,12 @@ char *stack_http(struct stack *s, bool admin, const char *method, const char *pa
         curl_easy_setopt(curl, CURLOPT_URL, url);
         curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, method);
         curl_easy_setopt(curl, CURLOPT_HTTPHEADER, list);
-        if (body) {
-                curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE, (long)strlen(body));
-                curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body);
+        if (body.s) {
+                curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE, (long)body.len);
+                curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body.s);
         }
+        curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, collect);
+        curl_easy_setopt(curl, CURLOPT_HEADERDATA, &lines);
         curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, collect);
         curl_easy_setopt(curl, CURLOPT_WRITEDATA, &answer);
         curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, 15000L);
@@ -189,6 +197,9 @@ char *stack_http(struct stack *s, bool admin, const char *method, const char *pa
                 curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, ret_status);
         curl_slist_free_all(list);
         curl_easy_cleanup(curl);
+        if (ret_headers)
+                *ret_headers = strbuf_take(&lines);
+        strbuf_done(&lines);
         return strbuf_take(&answer);
 }
 

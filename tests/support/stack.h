@@ -3,6 +3,7 @@
 #ifndef AETHELOS_TESTS_STACK_H
 #define AETHELOS_TESTS_STACK_H
 
+#include "base/util.h"
 #include "tests/support/nats_fixture.h"
 #include "tests/support/pg_fixture.h"
 
@@ -34,6 +35,9 @@ void stack_wait_ready(struct stack *s); /* until intake's /readyz and board's /r
 
 /* One request; admin: to the board, with the token. *ret_status; the body, malloc'ed. headers: NULL-terminated lines or NULL. -1 = no answer. */
 char *stack_http(struct stack *s, bool admin, const char *method, const char *path, const char *const headers[], const char *body, long *ret_status);
+/* The same for a body of any bytes; ret_headers (may be NULL): the header lines of the answer, malloc'ed. */
+char *stack_send(struct stack *s, bool admin, const char *method, const char *path, const char *const headers[], struct slice body, long *ret_status,
+        char **ret_headers);
 /* Text of a top-level or nested member by a path like "job.id"; malloc'ed; strings unescaped, everything else raw; NULL when absent. */
 char *json_at(const char *json, const char *path);
 
