@@ -104,6 +104,8 @@ static const char *advice(enum client_side side, int status, const char *type)
 {
         if (strcmp(type, "/problems/unknown-type") == 0)
                 return " `./aethelos flows` lists the job types.";
+        if (strcmp(type, "/problems/unknown-offer") == 0)
+                return " `./aethelos offers` lists them.";
         if (strcmp(type, "/problems/idempotency-key-reused") == 0)
                 return " Submit it under another key.";
         switch (status) {

@@ -44,122 +44,127 @@ static int list_get(struct client *c, enum client_side side, const char *path, c
         return -1;
 }
 
-/* The whole of a command without arguments up to its list. -1: go on with *ret_items; else the exit status. */
-static int list_command(int argc, char **argv, const char *help, enum client_side side, const char *path, struct client *c, struct answer *answer,
-        json_value *ret_items)
+/* A column of a list: what a row of the answer says under it. */
+struct column {
+        const char *heading, *member;
+        bool right;
+        char *(*text)(const struct json_doc *doc, json_value row); /* NULL: the member as it is */
+};
+
+/* A command without arguments that prints a list. */
+struct list {
+        const char *help, *path;
+        enum client_side side;
+        struct column columns[8];
+        void (*after)(const struct json_doc *doc, json_value rows); /* what is printed below; or NULL */
+};
+
+static void list_print(const struct list *l, const struct json_doc *doc, json_value rows)
 {
+        _cleanup_(table_done) struct table t = {0};
+
+        for (const struct column *c = l->columns; c->heading; c++) {
+                t.right |= (unsigned)c->right << t.columns++;
+                table_cell(&t, xstrdup(c->heading));
+        }
+        for (json_value row = json_first(doc, rows); row; row = json_after(doc, rows, row))
+                for (const struct column *c = l->columns; c->heading; c++)
+                        table_cell(&t, c->text ? c->text(doc, row) : answer_text(doc, row, c->member));
+        table_print(&t);
+        if (l->after)
+                l->after(doc, rows);
+}
+
+static int list_command(int argc, char **argv, const struct list *l)
+{
+        _cleanup_(client_done) struct client c = {0};
+        _cleanup_(answer_done) struct answer answer = {0};
+        json_value rows = NULL;
         bool json = false;
-        struct args a = {.help = help, .options = (struct args_option[]){{"--json", .flag = &json}, {0}}};
+        struct args a = {.help = l->help, .options = (struct args_option[]){{"--json", .flag = &json}, {0}}};
         int r = args_parse(&a, argc, argv);
         if (r != ARGS_GO_ON)
                 return r;
-        if (client_find(c) < 0)
+        if (client_find(&c) < 0)
                 return 1;
-        c->json = json;
-        return list_get(c, side, path, path + 1, answer, ret_items);
-}
-
-static const char FLOWS_HELP[] = "usage: aethelos flows [--json]\n"
-                                 "\n"
-                                 "Lists the flows: which job type is done in which steps, and what it costs.\n"
-                                 "\n"
-                                 "  --json  prints the answer of the API\n";
-
-int cmd_flows(int argc, char **argv)
-{
-        _cleanup_(client_done) struct client c = {0};
-        _cleanup_(answer_done) struct answer answer = {0};
-        json_value items = NULL;
-        int r = list_command(argc, argv, FLOWS_HELP, CLIENT_ADMIN, "/flows", &c, &answer, &items);
+        c.json = json;
+        r = list_get(&c, l->side, l->path, l->path + 1, &answer, &rows);
         if (r >= 0)
                 return r;
-        const struct json_doc *doc = &answer.doc;
-        _cleanup_(table_done) struct table t = {.columns = 6, .right = 1 << 1};
-        table_cells(&t, "flow", "version", "type", "base", "per unit", "steps", (char *)NULL);
-        for (json_value f = json_first(doc, items); f; f = json_after(doc, items, f)) {
-                char *name = answer_text(doc, f, "name");
-                if (!*name) {
-                        free(name);
-                        name = answer_text(doc, f, "id");
-                }
-                table_cell(&t, name);
-                table_cell(&t, answer_text(doc, f, "version"));
-                table_cell(&t, answer_text(doc, f, "type"));
-                _cleanup_(freep) char *currency = answer_text(doc, f, "currency");
-                _cleanup_(freep) char *base = answer_text(doc, f, "base");
-                struct strbuf price = {0};
-                strbuf_addf(&price, "%s %s", currency, base);
-                table_cell(&t, strbuf_take(&price));
-                table_cell(&t, answer_text(doc, f, "per_unit"));
-                table_cell(&t, joined(doc, json_get(doc, f, "steps")));
-        }
-        table_print(&t);
+        list_print(l, &answer.doc, rows);
         return 0;
 }
 
-static const char OPERATORS_HELP[] = "usage: aethelos operators [--json]\n"
-                                     "\n"
-                                     "Lists the operators: who performs which steps, and how well.\n"
-                                     "\n"
-                                     "  --json  prints the answer of the API\n";
-
-int cmd_operators(int argc, char **argv)
+static char *flow_base(const struct json_doc *doc, json_value flow)
 {
-        _cleanup_(client_done) struct client c = {0};
-        _cleanup_(answer_done) struct answer answer = {0};
-        json_value items = NULL;
-        int r = list_command(argc, argv, OPERATORS_HELP, CLIENT_ADMIN, "/operators", &c, &answer, &items);
-        if (r >= 0)
-                return r;
-        const struct json_doc *doc = &answer.doc;
-        _cleanup_(table_done) struct table t = {.columns = 7, .right = 7 << 3};
-        table_cells(&t, "operator", "kind", "health", "done", "failed", "average ms", "tags", (char *)NULL);
-        for (json_value o = json_first(doc, items); o; o = json_after(doc, items, o)) {
-                table_cell(&t, answer_text(doc, o, "name"));
-                table_cell(&t, answer_text(doc, o, "kind"));
-                table_cell(&t, answer_text(doc, o, "health"));
-                table_cell(&t, answer_text(doc, o, "successes"));
-                table_cell(&t, answer_text(doc, o, "failures"));
-                table_cell(&t, answer_text(doc, o, "average_ms"));
-                table_cell(&t, joined(doc, json_get(doc, o, "tags")));
-        }
-        table_print(&t);
-        for (json_value o = json_first(doc, items); o; o = json_after(doc, items, o)) {
+        _cleanup_(freep) char *currency = answer_text(doc, flow, "currency");
+        _cleanup_(freep) char *base = answer_text(doc, flow, "base");
+        struct strbuf price = {0};
+        strbuf_addf(&price, "%s %s", currency, base);
+        return strbuf_take(&price);
+}
+
+static char *flow_steps(const struct json_doc *doc, json_value flow)
+{
+        return joined(doc, json_get(doc, flow, "steps"));
+}
+
+int cmd_flows(int argc, char **argv)
+{
+        static const struct list flows = {.help = "usage: aethelos flows [--json]\n"
+                                                  "\n"
+                                                  "Lists the flows: which job type is done in which steps, and what it costs.\n"
+                                                  "\n"
+                                                  "  --json  prints the answer of the API\n",
+                .path = "/flows",
+                .side = CLIENT_ADMIN,
+                .columns = {{"flow", "name"}, {"version", "version", .right = true}, {"type", "type"}, {"base", .text = flow_base},
+                        {"per unit", "per_unit"}, {"steps", .text = flow_steps}}};
+        return list_command(argc, argv, &flows);
+}
+
+static char *operator_tags(const struct json_doc *doc, json_value operator)
+{
+        return joined(doc, json_get(doc, operator, "tags"));
+}
+
+static void operator_errors(const struct json_doc *doc, json_value operators)
+{
+        for (json_value o = json_first(doc, operators); o; o = json_after(doc, operators, o)) {
                 _cleanup_(freep) char *error = answer_text(doc, o, "last_error");
                 _cleanup_(freep) char *name = answer_text(doc, o, "name");
                 if (*error)
                         printf("  last error of %s: %s\n", name, error);
         }
-        return 0;
 }
 
-static const char OFFERS_HELP[] =
-        "usage: aethelos offers [--json]\n"
-        "\n"
-        "Lists the offers: what can be bought at a fixed address (POST /buy/offer/ID, or `aethelos submit FILE --offer ID`).\n"
-        "\n"
-        "  --json  prints the answer of the API\n";
+int cmd_operators(int argc, char **argv)
+{
+        static const struct list operators = {.help = "usage: aethelos operators [--json]\n"
+                                                      "\n"
+                                                      "Lists the operators: who performs which steps, and how well.\n"
+                                                      "\n"
+                                                      "  --json  prints the answer of the API\n",
+                .path = "/operators",
+                .side = CLIENT_ADMIN,
+                .columns = {{"operator", "name"}, {"kind", "kind"}, {"health", "health"}, {"done", "successes", .right = true},
+                        {"failed", "failures", .right = true}, {"average ms", "average_ms", .right = true}, {"tags", .text = operator_tags}},
+                .after = operator_errors};
+        return list_command(argc, argv, &operators);
+}
 
 int cmd_offers(int argc, char **argv)
 {
-        _cleanup_(client_done) struct client c = {0};
-        _cleanup_(answer_done) struct answer answer = {0};
-        json_value items = NULL;
-        int r = list_command(argc, argv, OFFERS_HELP, CLIENT_PUBLIC, "/offers", &c, &answer, &items);
-        if (r >= 0)
-                return r;
-        const struct json_doc *doc = &answer.doc;
-        _cleanup_(table_done) struct table t = {.columns = 5};
-        table_cells(&t, "offer", "product", "type", "multiplier", "title", (char *)NULL);
-        for (json_value o = json_first(doc, items); o; o = json_after(doc, items, o)) {
-                table_cell(&t, answer_text(doc, o, "id"));
-                table_cell(&t, answer_text(doc, o, "product"));
-                table_cell(&t, answer_text(doc, o, "type"));
-                table_cell(&t, answer_text(doc, o, "multiplier"));
-                table_cell(&t, answer_text(doc, o, "title"));
-        }
-        table_print(&t);
-        return 0;
+        static const struct list offers = {
+                .help = "usage: aethelos offers [--json]\n"
+                        "\n"
+                        "Lists the offers: what can be bought at a fixed address (POST /buy/offer/ID, or `aethelos submit FILE --offer ID`).\n"
+                        "\n"
+                        "  --json  prints the answer of the API\n",
+                .path = "/offers",
+                .side = CLIENT_PUBLIC,
+                .columns = {{"offer", "id"}, {"product", "product"}, {"type", "type"}, {"multiplier", "multiplier"}, {"title", "title"}}};
+        return list_command(argc, argv, &offers);
 }
 
 static const char PAYOUTS_HELP[] =
@@ -226,34 +231,46 @@ static void print_summary(const struct json_doc *doc, json_value summary)
         }
 }
 
+static void payouts_path(struct strbuf *path, const char *status, const char *job, const char *after)
+{
+        strbuf_adds(path, "/payouts?limit=1000");
+        if (status)
+                strbuf_addf(path, "&status=%s", status);
+        if (job)
+                strbuf_addf(path, "&job_id=%s", job);
+        if (after)
+                strbuf_addf(path, "&after=%s", after);
+}
+
+/* Every page, as one table. With --json only the first: it is the answer of the API. */
 static int payouts_list(struct client *c, const char *status, const char *job)
 {
-        _cleanup_(strbuf_done) struct strbuf path = {0};
-        strbuf_adds(&path, "/payouts");
-        if (status)
-                strbuf_addf(&path, "?status=%s", status);
-        if (job)
-                strbuf_addf(&path, "%sjob_id=%s", status ? "&" : "?", job);
-        _cleanup_(answer_done) struct answer answer = {0};
-        json_value items = NULL;
-        int r = list_get(c, CLIENT_ADMIN, path.s, "payouts", &answer, &items);
-        if (r >= 0)
-                return r;
-        const struct json_doc *doc = &answer.doc;
-        if (items->n == 0) {
-                printf("  no payouts%s%s\n", status ? " are " : " yet", status ? status : "");
-        } else {
-                _cleanup_(table_done) struct table t = {.columns = 5, .right = 1 << 2};
-                table_cells(&t, "payout", "status", "amount", "job", "reference", (char *)NULL);
-                for (json_value p = json_first(doc, items); p; p = json_after(doc, items, p)) {
-                        table_cell(&t, answer_text(doc, p, "id"));
-                        table_cell(&t, answer_text(doc, p, "status"));
-                        table_cell(&t, answer_amount(doc, p, "amount"));
-                        table_cell(&t, answer_text(doc, p, "job_id"));
-                        table_cell(&t, answer_text(doc, p, "reference"));
+        _cleanup_(table_done) struct table t = {.columns = 5, .right = 1 << 2};
+        _cleanup_(freep) char *next = NULL;
+        size_t n = 0;
+        table_cells(&t, "payout", "status", "amount", "job", "reference", (char *)NULL);
+        do {
+                _cleanup_(strbuf_done) struct strbuf path = {0};
+                _cleanup_(answer_done) struct answer page = {0};
+                json_value items = NULL;
+                payouts_path(&path, status, job, next);
+                int r = list_get(c, CLIENT_ADMIN, path.s, "payouts", &page, &items);
+                if (r >= 0)
+                        return r;
+                for (json_value p = json_first(&page.doc, items); p; p = json_after(&page.doc, items, p), n++) {
+                        table_cell(&t, answer_text(&page.doc, p, "id"));
+                        table_cell(&t, answer_text(&page.doc, p, "status"));
+                        table_cell(&t, answer_amount(&page.doc, p, "amount"));
+                        table_cell(&t, answer_text(&page.doc, p, "job_id"));
+                        table_cell(&t, answer_text(&page.doc, p, "reference"));
                 }
+                free(next);
+                next = answer_text(&page.doc, page.root, "next");
+        } while (*next);
+        if (n == 0)
+                printf("  no payouts%s%s\n", status ? " are " : " yet", status ? status : "");
+        else
                 table_print(&t);
-        }
         if (status || job)
                 return 0;
         _cleanup_(answer_done) struct answer summary = {0};

@@ -23,12 +23,12 @@ static bool names_media_type(const char *header, const char *type)
         return header && strncasecmp(header, type, strlen(type)) == 0 && strchr("; \t", header[strlen(type)]);
 }
 
-/* By Content-Type; without one a '{' says JSON, because no protobuf submission begins with it. */
+/* By Content-Type; without one of the two a '{' says JSON, because no protobuf submission begins with it. */
 static bool is_json(const struct bus_message *m)
 {
         const char *type = bus_message_header(m, "Content-Type");
 
-        return names_media_type(type, "application/json") || (!type && m->len > 0 && m->data[0] == '{');
+        return names_media_type(type, "application/json") || (!names_media_type(type, "application/protobuf") && m->len > 0 && m->data[0] == '{');
 }
 
 static void set_aside(struct service *s, struct bus_message *m, const char *why)

@@ -102,7 +102,7 @@ static struct outcome over_bus(const char *type, const char *key, struct slice b
 
         assert_int_equal(bus_publish(bus, "aethelos.job.submit.default", NULL, headers, 2, body.s, body.len), 0);
         m = next_receipt(key);
-        if (strcmp(type, "application/json") == 0) {
+        if (strcmp(bus_message_header(m, "Content-Type"), "application/json") == 0) {
                 _cleanup_(freep) char *status = json_at(m->data, "problem.status");
 
                 o.status = status ? atol(status) : 0;
@@ -325,6 +325,18 @@ static void size(void **state)
                 }
 }
 
+/* A submission that says neither JSON nor protobuf is told by its first byte. */
+static void other_content_types(void **state)
+{
+        static const struct slice good = TEXT("{\"type\":\"puz19:text_analysis\",\"payload\":{\"text\":\"a\"}}"), bad = TEXT("nonsense");
+
+        (void)state;
+        assert_int_equal(over_bus("text/plain", "plain", good).status, 0);
+        assert_int_equal(over_bus("text/plain", "plain-2", bad).status, 400);
+        assert_int_equal(over_bus("application/json; charset=utf-8", "plain-3", good).status, 0);
+        assert_int_equal(over_bus("application/protobuf", "plain-4", good).status, 400);
+}
+
 /* One key space: the same job under one key is one job, whichever way it comes. */
 static void one_key_for_all_ways(void **state)
 {
@@ -441,6 +453,7 @@ int main(void)
                 cmocka_unit_test(keys_and_addresses),
                 cmocka_unit_test(depth),
                 cmocka_unit_test(size),
+                cmocka_unit_test(other_content_types),
                 cmocka_unit_test(one_key_for_all_ways),
                 cmocka_unit_test(headers),
         };

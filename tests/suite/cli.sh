@@ -85,5 +85,10 @@ check "the publisher in shell" "$(bash "$home/examples/publish-shell/publish.sh"
 if command -v python3 >/dev/null; then
   check "the publisher in Python" "$(python3 "$home/examples/publish-python/publish.py" "$home/examples/text-analysis.json" "$nats" "$user" "$password")" 'accepted'
 fi
+# More payouts than a page holds, written by the owner of the database.
+PGPASSFILE=$(first database_passfile <<<"$status") psql -qAt "$(first database_url <<<"$status")" -c "INSERT INTO aethelos.chain (id, kind, step, version,
+  status, lane, client, amount, currency, parent, created_at, updated_at) SELECT gen_random_uuid(), 'payout', 'PAYOUT_DONE', 3, 'completed', 'normal',
+  'default', 1, 'EUR', gen_random_uuid(), now(), now() FROM generate_series(1, 1001)"
+check "all payouts are listed" "$("$aethelos" payouts | grep -c 'EUR 0.01') lines" "1001 lines"
 check "down" "$("$aethelos" down 2>&1 && echo stopped)" stopped
 refuses "nothing runs any more" 1 "$aethelos" offers
