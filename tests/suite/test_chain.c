@@ -162,6 +162,34 @@ static void payment_answers(void **state)
         assert_int_equal(status, 404);
 }
 
+/* An intent runs out by the clock; the money that comes later is refused, and nothing is owed. */
+static void intent_expires(void **state)
+{
+        _cleanup_(freep) char *made = NULL, *id = NULL, *late = NULL, *intent = NULL, *job = NULL;
+        char path[128];
+        long status;
+
+        (void)state;
+        stack_stop(stack, "payments", SIGTERM);
+        stack_spawn(stack, "payments", (const char *const[]){"AETHELOS_INTENT_EXPIRY_MS=100", NULL});
+        made = post_job("expires-1", TEXT_JOB, NULL, &status);
+        assert_int_equal(status, 201);
+        id = json_at(made, "job.id");
+        snprintf(path, sizeof(path), "SELECT step || ' ' || status FROM chain WHERE id = '%s'", id);
+        stack_await(stack, path, "PAYMENT_EXPIRED final_fail", 20000);
+        late = confirm(id, "{\"reference\":\"late\",\"by\":\"anna\"}", &status);
+        assert_int_equal(status, 409);
+        assert_at(late, "type", "/problems/payment-expired");
+        snprintf(path, sizeof(path), "/payment-intents/%s", id);
+        intent = stack_http(stack, false, "GET", path, NULL, NULL, &status);
+        assert_at(intent, "status", "expired");
+        snprintf(path, sizeof(path), "/jobs/%s", id);
+        job = stack_http(stack, false, "GET", path, NULL, NULL, &status);
+        assert_at(job, "status", "final_fail");
+        stack_stop(stack, "payments", SIGTERM);
+        stack_spawn(stack, "payments", NULL);
+}
+
 static void bad_submissions(void **state)
 {
         static const struct {
@@ -250,6 +278,7 @@ int main(void)
                 cmocka_unit_test(whole_chain),
                 cmocka_unit_test(same_key_same_job),
                 cmocka_unit_test(payment_answers),
+                cmocka_unit_test(intent_expires),
                 cmocka_unit_test(bad_submissions),
                 cmocka_unit_test(broker_away),
                 cmocka_unit_test(database_away),
