@@ -17,6 +17,7 @@ int cmd_show(int argc, char **argv);
 int cmd_events(int argc, char **argv);
 int cmd_flows(int argc, char **argv);
 int cmd_operators(int argc, char **argv);
+int cmd_runs(int argc, char **argv);
 int cmd_offers(int argc, char **argv);
 int cmd_payouts(int argc, char **argv);
 int cmd_bench(int argc, char **argv); /* runs the program aethelos-bench beside this one */

@@ -27,6 +27,7 @@ static const struct command commands[] = {
         {"events", "[JOB] [--follow]", "what happened", cmd_events},
         {"flows", "", "job types, their prices and steps", cmd_flows},
         {"operators", "", "who performs the steps", cmd_operators},
+        {"runs", "[resolve RUN ...]", "what is open at operators; say what came of a run that nobody else can tell of", cmd_runs},
         {"offers", "", "what can be bought as it is", cmd_offers},
         {"payouts", "[mark ID --reference TEXT]", "what is owed to the owner; mark one as transferred", cmd_payouts},
         {"bench", "[--seconds N]", "measure this machine, on a stack of its own", cmd_bench},

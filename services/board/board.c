@@ -26,6 +26,8 @@ static const struct http_route routes[] = {
         {"GET", "/payouts", HTTP_TOKEN, board_get_payouts},
         {"GET", "/payouts/summary", HTTP_TOKEN, board_get_payouts_summary},
         {"GET", "/jobs/{id}", HTTP_TOKEN, board_get_job},
+        {"GET", "/runs", HTTP_TOKEN, board_get_runs},
+        {"POST", "/runs/{run_id}/resolve", HTTP_TOKEN, board_resolve_run},
         {"GET", "/operators", HTTP_TOKEN, board_get_operators},
         {"POST", "/operators", HTTP_TOKEN, board_post_operator},
         {"GET", "/flows", HTTP_TOKEN, board_get_flows},

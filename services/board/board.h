@@ -33,6 +33,10 @@ void board_get_events(void *ctx, struct http_request *r);
 void board_get_quarantine(void *ctx, struct http_request *r);
 void board_get_job(void *ctx, struct http_request *r);
 
+/* board_runs.c: open runs at operators */
+void board_get_runs(void *ctx, struct http_request *r);
+void board_resolve_run(void *ctx, struct http_request *r);
+
 /* board_catalogue.c: operators and flows */
 void board_get_operators(void *ctx, struct http_request *r);
 void board_post_operator(void *ctx, struct http_request *r);

@@ -87,8 +87,10 @@ static bool read_amount(const struct json_doc *doc, json_value v, struct amount 
         return true;
 }
 
+#define EVIDENCE_MEMBERS "evidence has the members reference, by, amount and, of a payout, payout_id"
+
 /* A member that is not understood might be a misspelt amount: evidence is read as a whole or not at all. */
-static bool only_members(const struct json_doc *doc, const char *const names[], size_t n, struct board_problem *ret_problem)
+static bool only_members(const struct json_doc *doc, const char *const names[], size_t n, const char *detail, struct board_problem *ret_problem)
 {
         for (json_value name = json_first(doc, json_root(doc)); name; name = json_after(doc, json_root(doc), json_after(doc, json_root(doc), name))) {
                 size_t i = 0;
@@ -96,10 +98,18 @@ static bool only_members(const struct json_doc *doc, const char *const names[], 
                 while (i < n && !json_string_is(doc, name, names[i]))
                         i++;
                 if (i == n)
-                        return refuse(
-                                ret_problem, 422, "unknown-member", "evidence has the members reference, by, amount and, of a payout, payout_id", "");
+                        return refuse(ret_problem, 422, "unknown-member", detail, "");
         }
         return true;
+}
+
+static bool read_word(const struct json_doc *doc, char **ret_reference, char **ret_by, struct board_problem *ret_problem)
+{
+        *ret_reference = string_member(doc, "reference");
+        if (!*ret_reference || !text_ok(*ret_reference, BOARD_TEXT_MAX))
+                return bad(ret_problem, "the reference of what shows it: a string of 1 to 200 characters", "/reference");
+        *ret_by = string_member(doc, "by");
+        return (*ret_by && text_ok(*ret_by, BOARD_TEXT_MAX)) || bad(ret_problem, "who says so: a string of 1 to 200 characters", "/by");
 }
 
 static bool read_evidence(const struct json_doc *doc, struct board_evidence *e, struct board_problem *ret_problem)
@@ -107,12 +117,8 @@ static bool read_evidence(const struct json_doc *doc, struct board_evidence *e, 
         json_value amount = member(doc, "amount");
 
         e->has_amount = amount != NULL;
-        e->reference = string_member(doc, "reference");
-        if (!e->reference || !text_ok(e->reference, BOARD_TEXT_MAX))
-                return bad(ret_problem, "the reference of the payment or transfer: a string of 1 to 200 characters", "/reference");
-        e->by = string_member(doc, "by");
-        if (!e->by || !text_ok(e->by, BOARD_TEXT_MAX))
-                return bad(ret_problem, "who says so: a string of 1 to 200 characters", "/by");
+        if (!read_word(doc, &e->reference, &e->by, ret_problem))
+                return false;
         return !amount || read_amount(doc, amount, &e->amount, ret_problem);
 }
 
@@ -122,7 +128,7 @@ bool board_read_confirm(const char *body, size_t len, struct board_evidence *ret
         _cleanup_(json_done) struct json_doc doc = {0};
         struct board_evidence e = {0};
 
-        if (!read_object(body, len, &doc, ret_problem) || !only_members(&doc, names, ARRAY_SIZE(names), ret_problem))
+        if (!read_object(body, len, &doc, ret_problem) || !only_members(&doc, names, ARRAY_SIZE(names), EVIDENCE_MEMBERS, ret_problem))
                 return false;
         if (!read_evidence(&doc, &e, ret_problem))
                 return board_evidence_done(&e), false;
@@ -137,7 +143,7 @@ bool board_read_mark(const char *body, size_t len, struct board_evidence *ret_ev
         _cleanup_(freep) char *id = NULL;
         struct board_evidence e = {0};
 
-        if (!read_object(body, len, &doc, ret_problem) || !only_members(&doc, names, ARRAY_SIZE(names), ret_problem))
+        if (!read_object(body, len, &doc, ret_problem) || !only_members(&doc, names, ARRAY_SIZE(names), EVIDENCE_MEMBERS, ret_problem))
                 return false;
         id = string_member(&doc, "payout_id");
         if (!id)
@@ -148,6 +154,39 @@ bool board_read_mark(const char *body, size_t len, struct board_evidence *ret_ev
                 return board_evidence_done(&e), false;
         *ret_evidence = e;
         return true;
+}
+
+bool board_read_decision(const char *body, size_t len, struct board_decision *ret_decision, struct board_problem *ret_problem)
+{
+        static const char *const names[] = {"outcome", "output", "reference", "by"};
+        _cleanup_(json_done) struct json_doc doc = {0};
+        struct board_decision d = {0};
+        json_value outcome, output;
+
+        if (!read_object(body, len, &doc, ret_problem) ||
+                !only_members(&doc, names, ARRAY_SIZE(names), "a decision has the members outcome, output, reference, by", ret_problem))
+                return false;
+        outcome = member(&doc, "outcome");
+        output = json_get(&doc, json_root(&doc), "output");
+        d.done = json_string_is(&doc, outcome, "done");
+        if (!d.done && !json_string_is(&doc, outcome, "failed"))
+                return bad(ret_problem, "done or failed", "/outcome");
+        if (d.done != (output != NULL))
+                return bad(ret_problem, "a run that is done has an output, one that failed has none", "/output");
+        if (!read_word(&doc, &d.reference, &d.by, ret_problem))
+                return board_decision_done(&d), false;
+        if (output)
+                d.output = xstrndup(json_raw(&doc, output).s, json_raw(&doc, output).len);
+        *ret_decision = d;
+        return true;
+}
+
+void board_decision_done(struct board_decision *d)
+{
+        free(d->output);
+        free(d->reference);
+        free(d->by);
+        *d = (struct board_decision){0};
 }
 
 void board_evidence_done(struct board_evidence *e)

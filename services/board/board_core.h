@@ -34,6 +34,13 @@ struct board_evidence {
         struct uuid payout_id; /* of a mark */
 };
 
+/* POST /runs/{run_id}/resolve */
+struct board_decision {
+        bool done;
+        char *output; /* JSON text; NULL when it failed */
+        char *reference, *by;
+};
+
 struct board_operator {
         char *name, *description, *url;
         char *status_url; /* NULL: none */
@@ -54,7 +61,9 @@ bool board_read_mark(const char *body, size_t len, struct board_evidence *ret_ev
 bool board_read_operator(
         const char *body, size_t len, struct board_operator *ret_operator, struct board_problem *ret_problem); /* URLs are not looked at */
 bool board_read_flow(const char *body, size_t len, struct board_flow *ret_flow, struct board_problem *ret_problem);
+bool board_read_decision(const char *body, size_t len, struct board_decision *ret_decision, struct board_problem *ret_problem);
 void board_evidence_done(struct board_evidence *e);
+void board_decision_done(struct board_decision *d);
 void board_operator_done(struct board_operator *o);
 void board_flow_done(struct board_flow *f);
 

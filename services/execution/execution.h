@@ -38,6 +38,7 @@ struct execution_run {
         bool call_over;                /* see execution_read_status */
         int64_t age_ms, taken_mono_ms; /* how long it had been open when it was taken, and when that was */
         int64_t took_ms;               /* set when it ended */
+        char *evidence;                /* JSON text, when its answer is a person's word */
         int tries;                     /* how often its outcome could not be committed */
         struct execution_answer answer;
 };
@@ -95,6 +96,7 @@ struct execution_run *execution_run_free(struct execution_run *run);
 int64_t execution_backoff(struct execution_state *state, int probes); /* with jitter */
 
 /* execution_outcomes.c */
+void execution_log_late(const struct execution_run *run); /* its answer came when its outcome was known: nothing changes */
 void execution_commit_outcomes(struct service *s);
 
 /* execution_takeover.c */

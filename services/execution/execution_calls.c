@@ -36,6 +36,7 @@ struct execution_run *execution_run_free(struct execution_run *run)
 {
         if (run) {
                 execution_answer_done(&run->answer);
+                free(run->evidence);
                 free(run->who);
                 free(run);
         }

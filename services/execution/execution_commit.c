@@ -181,6 +181,8 @@ static struct tallies tally_batch(const struct batch *b)
                         continue;
                 for (size_t k = 0; k < item->p.n_counts; k++)
                         tally(&all, item->p.counts[k].op->name, item->p.counts[k].error, 0);
+                if (item->run && item->run->evidence)
+                        continue; /* says nothing of the operator */
                 if (item->run && strcmp(item->outcome.state, "done") == 0)
                         tally(&all, item->run->who, NULL, item->run->took_ms);
                 if (item->run && strcmp(item->outcome.state, "failed") == 0)
@@ -297,6 +299,8 @@ int execution_commit(struct service *s, struct execution_item items[], size_t n)
         if (something)
                 count_cached(&b);
         for (size_t i = 0; i < n; i++) {
+                if (items[i].run && !items[i].in && items[i].planned)
+                        execution_log_late(items[i].run);
                 if (items[i].starts)
                         start_item(s, &items[i]);
                 else if (items[i].p.call)

@@ -256,10 +256,26 @@ void execution_read_status(const struct execution_reply *reply, bool call_over, 
         }
 }
 
+void execution_read_decision(bool done, struct slice output, struct slice by, struct slice reference, struct execution_answer *ret_answer)
+{
+        _cleanup_(strbuf_done) struct strbuf error = {0};
+
+        *ret_answer = (struct execution_answer){0};
+        if (done) {
+                ret_answer->verdict = EXECUTION_DONE;
+                ret_answer->output = xstrndup(output.s, output.len);
+                return;
+        }
+        strbuf_addf(&error, "failed, as %.*s says: %.*s", (int)by.len, by.s, (int)reference.len, reference.s);
+        answer(ret_answer, EXECUTION_FAILED, error.s, error.len);
+}
+
 /* --- a run whose outcome is open --- */
 
 enum execution_next execution_resolve(const struct execution_operator *op, const struct execution_open_run *run)
 {
+        if (run->decided)
+                return EXECUTION_NEXT_DECIDED;
         if (!op || !op->url)
                 return EXECUTION_NEXT_WAIT;
         if (run->resend_marked)

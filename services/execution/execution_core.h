@@ -81,6 +81,9 @@ void execution_read_call(const struct execution_reply *reply, bool clean, struct
 /* GET of `status_url`. `call_over`: the lease of the last call has run out, so that the operator cannot receive it any more. */
 void execution_read_status(const struct execution_reply *reply, bool call_over, struct execution_answer *ret_answer);
 
+/* A person's word in its place. */
+void execution_read_decision(bool done, struct slice output, struct slice by, struct slice reference, struct execution_answer *ret_answer);
+
 /* --- a run whose outcome is open --- */
 
 /* operator_run.error of a run that is certainly not done begins so: the run may be sent again though its operator is not idempotent. */
@@ -88,12 +91,14 @@ void execution_read_status(const struct execution_reply *reply, bool call_over, 
 
 enum execution_next {
         EXECUTION_NEXT_ASK,
-        EXECUTION_NEXT_SEND, /* the same run_id again */
-        EXECUTION_NEXT_WAIT, /* nothing may be done but wait, visible */
-        EXECUTION_NEXT_OTHER /* give the step to another operator */
+        EXECUTION_NEXT_SEND,   /* the same run_id again */
+        EXECUTION_NEXT_WAIT,   /* nothing may be done but wait, visible */
+        EXECUTION_NEXT_OTHER,  /* give the step to another operator */
+        EXECUTION_NEXT_DECIDED /* a person's word stands for the operator's answer */
 };
 
 struct execution_open_run {
+        bool decided;       /* a person has said what came of it */
         bool resend_marked; /* error begins with EXECUTION_RESEND, state unknown */
         int probes;
         bool other; /* another operator could be chosen */

@@ -69,7 +69,8 @@ static void decide(struct service *s, struct execution_item *item)
                                 .run_id = run->id,
                                 .attempt = run->attempt,
                                 .took_ms = run->took_ms,
-                                .output = slice_of(run->answer.output)});
+                                .output = slice_of(run->answer.output),
+                                .evidence = slice_of(run->evidence)});
                 break;
         case EXECUTION_ACCEPTED:
                 outcome(item, "accepted", NULL, execution_backoff(state, run->probes));
@@ -147,6 +148,17 @@ static void drop(struct execution_state *state, struct execution_run *const pick
                 state->outcome_batch = OUTCOMES_MAX;
 }
 
+void execution_log_late(const struct execution_run *run)
+{
+        char id[UUID_TEXT_SIZE];
+
+        uuid_format(&run->id, id);
+        log_warning("an answer came for a run that is over, ignoring it", LOG_S("operator", run->who), LOG_S("run", id),
+                LOG_S("answer", run->answer.verdict == EXECUTION_DONE ? "done"
+                                : run->answer.error                   ? run->answer.error
+                                                                      : "not final"));
+}
+
 static size_t plan_outcomes(struct service *s, const PGresult *r, struct execution_run *const picked[], size_t n, struct execution_item items[])
 {
         size_t kept = 0;
@@ -156,7 +168,7 @@ static size_t plan_outcomes(struct service *s, const PGresult *r, struct executi
                         decide(s, &items[kept]);
                         kept++;
                 } else {
-                        log_warning("an answer came for a step that is over, ignoring it", LOG_S("operator", picked[i]->who));
+                        execution_log_late(picked[i]);
                         execution_chain_done(&items[kept].c);
                         items[kept] = (struct execution_item){0};
                 }

@@ -179,6 +179,10 @@ static void complete_step(struct planner *m, const struct execution_result *r, b
         }
         strbuf_addf(b, ",\"attempt\":%d,\"took_ms\":", r->attempt);
         strbuf_addi(b, r->took_ms);
+        if (r->evidence.len > 0) {
+                strbuf_adds(b, ",\"evidence\":");
+                strbuf_add(b, r->evidence.s, r->evidence.len);
+        }
         strbuf_adds(b, ",\"output\":");
         strbuf_add(b, r->output.s, r->output.len);
         strbuf_addc(b, '}');

@@ -46,7 +46,8 @@ struct execution_result {
         struct uuid run_id;
         int attempt;
         int64_t took_ms;
-        struct slice output; /* JSON text */
+        struct slice output;   /* JSON text */
+        struct slice evidence; /* JSON text, when a person's word stands for the operator's answer */
 };
 
 struct execution_plan {

@@ -257,11 +257,13 @@ int execution_store_tally(struct db *db, const struct execution_tally tallies[],
 
 /* --- taking over --- */
 
+/* Others may move next_at; while a call may still be under way its run is its caller's all the same. */
 static const char sql_due[] =
         "SELECT r.id, r.chain_id, r.step, r.attempt, r.epoch, r.probes, r.operator, r.tag, r.state, r.error, r.lease_until <= now(),"
-        " greatest(0, extract(epoch FROM now() - r.started_at) * 1000)::bigint"
-        " FROM operator_run r WHERE r.state IN ('calling', 'accepted', 'unknown') AND r.next_at <= now()"
-        " ORDER BY r.next_at LIMIT $1 FOR UPDATE SKIP LOCKED";
+        " greatest(0, extract(epoch FROM now() - r.started_at) * 1000)::bigint, d.outcome, d.output, d.who, d.reference"
+        " FROM operator_run r LEFT JOIN LATERAL (SELECT * FROM run_decision x WHERE x.run_id = r.id OFFSET 0) d ON true"
+        " WHERE r.state IN ('calling', 'accepted', 'unknown') AND r.next_at <= now() AND (r.state <> 'calling' OR r.lease_until <= now())"
+        " ORDER BY r.next_at LIMIT $1 FOR UPDATE OF r SKIP LOCKED";
 
 int execution_store_due(struct db *db, int64_t limit, PGresult **ret_result)
 {
@@ -286,6 +288,10 @@ struct execution_due execution_store_due_row(const PGresult *r, int row)
                 .error = db_text(r, row, 9),
                 .call_over = db_bool(r, row, 10),
                 .age_ms = db_int(r, row, 11),
+                .decided = db_text(r, row, 12),
+                .output = db_text(r, row, 13),
+                .by = db_text(r, row, 14),
+                .reference = db_text(r, row, 15),
         };
 }
 

@@ -55,6 +55,7 @@ struct execution_due {
         struct slice who, tag, state, error; /* into the result */
         bool call_over;                      /* the lease of its last call has run out */
         int64_t age_ms;
+        struct slice decided, output, by, reference; /* a person's word: done or failed; empty: there is none */
 };
 int execution_store_due(struct db *db, int64_t limit, PGresult **ret_result);
 struct execution_due execution_store_due_row(const PGresult *r, int row);

@@ -55,7 +55,7 @@ static void decide(struct service *s, struct taken *t)
 {
         const struct execution_config *config = s->config;
         struct execution_state *state = s->state;
-        struct execution_open_run open = {.resend_marked = marked(&t->due), .probes = t->due.probes};
+        struct execution_open_run open = {.decided = t->due.decided.len > 0, .resend_marked = marked(&t->due), .probes = t->due.probes};
         /* Who is found calling has ended without writing what came of it. */
         bool lost = slice_equal(t->due.state, "calling");
         const char *waits = slice_equal(t->due.state, "accepted") ? "accepted" : "unknown";
@@ -95,6 +95,7 @@ static void decide(struct service *s, struct taken *t)
                 t->take.hold_ms = execution_backoff(state, t->due.probes);
                 break;
         case EXECUTION_NEXT_OTHER:
+        case EXECUTION_NEXT_DECIDED:
                 t->take.hold_ms = EXECUTION_LEASE_MARGIN_MS;
                 break;
         }
@@ -134,6 +135,19 @@ static int take(struct service *s, struct taken **ret_taken, size_t *ret_n, PGre
         return execution_store_take(s->db, s->instance, takes, n);
 }
 
+static void take_decision(const struct execution_due *due, struct execution_run *run)
+{
+        struct strbuf evidence = {0};
+
+        execution_read_decision(slice_equal(due->decided, "done"), due->output, due->by, due->reference, &run->answer);
+        strbuf_adds(&evidence, "{\"kind\":\"person\",\"who\":");
+        strbuf_add_json(&evidence, due->by.s, due->by.len);
+        strbuf_adds(&evidence, ",\"reference\":");
+        strbuf_add_json(&evidence, due->reference.s, due->reference.len);
+        strbuf_addc(&evidence, '}');
+        run->evidence = strbuf_take(&evidence);
+}
+
 static void act(struct service *s, struct taken *t)
 {
         struct execution_run *run;
@@ -162,10 +176,13 @@ static void act(struct service *s, struct taken *t)
                 execution_start_call(s, t->op, run, &call);
         } else {
                 run->service = s;
-                run->who = xstrdup(t->op->name);
+                run->who = xstrndup(t->due.who.s, t->due.who.len);
                 run->taken_mono_ms = now_mono_ms();
-                run->answer =
-                        (struct execution_answer){.verdict = EXECUTION_FAILED, .error = xstrdup("no outcome in time: given to another operator")};
+                if (t->next == EXECUTION_NEXT_DECIDED)
+                        take_decision(&t->due, run);
+                else
+                        run->answer = (struct execution_answer){
+                                .verdict = EXECUTION_FAILED, .error = xstrdup("no outcome in time: given to another operator")};
                 execution_run_ended(run);
         }
 }

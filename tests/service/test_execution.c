@@ -300,6 +300,93 @@ static void a_failed_job_goes_on_at_the_failed_step(void **state)
         stack_assert_sound(w->stack);
 }
 
+/* What the board answers to a decision about the run of the only open one. */
+static void expect_decision(struct world *w, const char *run, const char *body, long expected)
+{
+        char path[96];
+        long status = -1;
+
+        snprintf(path, sizeof(path), "/runs/%s/resolve", run);
+        for (int64_t until = now_mono_ms() + 20000; status < 200 && now_mono_ms() < until; usleep(20000))
+                free(stack_http(w->stack, true, "POST", path, NULL, body, &status));
+        if (status != expected)
+                fail_msg("%s: %ld instead of %ld", body, status, expected);
+}
+
+static void a_person_decides_what_nobody_else_can_tell(void **state)
+{
+        static const char open_run[] = "SELECT id FROM aethelos.operator_run WHERE state = 'unknown'";
+        static const char done[] = "{\"outcome\":\"done\",\"output\":{\"text\":\"by hand\"},\"reference\":\"ticket 7\",\"by\":\"ann\"}";
+        static const char failed[] = "{\"outcome\":\"failed\",\"reference\":\"ticket 8\",\"by\":\"ann\"}";
+        struct world *w = *state;
+        long status = 0;
+
+        stack_spawn(w->stack, "board", NULL);
+        operator_is(w, "one", fake_operator_url(w->one), NULL, "out", "", "");
+        operator_is(w, "asked", fake_operator_url(w->two), fake_operator_status_url(w->two), "other", "", "");
+        jobs(w, 1, "[\"out\",\"puz19_text\"]", "{\"mode\":\"lost\"}", true);
+        stack_await(w->stack, "SELECT count(*) FROM aethelos.operator_run WHERE state = 'unknown'", "1", 20000);
+        _cleanup_(freep) char *run = pg_fixture_ask(w->stack->pg, open_run);
+        expect_decision(w, run, done, 409); /* its call may still be under way */
+        run_sql(w, "UPDATE aethelos.operator_run SET lease_until = now() - interval '1 s', next_at = now() + interval '1 hour'");
+        expect_decision(w, "01890000-0000-7000-8000-000000000001", done, 404);
+        expect_decision(w, "nonsense", done, 404);
+        _cleanup_(freep) char *runs = stack_http(w->stack, true, "GET", "/runs?state=unknown", NULL, NULL, &status);
+        _cleanup_(freep) char *who = json_at(runs, "items.0.operator");
+        assert_string_equal(who, "one");
+        expect_decision(w, run, "{\"outcome\":\"done\",\"reference\":\"ticket 7\",\"by\":\"ann\"}", 422);
+        expect_decision(w, run, done, 200);
+        expect_decision(w, run, failed, 409);
+        stack_await(w->stack, STANDING, "EXECUTION_COMPLETED 1", 20000);
+        expect_last(w, "\"preview\":\"by hand\"");
+        expect_decision(w, run, done, 200);
+        stack_await(w->stack, "SELECT data::json ->> 'evidence' FROM aethelos.event WHERE type = 'STEP_COMPLETED' AND version = 8",
+                "{\"kind\":\"person\",\"who\":\"ann\",\"reference\":\"ticket 7\"}", 1000);
+
+        jobs(w, 1, "[\"out\"]", "{\"mode\":\"lost\"}", true);
+        stack_await(w->stack, "SELECT count(*) FROM aethelos.operator_run WHERE state = 'unknown'", "1", 20000);
+        run_sql(w, "UPDATE aethelos.operator_run SET lease_until = now() - interval '1 s' WHERE state = 'unknown'");
+        _cleanup_(freep) char *second = pg_fixture_ask(w->stack->pg, open_run);
+        expect_decision(w, second, failed, 200);
+        stack_await(w->stack, STANDING, "EXECUTION_COMPLETED 1, EXECUTION_FAILED 1", 20000);
+        expect_last(w, "\"error\":\"failed, as ann says: ticket 8\"");
+
+        /* Who can be asked is asked; a person decides only when that has led to nothing for long. */
+        jobs(w, 1, "[\"other\"]", "{\"mode\":\"lost\"}", false);
+        run_sql(w, "INSERT INTO aethelos.operator_run (id, chain_id, step, attempt, tag, operator, state, owner, lease_until, next_at)"
+                   " SELECT gen_random_uuid(), id, 0, 1, 'other', 'asked', 'unknown', 'x', now(), now() + interval '1 hour'"
+                   " FROM aethelos.chain WHERE step = 'PAYMENT_CONFIRMED'");
+        _cleanup_(freep) char *third = pg_fixture_ask(w->stack->pg, open_run);
+        expect_decision(w, third, failed, 409);
+        run_sql(w, "UPDATE aethelos.operator_run SET started_at = now() - interval '1 day' WHERE state = 'unknown'");
+        expect_decision(w, third, failed, 200);
+        stack_assert_sound(w->stack);
+}
+
+/* As meta-repair does it. */
+static void a_run_is_looked_at_when_its_time_is_set_to_now(void **state)
+{
+        struct world *w = *state;
+
+        operator_is(w, "one", fake_operator_url(w->one), fake_operator_status_url(w->one), "out", "", "");
+        jobs(w, 1, "[\"out\"]", "{\"mode\":\"late\",\"ms\":3000}", true);
+        stack_await(w->stack, "SELECT count(*) FROM aethelos.operator_run WHERE state = 'calling'", "1", 20000);
+        run_sql(w, "UPDATE aethelos.operator_run SET next_at = now()"); /* under way: its caller's */
+        stack_await(w->stack, STANDING, "EXECUTION_COMPLETED 1", 20000);
+        assert_int_equal(number(w, "SELECT epoch FROM aethelos.operator_run"), 1);
+        jobs(w, 1, "[\"out\"]", "{\"mode\":\"accept\"}", true);
+        stack_await(w->stack, "SELECT count(*) FROM aethelos.operator_run WHERE state = 'accepted'", "1", 20000);
+        for (int i = 0; i < 3 && number(w, "SELECT count(*) FROM aethelos.operator_run WHERE state = 'accepted'") > 0; i++) {
+                size_t asked = fake_operator_truth(w->one).queries;
+                run_sql(w, "UPDATE aethelos.operator_run SET next_at = now() WHERE state = 'accepted'");
+                for (int k = 0; k < 500 && fake_operator_truth(w->one).queries == asked; k++)
+                        usleep(20000);
+                assert_true(fake_operator_truth(w->one).queries > asked);
+        }
+        stack_await(w->stack, STANDING, "EXECUTION_COMPLETED 2", 20000);
+        stack_assert_sound(w->stack);
+}
+
 /* Three hundred calls are under way at once, and none of them ends before the fast ones are done and one more slow one has come. */
 static void slow_operators_hold_up_nobody(void **state)
 {
@@ -409,6 +496,8 @@ int main(int argc, char *argv[])
                 cmocka_unit_test_setup_teardown(another_operator_after_a_definite_failure, setup, teardown),
                 cmocka_unit_test_setup_teardown(an_unknown_outcome_waits_when_nothing_else_is_safe, setup, teardown),
                 cmocka_unit_test_setup_teardown(a_failed_job_goes_on_at_the_failed_step, setup, teardown),
+                cmocka_unit_test_setup_teardown(a_person_decides_what_nobody_else_can_tell, setup, teardown),
+                cmocka_unit_test_setup_teardown(a_run_is_looked_at_when_its_time_is_set_to_now, setup, teardown),
                 cmocka_unit_test_setup_teardown(slow_operators_hold_up_nobody, setup, teardown),
                 cmocka_unit_test_setup_teardown(runs_of_a_killed_instance_are_taken_over, setup, teardown),
                 cmocka_unit_test_setup_teardown(repeated_bells_do_nothing, setup, teardown),

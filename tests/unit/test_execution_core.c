@@ -290,6 +290,25 @@ static void open_runs_are_never_resent_blindly(void **state)
                 }
 }
 
+static void a_decision_stands_for_the_answer(void **state)
+{
+        struct execution_open_run run = {.decided = true, .resend_marked = true, .other = true, .probes = 9};
+        struct execution_operator op = {.url = "http://o", .status_url = "http://o", .idempotent = true};
+        struct execution_answer a;
+
+        (void)state;
+        assert_int_equal(execution_resolve(&op, &run), EXECUTION_NEXT_DECIDED);
+        assert_int_equal(execution_resolve(NULL, &run), EXECUTION_NEXT_DECIDED);
+        execution_read_decision(true, slice_of("[1]"), slice_of("ann"), slice_of("ticket 7"), &a);
+        assert_int_equal(a.verdict, EXECUTION_DONE);
+        assert_string_equal(a.output, "[1]");
+        execution_answer_done(&a);
+        execution_read_decision(false, slice_of(NULL), slice_of("ann"), slice_of("ticket 7"), &a);
+        assert_int_equal(a.verdict, EXECUTION_FAILED);
+        assert_string_equal(a.error, "failed, as ann says: ticket 7");
+        execution_answer_done(&a);
+}
+
 static void giving_up(void **state)
 {
         (void)state;
@@ -585,6 +604,7 @@ int main(void)
                 cmocka_unit_test(answers_to_status_queries),
                 cmocka_unit_test(long_errors_are_cut_between_characters),
                 cmocka_unit_test(open_runs_are_never_resent_blindly),
+                cmocka_unit_test(a_decision_stands_for_the_answer),
                 cmocka_unit_test(giving_up),
                 cmocka_unit_test(backoff),
                 cmocka_unit_test(what_is_sent),
