@@ -27,8 +27,8 @@ struct load {
         size_t next_intent, n_intents, cap_intents, confirming;
 };
 
-void load_submit(struct load *l); /* one more */
-void load_hear(struct load *l);   /* events on the bus: an intent that stands is owed */
+void load_submit(struct load *l);  /* one more */
+void load_hear(struct load *l);    /* events on the bus: an intent that stands is owed */
 void load_confirm(struct load *l); /* pays what is owed */
 int64_t wall_us(void);
 

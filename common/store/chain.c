@@ -2,6 +2,7 @@
  * moves are allowed stands in the tables step and edge, and the database decides. */
 #include "store/chain.h"
 
+#include "base/strbuf.h"
 #include "base/util.h"
 
 #include <errno.h>
@@ -96,9 +97,43 @@ static void copy(char *to, size_t size, struct slice s)
         snprintf(to, size, "%.*s", (int)s.len, s.s ? s.s : "");
 }
 
+static int by_transition(const void *x, const void *y)
+{
+        const struct advance_event *a = *(const struct advance_event *const *)x, *b = *(const struct advance_event *const *)y;
+
+        if (a->t != b->t)
+                return a->t < b->t ? -1 : 1;
+        return a < b ? -1 : 1; /* in the order in which they were added */
+}
+
+/* For each transition the names of its events with commas between them; and in the same order the data. */
+static void add_events(struct db_args *args, const struct advance *a)
+{
+        _cleanup_(freep) const struct advance_event **sorted = xcalloc(a->n_events + 1, sizeof(*sorted));
+        _cleanup_(strbuf_done) struct strbuf names = {0};
+        size_t at = 0;
+
+        for (size_t i = 0; i < a->n_events; i++)
+                sorted[i] = &a->e[i];
+        qsort(sorted, a->n_events, sizeof(*sorted), by_transition);
+        db_array_begin(args, DB_ARRAY_TEXT);
+        for (size_t i = 0; i < a->n; i++) {
+                strbuf_reset(&names);
+                for (; at < a->n_events && sorted[at]->t == i; at++) {
+                        if (names.len > 0)
+                                strbuf_addc(&names, ',');
+                        strbuf_adds(&names, sorted[at]->type);
+                }
+                db_array_text(args, names.s ? names.s : "", names.len);
+        }
+        db_array_begin(args, DB_ARRAY_TEXT);
+        for (size_t i = 0; i < a->n_events; i++)
+                db_array_text(args, sorted[i]->data, sorted[i]->len);
+}
+
 int advance_run(struct advance *a, struct db *db)
 {
-        static const char sql[] = "SELECT ord, verdict, version, step, hearer, lane FROM advance($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+        static const char sql[] = "SELECT ord, verdict, version, step, hearer, lane FROM advance($1, $2, $3, $4, $5, $6, $7, $8)";
         _cleanup_(db_args_done) struct db_args args = {0};
         _cleanup_(PQclearp) PGresult *r = NULL;
         int e;
@@ -124,15 +159,7 @@ int advance_run(struct advance *a, struct db *db)
         db_array_begin(&args, DB_ARRAY_UUID);
         for (size_t i = 0; i < a->n; i++)
                 db_array_uuid(&args, a->t[i].has_parent ? &a->t[i].parent : NULL);
-        db_array_begin(&args, DB_ARRAY_INT);
-        for (size_t i = 0; i < a->n_events; i++)
-                db_array_int(&args, (int64_t)a->e[i].t + 1);
-        db_array_begin(&args, DB_ARRAY_TEXT);
-        for (size_t i = 0; i < a->n_events; i++)
-                db_array_text(&args, a->e[i].type, strlen(a->e[i].type));
-        db_array_begin(&args, DB_ARRAY_TEXT);
-        for (size_t i = 0; i < a->n_events; i++)
-                db_array_text(&args, a->e[i].data, a->e[i].len);
+        add_events(&args, a);
 
         e = db_run(db, sql, &args, &r);
         if (e < 0)

@@ -6,7 +6,8 @@ CREATE OR REPLACE FUNCTION submit_evidence(
 ) RETURNS TABLE (ord integer, verdict text, hearer text, lane text, version integer)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = aethelos, pg_temp
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off
+-- The batch is joined with itself by hash; OFFSET 0 keeps the look-ups of chains look-ups.
+SET enable_nestloop = off SET enable_hashjoin = on SET enable_seqscan = off SET enable_bitmapscan = off
 SET plan_cache_mode = force_generic_plan SET jit = off
 AS $$
 #variable_conflict use_column
@@ -36,12 +37,12 @@ BEGIN
         WHEN r.nth > 1 THEN 'again'
         ELSE 'stored' END AS verdict
     FROM r
-    LEFT JOIN chain c ON c.id = r.id
-    LEFT JOIN step st ON st.kind = c.kind AND st.name = c.step
-    LEFT JOIN LATERAL (SELECT d.* FROM edge d JOIN step n ON n.kind = d.kind AND n.name = d.event
-      WHERE d.kind = c.kind AND d.from_step = c.step AND d.event = r.event
-        AND (r.kind = ANY (coalesce(d.evidence, n.evidence)) OR (d.event = 'PAYMENT_EXPIRED' AND r.kind = 'provider'))) ed ON true
-    LEFT JOIN payment_intent i ON i.id = c.id
+    LEFT JOIN LATERAL (SELECT * FROM chain x WHERE x.id = r.id OFFSET 0) c ON true
+    LEFT JOIN LATERAL (SELECT * FROM step x WHERE x.kind = c.kind AND x.name = c.step OFFSET 0) st ON true
+    LEFT JOIN LATERAL (SELECT * FROM step x WHERE x.kind = c.kind AND x.name = r.event OFFSET 0) n ON true
+    LEFT JOIN LATERAL (SELECT * FROM edge x WHERE x.kind = c.kind AND x.from_step = c.step AND x.event = r.event
+      AND (r.kind = ANY (coalesce(x.evidence, n.evidence)) OR (x.event = 'PAYMENT_EXPIRED' AND r.kind = 'provider')) OFFSET 0) ed ON true
+    LEFT JOIN LATERAL (SELECT * FROM payment_intent x WHERE x.id = c.id AND r.event = 'PAYMENT_CONFIRMED' OFFSET 0) i ON true
     LEFT JOIN LATERAL (SELECT max(v.event) FILTER (WHERE v.event = r.event) AS event,
       bool_or(v.event = r.event AND v.reference = r.reference) AS same, bool_or(v.version = c.version) AS here
       FROM evidence v WHERE v.chain_id = r.id) prior ON true

@@ -1,5 +1,5 @@
-/* One page a tick: read it, add it up, move the checkpoint with the figures, and tell. The figures are therefore exact at the checkpoint. A crash after
- * the commit leaves a page that was not told live; who needs every event catches up over HTTP. */
+/* One page a tick: read it, add it up, move the checkpoint with the figures, and tell. The figures are therefore exact at the checkpoint. A crash
+ * after the commit leaves a page that was not told live; who needs every event catches up over HTTP. */
 #include "base/crashpoint.h"
 #include "base/util.h"
 #include "feed.h"

@@ -14,7 +14,8 @@ int feed_page(struct db *db, PGresult **ret_events, struct feed_position *ret_fr
         /* Scalar sub-selects are computed once, and let the index event_tail yield the rows in order until LIMIT ends the scan. OFFSET 0 keeps the
          * look-ups of the chains look-ups. */
         static const char sql[] =
-                "SELECT p.generation, p.xid, p.id, p.type, p.chain_id, p.version, date_part('epoch', p.at), c.client, coalesce(c.currency, ''), c.amount,"
+                "SELECT p.generation, p.xid, p.id, p.type, p.chain_id, p.version, date_part('epoch', p.at), c.client, coalesce(c.currency, ''), "
+                "c.amount,"
                 " p.data, (SELECT generation FROM reader WHERE name = 'feed'), (SELECT xid FROM reader WHERE name = 'feed'),"
                 " (SELECT id FROM reader WHERE name = 'feed')"
                 " FROM (SELECT * FROM event e WHERE (e.generation, e.xid, e.id) > (coalesce((SELECT generation FROM reader WHERE name = 'feed'), 0),"

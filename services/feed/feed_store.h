@@ -29,7 +29,8 @@ struct feed_event {
 };
 void feed_event(const PGresult *events, int row, struct feed_event *ret_event);
 
-/* Moves the checkpoint from `from` to `to` and adds the figures, together. 0; -EBUSY when another instance has moved it meanwhile: nothing is done. */
+/* Moves the checkpoint from `from` to `to` and adds the figures, together. 0; -EBUSY when another instance has moved it meanwhile: nothing is done.
+ */
 int feed_count(struct db *db, const struct feed_position *from, const struct feed_position *to, const struct feed_figure figures[], size_t n);
 
 #endif

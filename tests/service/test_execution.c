@@ -253,11 +253,10 @@ static void an_unknown_outcome_waits_when_nothing_else_is_safe(void **state)
 /* As meta-repair does it: all chains that stand at EXECUTION_FAILED are run again. */
 static void run_again(struct world *w)
 {
-        run_sql(w,
-                "SET SESSION AUTHORIZATION aethelos_meta_repair;"
-                "SELECT aethelos.advance(array_agg(id), array_agg(version), array_agg(NULL::text), array_agg(NULL::text), array_agg(NULL::text),"
-                "  array_agg(NULL::uuid), array_agg(n), array_agg('EXECUTION_REQUIRED'::text), array_agg('{\"cause\":\"retry\",\"step\":1}'::text))"
-                " FROM (SELECT id, version, row_number() OVER (ORDER BY id)::integer AS n FROM aethelos.chain WHERE step = 'EXECUTION_FAILED') c");
+        run_sql(w, "SET SESSION AUTHORIZATION aethelos_meta_repair;"
+                   "SELECT aethelos.advance(array_agg(id), array_agg(version), array_agg(NULL::text), array_agg(NULL::text), array_agg(NULL::text),"
+                   "  array_agg(NULL::uuid), array_agg('EXECUTION_REQUIRED'::text), array_agg('{\"cause\":\"retry\",\"step\":1}'::text))"
+                   " FROM aethelos.chain WHERE step = 'EXECUTION_FAILED'");
         ring(w, "step = 'EXECUTION_REQUIRED'");
 }
 
