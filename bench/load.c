@@ -2,7 +2,8 @@
  * commit time that PostgreSQL kept (track_commit_timestamp). Prints one line of JSON.
  *
  * usage: aethelos-load --public=URL --admin=URL --token=TOKEN --nats=URL --nats-user=U --nats-password=P --database=CONNINFO --mode=bus|http
- *        [--rate=N] [--window=N] [--seconds=N]      or      aethelos-load --database=CONNINFO --ceiling=SECONDS */
+ *        [--rate=N] [--window=N] [--seconds=N]      or      aethelos-load --database=CONNINFO --ceiling=SECONDS
+ * With --fill=N it submits N jobs, pays them unless --unpaid=1, and leaves them where they stand. */
 #include "load.h"
 #include "base/log.h"
 #include "base/util.h"
@@ -130,7 +131,7 @@ static int run(struct load *l, struct db *db)
         }
         in_time = done_since(db, from_us);
         /* What is under way is driven to its end, so that the next run begins with an empty stack. */
-        for (until = now_mono_ms() + 60000; now_mono_ms() < until && count_done(db) - before + (int64_t)l->refused < (int64_t)l->n;)
+        for (until = now_mono_ms() + l->drain_s * 1000; now_mono_ms() < until && count_done(db) - before + (int64_t)l->refused < (int64_t)l->n;)
                 round_trip(l, 5);
         cpu_us = own_cpu_us() - cpu_us;
         n = latencies(l, db, from_us, &ms, &last_us);
@@ -140,6 +141,50 @@ static int run(struct load *l, struct db *db)
                 l->by_bus ? "bus" : "http", l->rate, l->window, l->seconds, l->n, n, l->refused, (double)in_time / (double)l->seconds,
                 n ? ms[n / 2] : 0, n ? ms[n * 99 / 100] : 0, n ? ms[n - 1] : 0, n ? (double)cpu_us / (double)n : 0);
         return n + l->refused >= l->n ? 0 : 1;
+}
+
+static int64_t admitted(struct load *l, struct db *db)
+{
+        static const char sql[] = "SELECT count(*) FROM submission WHERE client = 'default' AND key >= $1 || '-' AND key < $1 || '.'";
+        _cleanup_(db_args_done) struct db_args args = {0};
+        _cleanup_(PQclearp) PGresult *r = NULL;
+
+        db_arg_text(&args, l->run);
+        return db_run(db, sql, &args, &r) == 0 ? db_int(r, 0, 0) : 0;
+}
+
+/* Until all are admitted, and paid if they are to be; a publisher repeats what was not. */
+static int fill(struct load *l, struct db *db, int64_t n)
+{
+        int64_t stored = 0, asked = 0, moved = now_mono_ms();
+        size_t paid = 0;
+
+        while (stored < n || (!l->unpaid && (int64_t)l->paid < n)) {
+                int64_t now = now_mono_ms();
+
+                for (int burst = 0; burst < 512 && (int64_t)l->n < n && (int64_t)l->n - stored < 8192; burst++)
+                        load_submit(l);
+                if (now - asked >= 200) {
+                        int64_t s = admitted(l, db);
+
+                        if (s != stored || l->paid != paid)
+                                moved = now;
+                        stored = s;
+                        paid = l->paid;
+                        asked = now;
+                }
+                if (now - moved > 30000) {
+                        fprintf(stderr, "load: nothing moves: %" PRId64 " admitted, %zu paid of %" PRId64 "\n", stored, l->paid, n);
+                        return 1;
+                }
+                if (now - moved > 5000 && (int64_t)l->n == n && stored < n)
+                        for (size_t i = 0; i < l->n; i++)
+                                load_repeat(l, i);
+                (void)bus_flush(l->bus);
+                round_trip(l, 1);
+        }
+        printf("{\"mode\":\"fill\",\"admitted\":%" PRId64 ",\"paid\":%zu}\n", stored, l->paid);
+        return 0;
 }
 
 int main(int argc, char *argv[])
@@ -153,7 +198,9 @@ int main(int argc, char *argv[])
                 .by_bus = strcmp(argument(argc, argv, "mode", "bus"), "bus") == 0,
                 .rate = atoll(argument(argc, argv, "rate", "0")),
                 .window = atoll(argument(argc, argv, "window", "4000")),
-                .seconds = atoll(argument(argc, argv, "seconds", "20"))};
+                .seconds = atoll(argument(argc, argv, "seconds", "20")),
+                .drain_s = atoll(argument(argc, argv, "drain", "60")),
+                .unpaid = atoll(argument(argc, argv, "unpaid", "0")) != 0};
         struct db_config database = {.url = argument(argc, argv, "database", ""), .application_name = "aethelos-load"};
         struct bus_config bus = {
                 .url = l.nats_url, .user = l.nats_user, .password = l.nats_password, .name = "aethelos-load", .inbox_prefix = "_INBOX"};
@@ -180,9 +227,9 @@ int main(int argc, char *argv[])
         } else {
                 for (int64_t until = now_mono_ms() + 5000; !bus_connected(l.bus) && now_mono_ms() < until;)
                         round_trip(&l, 10);
-                if (l.by_bus) /* over HTTP the answer names the intent */
+                if (l.by_bus && !l.unpaid) /* over HTTP the answer names the intent */
                         (void)bus_subscribe(l.bus, "aethelos.event.default.PAYMENT_INITIATED.*", NULL);
-                e = run(&l, db);
+                e = argument(argc, argv, "fill", NULL) ? fill(&l, db, atoll(argument(argc, argv, "fill", "0"))) : run(&l, db);
                 l.http = httpc_free(l.http);
                 l.bus = bus_free(l.bus);
         }

@@ -14,6 +14,8 @@ struct load {
         int64_t rate;   /* submissions a second; 0: as many as `window` allows */
         int64_t window; /* chains under way at most */
         int64_t seconds;
+        int64_t drain_s; /* what is under way may take so long to its end */
+        bool unpaid;     /* pays nothing */
         /* the state */
         struct bus *bus;
         struct httpc *http;
@@ -27,9 +29,10 @@ struct load {
         size_t next_intent, n_intents, cap_intents, confirming;
 };
 
-void load_submit(struct load *l);  /* one more */
-void load_hear(struct load *l);    /* events on the bus: an intent that stands is owed */
-void load_confirm(struct load *l); /* pays what is owed */
+void load_submit(struct load *l);           /* one more */
+void load_repeat(struct load *l, size_t i); /* the i-th again, under its key */
+void load_hear(struct load *l);             /* events on the bus: an intent that stands is owed */
+void load_confirm(struct load *l);          /* pays what is owed */
 int64_t wall_us(void);
 
 /* Bare batched inserts of the same events into a table like event, over two connections: rows a second. */

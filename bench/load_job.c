@@ -93,17 +93,12 @@ static void on_submitted(void *arg, const struct http_reply *reply)
         owe(l, intent);
 }
 
-void load_submit(struct load *l)
+void load_repeat(struct load *l, size_t i)
 {
         _cleanup_(strbuf_done) struct strbuf body = {0}, key = {0}, header = {0}, url = {0};
 
-        if (l->n == l->cap) {
-                l->cap = l->cap ? 2 * l->cap : 4096;
-                l->jobs = xrealloc(l->jobs, l->cap * sizeof(*l->jobs));
-        }
-        strbuf_addf(&key, "%s-%zu", l->run, l->n);
-        strbuf_addf(&body, "{\"type\":\"puz19:text_analysis\",\"payload\":{\"text\":\"Code 19: Initial global activation payload %zu.\"}}", l->n);
-        l->jobs[l->n++].sent_us = wall_us();
+        strbuf_addf(&key, "%s-%zu", l->run, i);
+        strbuf_addf(&body, "{\"type\":\"puz19:text_analysis\",\"payload\":{\"text\":\"Code 19: Initial global activation payload %zu.\"}}", i);
         if (l->by_bus) {
                 const struct bus_header headers[] = {{"Idempotency-Key", key.s}, {"Content-Type", "application/json"}};
                 if (bus_publish(l->bus, SUBMIT_SUBJECT, NULL, headers, 2, body.s, body.len) < 0)
@@ -120,6 +115,16 @@ void load_submit(struct load *l)
                                      .answer_max = 1 << 20,
                                      .done = on_submitted,
                                      .arg = l});
+}
+
+void load_submit(struct load *l)
+{
+        if (l->n == l->cap) {
+                l->cap = l->cap ? 2 * l->cap : 4096;
+                l->jobs = xrealloc(l->jobs, l->cap * sizeof(*l->jobs));
+        }
+        l->jobs[l->n].sent_us = wall_us();
+        load_repeat(l, l->n++);
 }
 
 void load_hear(struct load *l)
