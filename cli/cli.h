@@ -20,6 +20,7 @@ int cmd_operators(int argc, char **argv);
 int cmd_runs(int argc, char **argv);
 int cmd_offers(int argc, char **argv);
 int cmd_payouts(int argc, char **argv);
+int cmd_refunds(int argc, char **argv);
 int cmd_bench(int argc, char **argv); /* runs the program aethelos-bench beside this one */
 
 /* Where the running stack is: state directory of AETHELOS_STATE, else `var` in the checkout. */

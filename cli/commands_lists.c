@@ -1,7 +1,7 @@
-/* flows, operators, offers, payouts: the lists of the stack, and marking a payout as transferred.
+/* flows, operators, offers, payouts, refunds: the lists of the stack, and recording that a payout or a refund was transferred.
  *
- * Invariant: a payout is marked only for the id and the reference that the user typed. A crash here leaves nothing behind but the evidence that the
- * stack has stored, and the same command again finds it. */
+ * Invariant: a payout is marked, and a refund confirmed, only for the id and the reference that the user typed. A crash here leaves nothing behind
+ * but the evidence that the stack has stored, and the same command again finds it. */
 #include "client.h"
 #include "client_args.h"
 
@@ -305,4 +305,70 @@ int cmd_payouts(int argc, char **argv)
                 return 1;
         c.json = json;
         return mark ? payouts_mark(&c, a.rest[1], reference, client_by(by)) : payouts_list(&c, status, job);
+}
+
+static char *refund_amount(const struct json_doc *doc, json_value refund)
+{
+        return answer_amount(doc, refund, "amount");
+}
+
+static const char REFUNDS_HELP[] =
+        "usage: aethelos refunds [--json]\n"
+        "       aethelos refunds confirm JOB --reference TEXT [--by NAME] [--json]\n"
+        "\n"
+        "Lists the jobs whose payment must go back. `confirm` records that it really went back: evidence that is kept, with the reference of\n"
+        "the transfer. Repeating it with the same reference changes nothing.\n"
+        "\n"
+        "  --reference TEXT  reference of the transfer\n"
+        "  --by NAME         who says so; without it the login name\n"
+        "  --json            prints the answer of the API\n";
+
+static int refunds_confirm(struct client *c, const char *job, const char *reference, const char *by)
+{
+        _cleanup_(strbuf_done) struct strbuf path = {0}, body = {0};
+        _cleanup_(answer_done) struct answer answer = {0};
+        int r;
+
+        strbuf_addf(&path, "/refunds/%s/confirm", job);
+        strbuf_adds(&body, "{\"reference\":");
+        strbuf_add_json(&body, reference, strlen(reference));
+        strbuf_adds(&body, ",\"by\":");
+        strbuf_add_json(&body, by, strlen(by));
+        strbuf_addc(&body, '}');
+        r = client_post(c, CLIENT_ADMIN, path.s, NULL, body.s, body.len, &answer);
+        if (c->json && answer.body.len > 0)
+                print_json(&answer);
+        if (r < 0 || c->json)
+                return r < 0;
+        print_field("job", xstrdup(job));
+        print_field("reference", xstrdup(reference));
+        printf(answer.status == 202 ? "\nThe evidence is stored; the job moves on as soon as its service hears of it.\n"
+                                    : "\nThe refund is on the books.\n");
+        return 0;
+}
+
+int cmd_refunds(int argc, char **argv)
+{
+        static const struct list refunds = {.help = REFUNDS_HELP,
+                .path = "/refunds",
+                .side = CLIENT_ADMIN,
+                .columns = {{"job", "job_id"}, {"amount", "amount", .right = true, .text = refund_amount}, {"driver", "driver"}, {"since", "since"}}};
+        _cleanup_(client_done) struct client c = {0};
+        const char *reference = NULL, *by = NULL;
+        bool json = false;
+        struct args a = {.help = REFUNDS_HELP,
+                .options = (struct args_option[]){{"--reference", .value = &reference}, {"--by", .value = &by}, {"--json", .flag = &json}, {0}},
+                .most = 2};
+        int r = args_parse(&a, argc, argv);
+
+        if (r != ARGS_GO_ON)
+                return r;
+        if (a.n_rest == 0 && !reference && !by)
+                return list_command(argc, argv, &refunds);
+        if (a.n_rest != 2 || strcmp(a.rest[0], "confirm") != 0 || !reference || !*reference)
+                return args_usage(&a, "name the job and the reference of the transfer: refunds confirm JOB --reference TEXT", NULL);
+        if (!client_id_ok("job", a.rest[1]) || client_find(&c) < 0)
+                return 1;
+        c.json = json;
+        return refunds_confirm(&c, a.rest[1], reference, client_by(by));
 }

@@ -30,6 +30,7 @@ static const struct command commands[] = {
         {"runs", "[resolve RUN ...]", "what is open at operators; say what came of a run that nobody else can tell of", cmd_runs},
         {"offers", "", "what can be bought as it is", cmd_offers},
         {"payouts", "[mark ID --reference TEXT]", "what is owed to the owner; mark one as transferred", cmd_payouts},
+        {"refunds", "[confirm JOB --reference TEXT]", "what must go back to payers; record that it went", cmd_refunds},
         {"bench", "[--seconds N]", "measure this machine, on a stack of its own", cmd_bench},
 };
 
@@ -52,8 +53,8 @@ static int usage(FILE *out)
 {
         fprintf(out, "usage: aethelos COMMAND ...\n\n");
         for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-                fprintf(out, "  %-9s %-28s %s\n", commands[i].name, commands[i].args, commands[i].help);
-        fprintf(out, "  %-9s %-28s %s\n", "test", "", "build with sanitizers and run all tests");
+                fprintf(out, "  %-9s %-30s %s\n", commands[i].name, commands[i].args, commands[i].help);
+        fprintf(out, "  %-9s %-30s %s\n", "test", "", "build with sanitizers and run all tests");
         fprintf(out, "\nEvery command has --help and --json. Exit status: 0 done, 1 failed, 2 used wrongly.\n");
         return out == stdout ? 0 : 2;
 }

@@ -53,6 +53,8 @@ LANGUAGE sql STABLE SET search_path = aethelos, pg_temp AS $$
   UNION ALL
   SELECT 'I9', s.job_id, 'a key without its job' FROM submission s WHERE NOT EXISTS (SELECT 1 FROM chain c WHERE c.id = s.job_id AND c.kind = 'job')
   UNION ALL
-  SELECT 'I9', c.id, 'a job without exactly one key' FROM chain c WHERE c.kind = 'job' AND (SELECT count(*) FROM submission s WHERE s.job_id = c.id) <> 1
+  SELECT 'I9', c.id, 'a job without exactly one key'
+  FROM chain c LEFT JOIN (SELECT s.job_id, count(*) AS n FROM submission s GROUP BY s.job_id) k ON k.job_id = c.id
+  WHERE c.kind = 'job' AND coalesce(k.n, 0) <> 1
 $$;
 COMMENT ON FUNCTION audit IS 'Every breach of I3 to I9 in the whole store; no row: all hold. Reads everything: for tests and the occasional check';

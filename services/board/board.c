@@ -20,6 +20,8 @@ static const struct http_route routes[] = {
         {"GET", "/readyz", 0, board_get_readyz},
         {"POST", "/payment-intents/{id}/confirm", HTTP_TOKEN, board_confirm},
         {"POST", "/payouts/mark", HTTP_TOKEN, board_mark},
+        {"POST", "/refunds/{id}/confirm", HTTP_TOKEN, board_confirm_refund},
+        {"GET", "/refunds", HTTP_TOKEN, board_get_refunds},
         {"GET", "/status/overview", HTTP_TOKEN, board_get_overview},
         {"GET", "/events", HTTP_TOKEN, board_get_events},
         {"GET", "/revenue/summary", HTTP_TOKEN, board_get_revenue},

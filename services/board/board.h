@@ -19,6 +19,7 @@ void board_answer(struct http_request *r, int status, const struct strbuf *b);
 
 /* board_evidence.c: requests that wait for a commit and for a chain to move */
 void board_confirm(void *ctx, struct http_request *r);
+void board_confirm_refund(void *ctx, struct http_request *r);
 void board_mark(void *ctx, struct http_request *r);
 void board_on_round(struct service *s);
 
@@ -29,6 +30,7 @@ void board_get_overview(void *ctx, struct http_request *r);
 void board_get_revenue(void *ctx, struct http_request *r);
 void board_get_payouts_summary(void *ctx, struct http_request *r);
 void board_get_payouts(void *ctx, struct http_request *r);
+void board_get_refunds(void *ctx, struct http_request *r);
 void board_get_events(void *ctx, struct http_request *r);
 void board_get_quarantine(void *ctx, struct http_request *r);
 void board_get_job(void *ctx, struct http_request *r);

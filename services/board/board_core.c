@@ -395,8 +395,17 @@ bool board_verdict_parse(const char *s, enum board_verdict *ret_verdict)
 
 struct board_problem board_verdict_problem(enum board_kind kind, enum board_verdict verdict)
 {
+        static const struct {
+                const char *conflict, *not_waiting, *why_not, *unknown, *why_unknown, *field;
+        } of[] = {
+                [BOARD_PAYMENT] = {"already-confirmed", "not-waiting-for-payment", "the job does not wait for this payment", "unknown-payment-intent",
+                        "there is no such payment intent", NULL},
+                [BOARD_PAYOUT] = {"already-marked", "payout-not-ready", "the payout is not ready to be transferred", "unknown-payout",
+                        "there is no such payout", "/payout_id"},
+                [BOARD_REFUND] = {"already-confirmed", "not-waiting-for-refund", "the job does not wait for a refund", "unknown-job",
+                        "there is no such job", NULL},
+        };
         struct board_problem p = {0};
-        bool payment = kind == BOARD_PAYMENT;
 
         switch (verdict) {
         case BOARD_STORED:
@@ -404,8 +413,7 @@ struct board_problem board_verdict_problem(enum board_kind kind, enum board_verd
         case BOARD_AGAIN:
                 break;
         case BOARD_CONFLICT:
-                refuse(&p, 409, payment ? "already-confirmed" : "already-marked", "other evidence is stored: another reference or amount",
-                        "/reference");
+                refuse(&p, 409, of[kind].conflict, "other evidence is stored: another reference or amount", "/reference");
                 break;
         case BOARD_AMOUNT:
                 refuse(&p, 409, "wrong-amount", "the amount is not the one that is due", "/amount");
@@ -414,16 +422,10 @@ struct board_problem board_verdict_problem(enum board_kind kind, enum board_verd
                 refuse(&p, 409, "payment-expired", "the payment intent ran out before it was paid", NULL);
                 break;
         case BOARD_NOT_WAITING:
-                if (payment)
-                        refuse(&p, 409, "not-waiting-for-payment", "the job does not wait for this payment", NULL);
-                else
-                        refuse(&p, 409, "payout-not-ready", "the payout is not ready to be transferred", NULL);
+                refuse(&p, 409, of[kind].not_waiting, of[kind].why_not, NULL);
                 break;
         case BOARD_UNKNOWN:
-                if (payment)
-                        refuse(&p, 404, "unknown-payment-intent", "there is no such payment intent", NULL);
-                else
-                        refuse(&p, 404, "unknown-payout", "there is no such payout", "/payout_id");
+                refuse(&p, 404, of[kind].unknown, of[kind].why_unknown, of[kind].field);
                 break;
         }
         return p;
@@ -445,6 +447,12 @@ enum board_stand board_stand(enum board_kind kind, const char *chain_kind, const
                 if (strcmp(chain_kind, "payout") != 0)
                         return BOARD_ABSENT;
                 return strcmp(step, "PAYOUT_DONE") == 0 ? BOARD_MOVED : BOARD_WAITS;
+        }
+        if (kind == BOARD_REFUND) {
+                if (strcmp(chain_kind, "job") != 0)
+                        return BOARD_ABSENT;
+                /* Before and elsewhere the database says that nothing waits; FINAL_FAIL may be of a job that was never paid. */
+                return strcmp(step, "REFUND_CONFIRMED") == 0 || strcmp(step, "FINAL_FAIL") == 0 ? BOARD_MOVED : BOARD_WAITS;
         }
         if (strcmp(chain_kind, "job") != 0 || one_of(step, before_intent, ARRAY_SIZE(before_intent)))
                 return BOARD_ABSENT;

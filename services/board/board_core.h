@@ -26,7 +26,7 @@ struct board_list {
         size_t n;
 };
 
-/* POST /payment-intents/{id}/confirm and POST /payouts/mark */
+/* POST /payment-intents/{id}/confirm, POST /refunds/{id}/confirm and POST /payouts/mark */
 struct board_evidence {
         char *reference, *by;
         bool has_amount;
@@ -67,7 +67,7 @@ void board_decision_done(struct board_decision *d);
 void board_operator_done(struct board_operator *o);
 void board_flow_done(struct board_flow *f);
 
-enum board_kind { BOARD_PAYMENT, BOARD_PAYOUT };
+enum board_kind { BOARD_PAYMENT, BOARD_PAYOUT, BOARD_REFUND };
 
 /* Answers of submit_evidence(). */
 enum board_verdict {

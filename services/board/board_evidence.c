@@ -60,7 +60,7 @@ static void gather(struct service *s, struct http_request *r, enum board_kind ki
                 .request = r, .kind = kind, .id = *id, .evidence = *evidence, .at_once = prefer && strcasestr(prefer, "respond-async")};
 }
 
-void board_confirm(void *ctx, struct http_request *r)
+static void confirm(struct service *s, struct http_request *r, enum board_kind kind)
 {
         const char *text = http_path_arg(r, 0);
         struct slice body = http_body(r);
@@ -71,12 +71,22 @@ void board_confirm(void *ctx, struct http_request *r)
         if (!board_read_confirm(body.s, body.len, &evidence, &p)) {
                 board_refuse(r, &p);
         } else if (!uuid_parse(text, strlen(text), &id)) {
-                p = board_verdict_problem(BOARD_PAYMENT, BOARD_UNKNOWN);
+                p = board_verdict_problem(kind, BOARD_UNKNOWN);
                 board_evidence_done(&evidence);
                 board_refuse(r, &p);
         } else {
-                gather(ctx, r, BOARD_PAYMENT, &id, &evidence);
+                gather(s, r, kind, &id, &evidence);
         }
+}
+
+void board_confirm(void *ctx, struct http_request *r)
+{
+        confirm(ctx, r, BOARD_PAYMENT);
+}
+
+void board_confirm_refund(void *ctx, struct http_request *r)
+{
+        confirm(ctx, r, BOARD_REFUND);
 }
 
 void board_mark(void *ctx, struct http_request *r)
@@ -153,7 +163,7 @@ static bool admissible(struct pending *p, const struct chain *c)
 
 static void settle(struct service *s, struct pending *p, const struct board_submission *sub)
 {
-        static const char *const takers[] = {[BOARD_PAYMENT] = "payments", [BOARD_PAYOUT] = "payouts"};
+        static const char *const takers[] = {[BOARD_PAYMENT] = "payments", [BOARD_PAYOUT] = "payouts", [BOARD_REFUND] = "payments"};
         enum lane lane = LANE_NORMAL;
 
         switch (sub->verdict) {
@@ -253,7 +263,7 @@ static void answer_kind(struct service *s, enum board_kind kind, struct pending 
                         ids[m++] = due[i]->id;
         if (m == 0)
                 return;
-        e = kind == BOARD_PAYMENT ? job_view_jobs(s->db, ids, m, &rows) : board_payouts_by_id(s->db, ids, m, &rows);
+        e = kind == BOARD_PAYOUT ? board_payouts_by_id(s->db, ids, m, &rows) : job_view_jobs(s->db, ids, m, &rows);
         for (size_t i = 0; i < n; i++) {
                 _cleanup_(strbuf_done) struct strbuf b = {0};
                 char id[UUID_TEXT_SIZE];
@@ -304,6 +314,7 @@ static void look(struct service *s, int64_t now_ms)
         }
         answer_kind(s, BOARD_PAYMENT, due, n);
         answer_kind(s, BOARD_PAYOUT, due, n);
+        answer_kind(s, BOARD_REFUND, due, n);
 }
 
 void board_on_round(struct service *s)

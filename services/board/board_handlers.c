@@ -116,6 +116,26 @@ void board_get_payouts(void *ctx, struct http_request *r)
                 board_answer(r, 200, &b);
 }
 
+void board_get_refunds(void *ctx, struct http_request *r)
+{
+        struct service *s = ctx;
+        const char *cursor = http_query_arg(r, "after");
+        _cleanup_(strbuf_done) struct strbuf b = {0};
+        struct uuid after = {0};
+        int64_t limit;
+        int e;
+
+        if ((cursor && !uuid_parse(cursor, strlen(cursor), &after)) || !board_limit_parse(http_query_arg(r, "limit"), PAGE, &limit)) {
+                refuse_query(r, "after is the `next` of the page before, limit a number from 1 to 1000");
+                return;
+        }
+        e = board_refunds(s->db, &after, limit, &b);
+        if (e < 0)
+                board_fail(s, r, e);
+        else
+                board_answer(r, 200, &b);
+}
+
 void board_get_events(void *ctx, struct http_request *r)
 {
         struct service *s = ctx;

@@ -155,6 +155,20 @@ int board_payouts(struct db *db, const char *step, const struct uuid *job, const
         return 0;
 }
 
+/* Rows of (cursor, JSON), one more than the page holds when there is a next one. */
+static void add_page(struct strbuf *b, const PGresult *r, int64_t limit)
+{
+        int n = PQntuples(r) > limit ? (int)limit : PQntuples(r);
+
+        strbuf_adds(b, "{\"items\":[");
+        for (int row = 0; row < n; row++)
+                strbuf_addf(b, "%s%s", row > 0 ? "," : "", PQgetvalue(r, row, 1));
+        if (PQntuples(r) > limit)
+                strbuf_addf(b, "],\"next\":\"%s\"}", PQgetvalue(r, n - 1, 0));
+        else
+                strbuf_adds(b, "],\"next\":null}");
+}
+
 int board_payouts_by_id(struct db *db, const struct uuid ids[], size_t n, PGresult **ret_result)
 {
         static const char sql[] = "SELECT " PAYOUT_COLUMNS " FROM chain c" PAYOUT_EVIDENCE "WHERE c.id = ANY ($1) AND c.kind = 'payout'";
@@ -166,6 +180,26 @@ int board_payouts_by_id(struct db *db, const struct uuid ids[], size_t n, PGresu
         return db_run(db, sql, &args, ret_result);
 }
 
+int board_refunds(struct db *db, const struct uuid *after, int64_t limit, struct strbuf *b)
+{
+        static const char sql[] =
+                "SELECT c.id, row_to_json(r)::text FROM chain c, LATERAL (SELECT c.id AS job_id,"
+                " json_build_object('minor', c.amount, 'currency', c.currency) AS amount, i.driver, " JOB_VIEW_TIME(
+                        "c.updated_at") " AS since"
+                                        " FROM payment_intent i WHERE i.id = c.id OFFSET 0) r"
+                                        " WHERE c.status = 'open' AND c.waits_for = 'provider' AND c.id > $1 ORDER BY c.id LIMIT $2";
+        _cleanup_(db_args_done) struct db_args args = {0};
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        int e;
+
+        db_arg_uuid(&args, after);
+        db_arg_int(&args, limit + 1);
+        e = db_run(db, sql, &args, &r);
+        if (e == 0)
+                add_page(b, r, limit);
+        return e;
+}
+
 int board_quarantine(struct db *db, int64_t after, int64_t limit, struct strbuf *b)
 {
         static const char sql[] = "SELECT q.id, row_to_json(q)::text FROM (SELECT x.id, x.service, x.subject, x.chain_id, x.reason, " JOB_VIEW_TIME(
@@ -173,22 +207,14 @@ int board_quarantine(struct db *db, int64_t after, int64_t limit, struct strbuf 
                         " FROM quarantine x WHERE x.id < $1 ORDER BY x.id DESC LIMIT $2) q ORDER BY q.id DESC";
         _cleanup_(db_args_done) struct db_args args = {0};
         _cleanup_(PQclearp) PGresult *r = NULL;
-        int e, n;
+        int e;
 
         db_arg_int(&args, after);
         db_arg_int(&args, limit + 1);
         e = db_run(db, sql, &args, &r);
-        if (e < 0)
-                return e;
-        n = PQntuples(r) > limit ? (int)limit : PQntuples(r);
-        strbuf_adds(b, "{\"items\":[");
-        for (int row = 0; row < n; row++)
-                strbuf_addf(b, "%s%s", row > 0 ? "," : "", PQgetvalue(r, row, 1));
-        if (PQntuples(r) > limit)
-                strbuf_addf(b, "],\"next\":\"%s\"}", PQgetvalue(r, n - 1, 0));
-        else
-                strbuf_adds(b, "],\"next\":null}");
-        return 0;
+        if (e == 0)
+                add_page(b, r, limit);
+        return e;
 }
 
 #define CURSOR "e.generation || '.' || e.xid || '.' || e.id"
@@ -445,7 +471,8 @@ struct submit_work {
 static int submit(struct db *db, void *arg)
 {
         static const char sql[] = "SELECT verdict, hearer, lane, version FROM submit_evidence($1, $2, $3, $4, $5, $6) ORDER BY ord";
-        static const char *const events[] = {[BOARD_PAYMENT] = "PAYMENT_CONFIRMED", [BOARD_PAYOUT] = "PAYOUT_DONE"};
+        static const char *const events[] = {
+                [BOARD_PAYMENT] = "PAYMENT_CONFIRMED", [BOARD_PAYOUT] = "PAYOUT_DONE", [BOARD_REFUND] = "REFUND_CONFIRMED"};
         struct submit_work *w = arg;
         _cleanup_(db_args_done) struct db_args args = {0};
         _cleanup_(PQclearp) PGresult *r = NULL;

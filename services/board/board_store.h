@@ -12,7 +12,8 @@ int board_payouts_summary(struct db *db, struct strbuf *b);
 
 /* --- pages, as {"items", "next"} --- */
 int board_payouts(struct db *db, const char *step, const struct uuid *job, const struct uuid *after, int64_t limit,
-        struct strbuf *b); /* step, job, after: NULL */
+        struct strbuf *b);                                                                   /* step, job, after: NULL */
+int board_refunds(struct db *db, const struct uuid *after, int64_t limit, struct strbuf *b); /* that are asked for and not confirmed */
 int board_quarantine(struct db *db, int64_t after, int64_t limit, struct strbuf *b);
 /* Latest first, from behind `older_than` (NULL: the end); or with `since` in the order of happening. */
 int board_events(struct db *db, const struct board_cursor *older_than, const struct board_cursor *since, int64_t limit, struct strbuf *b);

@@ -8,8 +8,8 @@
 #include <string.h>
 
 /* Columns of JOB_VIEW_JOB_COLUMNS. */
-enum { ID, STEP, VERSION, STATUS, LANE, AMOUNT, CURRENCY, CREATED, UPDATED, TYPE, RESULT, ERROR, DRIVER, EXPIRES };
-_Static_assert(EXPIRES + 1 == JOB_VIEW_JOB_N, "columns of a job");
+enum { ID, STEP, VERSION, STATUS, LANE, AMOUNT, CURRENCY, CREATED, UPDATED, TYPE, RESULT, ERROR, DRIVER, EXPIRES, REFUNDED };
+_Static_assert(REFUNDED + 1 == JOB_VIEW_JOB_N, "columns of a job");
 
 static void add_slice(struct strbuf *b, const char *name, struct slice s)
 {
@@ -68,10 +68,23 @@ void job_view_add_job(struct strbuf *b, const PGresult *r, int row, int column)
         strbuf_addc(b, '}');
 }
 
+/* A reopened job has its intent already while it is priced again. What is not listed is paid. */
+static const char *intent_status(struct slice step, bool refunded)
+{
+        static const struct {
+                const char *step, *status;
+        } known[] = {{"CHAIN_REOPENED", "pending"}, {"FLOW_CHOSEN", "pending"}, {"PRICED", "pending"}, {"PAYMENT_REQUIRED", "pending"},
+                {"PAYMENT_INITIATED", "pending"}, {"PAYMENT_EXPIRED", "expired"}, {"REFUND_CONFIRMED", "refunded"}};
+
+        for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+                if (slice_equal(step, known[i].step))
+                        return known[i].status;
+        return !slice_equal(step, "FINAL_FAIL") ? "confirmed" : refunded ? "refunded" : "closed";
+}
+
 void job_view_add_intent(struct strbuf *b, const PGresult *r, int row, int column)
 {
-        struct slice step = db_text(r, row, column + STEP);
-        const char *status = slice_equal(step, "PAYMENT_INITIATED") ? "pending" : slice_equal(step, "PAYMENT_EXPIRED") ? "expired" : "confirmed";
+        const char *status = intent_status(db_text(r, row, column + STEP), db_bool(r, row, column + REFUNDED));
 
         strbuf_addc(b, '{');
         add_slice(b, "id", db_text(r, row, column + ID));

@@ -24,14 +24,18 @@
                                 "CASE WHEN c.step IN ('EXECUTION_COMPLETED', 'REVENUE_BOOKED') THEN (SELECT r.data::json->'result' FROM event r "    \
                                 "WHERE r.chain_id = c.id AND "                                                                                       \
                                 "r.version > c.version - 2 AND r.type = 'EXECUTION_COMPLETED') END, "                                                \
-                                "CASE WHEN c.step IN ('EXECUTION_FAILED', 'PAYMENT_EXPIRED') THEN (SELECT x.data::json->'error' FROM event x WHERE " \
+                                "CASE WHEN c.step IN ('EXECUTION_FAILED', 'PAYMENT_EXPIRED', 'FINAL_FAIL') THEN (SELECT x.data::json->'error' FROM " \
+                                "event x WHERE "                                                                                                     \
                                 "x.chain_id = c.id AND "                                                                                             \
                                 "x.version = c.version) END, "                                                                                       \
-                                "i.driver, " JOB_VIEW_TIME("i.expires_at")
+                                "i.driver, " JOB_VIEW_TIME("i.expires_at") ", "                                                                      \
+                                                                           "CASE WHEN c.step = 'FINAL_FAIL' THEN EXISTS (SELECT 1 FROM event p "     \
+                                                                           "WHERE p.chain_id = c.id AND p.version = "                                \
+                                                                           "c.version - 1 AND p.type = 'REFUND_CONFIRMED') END"
 /* OFFSET 0 pins the plan: one lookup by primary key per row, whatever the planner believes about the size of a table. */
 #define JOB_VIEW_JOB_TABLES "chain c " JOB_VIEW_JOB_INTENT
 #define JOB_VIEW_JOB_INTENT "LEFT JOIN LATERAL (SELECT p.driver, p.expires_at FROM payment_intent p WHERE p.id = c.id OFFSET 0) i ON true"
-#define JOB_VIEW_JOB_N      14 /* columns; `c.kind = 'job'` belongs in the WHERE */
+#define JOB_VIEW_JOB_N      15 /* columns; `c.kind = 'job'` belongs in the WHERE */
 
 #define JOB_VIEW_EVENT_COLUMNS "e.id, e.type, e.chain_id, e.version, " JOB_VIEW_TIME("e.at") ", e.data"
 #define JOB_VIEW_EVENT_N       6 /* FROM event e */

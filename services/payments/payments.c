@@ -17,6 +17,7 @@ static const struct setting settings[] = {
 static const struct service_subject subjects[] = {
         {"says", "aethelos.hop.payments.*", "Envelope"},
         {"says", "aethelos.hop.execution.*", "Envelope"},
+        {"says", "aethelos.hop.meta-repair.*", "Envelope"},
         {0},
 };
 

@@ -2,18 +2,31 @@
  * forgotten. */
 #include "payments_core.h"
 
+#include "base/util.h"
+
 #include <string.h>
 
 enum payments_action payments_decide(const char *step, bool has_evidence, bool expired)
 {
-        if (strcmp(step, "PRICED") == 0)
-                return PAYMENTS_CREATE;
-        if (strcmp(step, "PAYMENT_INITIATED") == 0)
-                return has_evidence ? PAYMENTS_CONFIRM : expired ? PAYMENTS_EXPIRE : PAYMENTS_NOTHING;
-        return strcmp(step, "PAYMENT_CONFIRMED") == 0 ? PAYMENTS_RING_AGAIN : PAYMENTS_NOTHING;
+        static const struct {
+                const char *step;
+                enum payments_action waiting, late, evidence;
+        } rows[] = {
+                {"PRICED", PAYMENTS_CREATE, PAYMENTS_CREATE, PAYMENTS_CREATE},
+                {"PAYMENT_INITIATED", PAYMENTS_NOTHING, PAYMENTS_EXPIRE, PAYMENTS_CONFIRM},
+                {"PAYMENT_CONFIRMED", PAYMENTS_RING_AGAIN, PAYMENTS_RING_AGAIN, PAYMENTS_RING_AGAIN},
+                {"REFUND_REQUIRED", PAYMENTS_REFUND, PAYMENTS_REFUND, PAYMENTS_REFUND},
+                {"REFUND_INITIATED", PAYMENTS_NOTHING, PAYMENTS_NOTHING, PAYMENTS_REFUNDED},
+                {"REFUND_CONFIRMED", PAYMENTS_RING_AGAIN, PAYMENTS_RING_AGAIN, PAYMENTS_RING_AGAIN},
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+                if (strcmp(rows[i].step, step) == 0)
+                        return has_evidence ? rows[i].evidence : expired ? rows[i].late : rows[i].waiting;
+        return PAYMENTS_NOTHING;
 }
 
-void payments_required_data(struct strbuf *b, struct amount amount)
+void payments_amount_data(struct strbuf *b, struct amount amount)
 {
         strbuf_adds(b, "{\"amount\":");
         amount_add_json(b, amount);
@@ -25,7 +38,7 @@ void payments_initiated_data(struct strbuf *b, const char *intent_id, const char
         strbuf_addf(b, "{\"payment_intent_id\":\"%s\",\"driver\":\"manual\",\"expires_at\":\"%s\"}", intent_id, expires_at);
 }
 
-void payments_confirmed_data(struct strbuf *b, struct amount amount, const char *kind, const char *who, const char *reference)
+void payments_evidence_data(struct strbuf *b, struct amount amount, const char *kind, const char *who, const char *reference)
 {
         strbuf_adds(b, "{\"amount\":");
         amount_add_json(b, amount);
@@ -36,6 +49,11 @@ void payments_confirmed_data(struct strbuf *b, struct amount amount, const char 
         strbuf_adds(b, ",\"reference\":");
         strbuf_add_json(b, reference, strlen(reference));
         strbuf_adds(b, "}}");
+}
+
+void payments_refund_data(struct strbuf *b, const char *refund_id)
+{
+        strbuf_addf(b, "{\"refund_id\":\"%s\",\"driver\":\"manual\"}", refund_id);
 }
 
 void payments_expired_data(struct strbuf *b)

@@ -13,14 +13,18 @@ enum payments_action {
         PAYMENTS_CREATE,     /* make the intent */
         PAYMENTS_CONFIRM,    /* evidence is stored */
         PAYMENTS_EXPIRE,     /* unpaid, and its time is over */
+        PAYMENTS_REFUND,     /* what was paid goes back */
+        PAYMENTS_REFUNDED,   /* evidence of that is stored */
 };
 
-/* What is to be done with a chain that stands at `step`. Evidence beats the clock. */
+/* What is to be done with a chain that stands at `step`. has_evidence: of what this step waits for. Evidence beats the clock. */
 enum payments_action payments_decide(const char *step, bool has_evidence, bool expired);
 
-void payments_required_data(struct strbuf *b, struct amount amount);
+void payments_amount_data(struct strbuf *b, struct amount amount); /* of PAYMENT_REQUIRED */
 void payments_initiated_data(struct strbuf *b, const char *intent_id, const char *expires_at);
-void payments_confirmed_data(struct strbuf *b, struct amount amount, const char *kind, const char *who, const char *reference);
+/* Of PAYMENT_CONFIRMED and REFUND_CONFIRMED. */
+void payments_evidence_data(struct strbuf *b, struct amount amount, const char *kind, const char *who, const char *reference);
+void payments_refund_data(struct strbuf *b, const char *refund_id);
 void payments_expired_data(struct strbuf *b);
 
 #endif

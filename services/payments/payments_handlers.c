@@ -33,24 +33,32 @@ static void plan(struct advance *a, const struct payments_row *row, enum payment
 {
         _cleanup_(strbuf_done) struct strbuf data = {0};
         char id[UUID_TEXT_SIZE];
+        struct uuid refund;
         size_t t = advance_move(a, &row->chain.id, row->chain.version);
 
-        uuid_format(&row->chain.id, id);
         switch (action) {
         case PAYMENTS_CREATE:
-                payments_required_data(&data, row->chain.amount);
+                payments_amount_data(&data, row->chain.amount);
                 advance_event(a, t, "PAYMENT_REQUIRED", data.s, data.len);
                 strbuf_reset(&data);
+                uuid_format(&row->chain.id, id);
                 payments_initiated_data(&data, id, row->expires_at);
                 advance_event(a, t, "PAYMENT_INITIATED", data.s, data.len);
                 break;
         case PAYMENTS_CONFIRM:
-                payments_confirmed_data(&data, row->chain.amount, row->kind, row->who, row->reference);
-                advance_event(a, t, "PAYMENT_CONFIRMED", data.s, data.len);
+        case PAYMENTS_REFUNDED:
+                payments_evidence_data(&data, row->chain.amount, row->kind, row->who, row->reference);
+                advance_event(a, t, action == PAYMENTS_CONFIRM ? "PAYMENT_CONFIRMED" : "REFUND_CONFIRMED", data.s, data.len);
                 break;
         case PAYMENTS_EXPIRE:
                 payments_expired_data(&data);
                 advance_event(a, t, "PAYMENT_EXPIRED", data.s, data.len);
+                break;
+        case PAYMENTS_REFUND:
+                refund = uuid_v7();
+                uuid_format(&refund, id);
+                payments_refund_data(&data, id);
+                advance_event(a, t, "REFUND_INITIATED", data.s, data.len);
                 break;
         case PAYMENTS_NOTHING:
         case PAYMENTS_RING_AGAIN:

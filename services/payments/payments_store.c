@@ -1,4 +1,4 @@
-/* All SQL of payments. Reads are by primary key for the whole batch; the intents are append-only. */
+/* All SQL of payments. Reads are by primary key for the whole batch. */
 #include "payments_store.h"
 
 #include "base/util.h"
@@ -14,13 +14,15 @@ int payments_read(struct db *db, const struct uuid ids[], size_t n, int64_t expi
         /* OFFSET 0 keeps the look-ups look-ups, and what a step does not need is not looked up for it. */
         static const char sql[] =
                 "SELECT c.id, c.version, c.step, c.lane,"
-                " CASE WHEN c.step = 'PAYMENT_CONFIRMED' THEN (SELECT st.hearer FROM step st WHERE st.kind = 'job' AND st.name = c.step) END,"
+                " CASE WHEN c.step IN ('PAYMENT_CONFIRMED', 'REFUND_CONFIRMED') THEN (SELECT st.hearer FROM step st WHERE st.kind = 'job' AND "
+                "st.name = c.step) END,"
                 " c.amount, c.currency, coalesce(i.expires_at <= now(), false), v.kind, v.who, v.reference,"
                 " (SELECT to_char((now() + $2 * interval '1 ms') AT TIME ZONE 'UTC', " RFC3339 "))"
                 " FROM unnest($1) u(id) JOIN LATERAL (SELECT * FROM chain x WHERE x.id = u.id AND x.kind = 'job' OFFSET 0) c ON true"
                 " LEFT JOIN LATERAL (SELECT * FROM payment_intent x WHERE x.id = c.id AND c.step = 'PAYMENT_INITIATED' OFFSET 0) i ON true"
-                " LEFT JOIN LATERAL (SELECT * FROM evidence x WHERE x.chain_id = c.id AND x.version = c.version AND x.event = 'PAYMENT_CONFIRMED'"
-                " AND c.step = 'PAYMENT_INITIATED' OFFSET 0) v ON true";
+                " LEFT JOIN LATERAL (SELECT * FROM evidence x WHERE x.chain_id = c.id AND x.version = c.version"
+                " AND x.event = CASE c.step WHEN 'PAYMENT_INITIATED' THEN 'PAYMENT_CONFIRMED' WHEN 'REFUND_INITIATED' THEN 'REFUND_CONFIRMED' END"
+                " AND c.step IN ('PAYMENT_INITIATED', 'REFUND_INITIATED') OFFSET 0) v ON true";
         _cleanup_(db_args_done) struct db_args args = {0};
 
         db_array_begin(&args, DB_ARRAY_UUID);
@@ -52,8 +54,10 @@ void payments_row(const PGresult *r, int row, struct payments_row *ret_row)
 
 int payments_insert_intents(struct db *db, const struct uuid ids[], const char *const expires_at[], size_t n)
 {
+        /* A job that was reopened has its intent already, and gets a new term. */
         static const char sql[] =
-                "INSERT INTO payment_intent (id, driver, expires_at) SELECT u.id, 'manual', u.at::timestamptz FROM unnest($1, $2) u(id, at)";
+                "INSERT INTO payment_intent (id, driver, expires_at) SELECT u.id, 'manual', u.at::timestamptz FROM unnest($1, $2) u(id, at)"
+                " ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at";
         _cleanup_(db_args_done) struct db_args args = {0};
 
         if (n == 0)

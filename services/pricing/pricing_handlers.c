@@ -47,7 +47,7 @@ static int decide(struct service *s, struct work *w, const struct pricing_row *r
                 return e;
         }
         t = advance_move(&w->a, &row->id, row->version);
-        if (strcmp(row->step, "JOB_CREATED") == 0)
+        if (strcmp(row->step, "FLOW_CHOSEN") != 0)
                 advance_event(&w->a, t, "FLOW_CHOSEN", price.flow_chosen.s, price.flow_chosen.len);
         advance_event(&w->a, t, "PRICED", price.priced.s, price.priced.len);
         w->prices[t] = price;

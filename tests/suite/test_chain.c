@@ -162,11 +162,74 @@ static void payment_answers(void **state)
         assert_int_equal(status, 404);
 }
 
+/* What meta-repair would do: one move under its role. */
+static void as_repair(const char *id, const char *event)
+{
+        static const char sql[] =
+                "SELECT verdict FROM advance(ARRAY[$1::uuid], ARRAY[(SELECT version FROM chain WHERE id = $1::uuid)], '{NULL}', '{NULL}', "
+                "'{normal}', '{NULL}', '{1}', ARRAY[$2], '{\"{}\"}')";
+        _cleanup_(db_args_done) struct db_args args = {0};
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        struct db *db = pg_fixture_connect(stack->pg, "meta_repair");
+        struct uuid uuid;
+
+        assert_true(uuid_parse(id, strlen(id), &uuid));
+        db_arg_uuid(&args, &uuid);
+        db_arg_text(&args, event);
+        if (db_run(db, sql, &args, &r) < 0)
+                fail_msg("%s", db_error(db));
+        assert_string_equal(PQgetvalue(r, 0, 0), "won");
+        db_free(db);
+}
+
+/* What was paid goes back by a person's hand, and the job says so; the same intent never takes a second payment. */
+static void a_refund_by_hand(void **state)
+{
+        _cleanup_(freep) char *made = NULL, *id = NULL, *refunds = NULL, *intent = NULL;
+        char path[128], sql[160];
+        static const struct {
+                const char *body;
+                long status;
+        } cases[] = {{"{\"reference\":\"back 1\"}", 422},
+                {"{\"reference\":\"back 1\",\"by\":\"anna\",\"amount\":{\"minor\":1,\"currency\":\"EUR\"}}", 409},
+                {"{\"reference\":\"back 1\",\"by\":\"anna\"}", 200}, {"{\"reference\":\"back 1\",\"by\":\"anna\"}", 200},
+                {"{\"reference\":\"back 2\",\"by\":\"anna\"}", 409}};
+        long status;
+
+        (void)state;
+        stack_stop(stack, "execution", SIGTERM);
+        made = post_job("refund-1", TEXT_JOB, NULL, &status);
+        id = json_at(made, "job.id");
+        free(confirm(id, "{\"reference\":\"r1\",\"by\":\"anna\"}", &status));
+        assert_int_equal(status, 200);
+        snprintf(path, sizeof(path), "/refunds/%s/confirm", id);
+        free(stack_http(stack, true, "POST", path, NULL, cases[2].body, &status));
+        assert_int_equal(status, 409); /* nothing goes back yet */
+        as_repair(id, "REFUND_REQUIRED");
+        snprintf(sql, sizeof(sql), "SELECT step FROM chain WHERE id = '%s'", id);
+        stack_await(stack, sql, "REFUND_INITIATED", 20000);
+        refunds = stack_http(stack, true, "GET", "/refunds", NULL, NULL, &status);
+        assert_int_equal(status, 200);
+        assert_at(refunds, "items.0.job_id", id);
+        assert_at(refunds, "items.0.amount.minor", "2588");
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                free(stack_http(stack, true, "POST", path, NULL, cases[i].body, &status));
+                if (status != cases[i].status)
+                        fail_msg("%s: %ld, not %ld", cases[i].body, status, cases[i].status);
+        }
+        snprintf(path, sizeof(path), "/payment-intents/%s", id);
+        intent = stack_http(stack, false, "GET", path, NULL, NULL, &status);
+        assert_at(intent, "status", "refunded");
+        free(stack_http(stack, true, "POST", "/refunds/none/confirm", NULL, cases[2].body, &status));
+        assert_int_equal(status, 404);
+        stack_spawn(stack, "execution", NULL);
+}
+
 /* An intent runs out by the clock; the money that comes later is refused, and nothing is owed. */
 static void intent_expires(void **state)
 {
         _cleanup_(freep) char *made = NULL, *id = NULL, *late = NULL, *intent = NULL, *job = NULL;
-        char path[128];
+        char path[256];
         long status;
 
         (void)state;
@@ -188,6 +251,17 @@ static void intent_expires(void **state)
         assert_at(job, "status", "final_fail");
         stack_stop(stack, "payments", SIGTERM);
         stack_spawn(stack, "payments", NULL);
+
+        /* A person gives it another term: the same intent at the same price. */
+        snprintf(path, sizeof(path),
+                "SELECT verdict FROM submit_evidence(ARRAY['%s'::uuid], '{CHAIN_REOPENED}', '{person}', '{anna}', '{again}', '{NULL}')", id);
+        stack_await(stack, path, "stored", 1000);
+        as_repair(id, "CHAIN_REOPENED");
+        snprintf(path, sizeof(path), "SELECT step || ' ' || status FROM chain WHERE id = '%s'", id);
+        stack_await(stack, path, "PAYMENT_INITIATED open", 20000);
+        free(confirm(id, "{\"reference\":\"in time\",\"by\":\"anna\"}", &status));
+        assert_int_equal(status, 200);
+        await_job(id, "completed");
 }
 
 static void bad_submissions(void **state)
@@ -279,6 +353,7 @@ int main(void)
                 cmocka_unit_test(same_key_same_job),
                 cmocka_unit_test(payment_answers),
                 cmocka_unit_test(intent_expires),
+                cmocka_unit_test(a_refund_by_hand),
                 cmocka_unit_test(bad_submissions),
                 cmocka_unit_test(broker_away),
                 cmocka_unit_test(database_away),

@@ -21,6 +21,9 @@ static void every_step(void **state)
                 {"PAYMENT_REQUIRED", PAYMENTS_NOTHING, PAYMENTS_NOTHING, PAYMENTS_NOTHING},
                 {"PAYMENT_INITIATED", PAYMENTS_NOTHING, PAYMENTS_EXPIRE, PAYMENTS_CONFIRM},
                 {"PAYMENT_CONFIRMED", PAYMENTS_RING_AGAIN, PAYMENTS_RING_AGAIN, PAYMENTS_RING_AGAIN},
+                {"REFUND_REQUIRED", PAYMENTS_REFUND, PAYMENTS_REFUND, PAYMENTS_REFUND},
+                {"REFUND_INITIATED", PAYMENTS_NOTHING, PAYMENTS_NOTHING, PAYMENTS_REFUNDED},
+                {"REFUND_CONFIRMED", PAYMENTS_RING_AGAIN, PAYMENTS_RING_AGAIN, PAYMENTS_RING_AGAIN},
                 {"PAYMENT_EXPIRED", PAYMENTS_NOTHING, PAYMENTS_NOTHING, PAYMENTS_NOTHING},
                 {"EXECUTION_COMPLETED", PAYMENTS_NOTHING, PAYMENTS_NOTHING, PAYMENTS_NOTHING},
                 {"REVENUE_BOOKED", PAYMENTS_NOTHING, PAYMENTS_NOTHING, PAYMENTS_NOTHING},
@@ -40,7 +43,7 @@ static void data_is_json(void **state)
         _cleanup_(strbuf_done) struct strbuf b = {0};
 
         (void)state;
-        payments_confirmed_data(&b, (struct amount){2588, "EUR"}, "person", "an\"na", "bank\n1");
+        payments_evidence_data(&b, (struct amount){2588, "EUR"}, "person", "an\"na", "bank\n1");
         assert_string_equal(b.s, "{\"amount\":{\"minor\":2588,\"currency\":\"EUR\"},\"evidence\":{\"kind\":\"person\",\"who\":\"an\\\"na\","
                                  "\"reference\":\"bank\\n1\"}}");
 }
