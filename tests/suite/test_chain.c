@@ -1,5 +1,6 @@
 /* The whole chain over HTTP, as a client and an owner live it: submit, pay, result, revenue, payout; and every way of asking wrongly. */
 #include "base/util.h"
+#include "store/chain.h"
 #include "tests/support/stack.h"
 
 #include <setjmp.h>
@@ -165,20 +166,18 @@ static void payment_answers(void **state)
 /* What meta-repair would do: one move under its role. */
 static void as_repair(const char *id, const char *event)
 {
-        static const char sql[] =
-                "SELECT verdict FROM advance(ARRAY[$1::uuid], ARRAY[(SELECT version FROM chain WHERE id = $1::uuid)], '{NULL}', '{NULL}', "
-                "'{normal}', '{NULL}', '{1}', ARRAY[$2], '{\"{}\"}')";
-        _cleanup_(db_args_done) struct db_args args = {0};
-        _cleanup_(PQclearp) PGresult *r = NULL;
+        _cleanup_(advance_done) struct advance a = {0};
+        _cleanup_(freep) char *version = NULL;
         struct db *db = pg_fixture_connect(stack->pg, "meta_repair");
         struct uuid uuid;
+        char sql[128];
 
         assert_true(uuid_parse(id, strlen(id), &uuid));
-        db_arg_uuid(&args, &uuid);
-        db_arg_text(&args, event);
-        if (db_run(db, sql, &args, &r) < 0)
-                fail_msg("%s", db_error(db));
-        assert_string_equal(PQgetvalue(r, 0, 0), "won");
+        snprintf(sql, sizeof(sql), "SELECT version FROM chain WHERE id = '%s'", id);
+        version = pg_fixture_ask(stack->pg, sql);
+        advance_event(&a, advance_move(&a, &uuid, atoi(version)), event, "{}", 2);
+        assert_int_equal(advance_run(&a, db), 0);
+        assert_int_equal(a.t[0].verdict, ADVANCE_WON);
         db_free(db);
 }
 
