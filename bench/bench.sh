@@ -65,5 +65,5 @@ done <<<"$runs"
 echo
 echo "ceiling    $(number rows_per_s <<<"$ceiling") rows/s, $top chains/s; the bus run is $ratio of it"
 echo "a chain    $commits commits, $wal_bytes bytes of WAL"
-echo "CPU        $(sed 's/{"name":"\([^"]*\)","us_per_chain":\([0-9]*\)},*/\1 \2 us, /g; s/, $//' <<<"$used") a chain"
+echo "CPU        $(sed 's/{"name":"\([^"]*\)","us_per_chain":\([0-9]*\)},*/\1 \2 us, /g; s/, $//' <<<"$used") a chain; the load itself $(number load_us_per_chain <<<"$saturated") us"
 echo "machine    $(nproc) processors, $(first version <<<'"version":"'"$("$bin/aethelos" --version 2>/dev/null | head -1)"'"'), $("$(dirname "$(ls /usr/lib/postgresql/*/bin/postgres | tail -1)")/postgres" --version)"
