@@ -1,4 +1,5 @@
-/* What the bell-ringer decides: when a bell is due again, and when ringing would only feed an overload. Pure. */
+/* What meta-repair decides by ages and counts alone: when a bell is due again, when ringing would only feed an overload, how late a chain is, and how
+ * long to pause. Pure. */
 #ifndef AETHELOS_META_REPAIR_CORE_H
 #define AETHELOS_META_REPAIR_CORE_H
 
@@ -20,5 +21,22 @@ struct ring_backlog {
 
 /* True while `now` shows a backlog that moves; `before` is the last look, NULL: there was none, so that one look must pass before it can be told. */
 bool ring_withheld(const struct ring_backlog *before, const struct ring_backlog *now);
+
+/* A rule: how long a chain may stand somewhere, and what is done when it stands longer (table `rule`, newest version). */
+struct repair_rule {
+        char kind[16], step[32], issue[32], antibody[24];
+        int version;
+        bool since_created; /* the clock runs from the first event, not from the last */
+        int64_t late_ms, deadline_ms, backoff_first_ms, backoff_max_ms;
+        int attempts;
+};
+
+enum repair_grade { REPAIR_IN_TIME, REPAIR_LATE, REPAIR_BEYOND };
+const char *repair_grade_name(enum repair_grade grade); /* late, repair; NULL in time */
+enum repair_grade repair_grade(const struct repair_rule *rule, int64_t age_ms);
+
+/* The pause after attempt n (from 1): first, doubling up to max; jitter within [0, 1) takes up to a quarter off, so that what failed together does
+ * not come back together. */
+int64_t repair_backoff_ms(const struct repair_rule *rule, int attempt, double jitter);
 
 #endif

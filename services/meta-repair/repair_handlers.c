@@ -1,49 +1,25 @@
-/* The bell-ringer: once a second it reads what stands and rings the hearers of what has stood too long (I2: a chain moves, or waits for a named
- * party). Each service has a sweep of its own: oldest first, at most ring_rate a second, going on at the next tick behind the last chain rung. While
- * a service cannot be rung (the bus is away, or its backlog moves) its clock stands still, so that nothing that came due meanwhile is forgotten. All
- * of it is memory that may be lost: after a crash everything older than 2 s is rung once. */
+/* When meta-repair works: at a bell, because a chain came to it or a person asked for something, and once a second, because bells are lost. What it
+ * knows between rounds may be lost at any time: everything is found again in the store. */
 #include "base/crashpoint.h"
 #include "base/util.h"
-#include "proto/subjects.h"
 #include "repair.h"
-#include "repair_core.h"
-#include "repair_store.h"
+#include "repair_texts.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define TICK_MS     1000
-#define LOOK_MS     500  /* an answer of the broker about a backlog may take so long */
-#define LOOK_OLD_MS 5000 /* a look further back says nothing about movement */
-#define HEARERS_MAX 32
-#define DUE_MAX     65536 /* gathered before it is cut to what can be rung */
-
-/* A service that is rung. */
-struct hearer {
-        char name[16];
-        int64_t swept_ms;      /* bells due up to here were rung (database clock); 0: none yet */
-        int64_t sweep_ms;      /* the present sweep began here; 0: none is under way */
-        int64_t rung_since_ms; /* the last chain rung in it */
-        struct uuid rung_id;
-        struct ring_backlog look;
-        int64_t looked_ms; /* monotonic; 0: never */
-        size_t taken;      /* in the present tick */
-        bool more;         /* there is more than the rate allows */
-};
-
-struct repair_state {
-        struct hearer hearers[HEARERS_MAX];
-        size_t n_hearers;
-        int64_t now_ms;
-        struct repair_standing *due;
-        size_t n_due, cap_due;
-};
+#define TICK_MS  1000
+#define RULES_MS 5000 /* a rule that was changed elsewhere counts after this */
+#define ROUND_MS 300  /* work in one round, so that bells and heartbeats are not held up */
 
 int repair_init(struct service *s)
 {
-        s->state = xcalloc(1, sizeof(struct repair_state));
+        struct repair_state *state = xcalloc(1, sizeof(*state));
+
+        state->ringer = ringer_new();
+        state->sweep = repair_sweep_new();
+        s->state = state;
         return 0;
 }
 
@@ -51,191 +27,141 @@ void repair_fini(struct service *s)
 {
         struct repair_state *state = s->state;
 
-        if (state)
-                free(state->due);
+        if (!state)
+                return;
+        ringer_free(state->ringer);
+        repair_sweep_free(state->sweep);
+        repair_rules_done(&state->rules);
+        free(state->turn.client);
         free(state);
 }
 
-static struct hearer *hearer_of(struct repair_state *state, const char *name)
-{
-        struct hearer *h;
-
-        for (size_t i = 0; i < state->n_hearers; i++)
-                if (strcmp(state->hearers[i].name, name) == 0)
-                        return &state->hearers[i];
-        if (state->n_hearers == HEARERS_MAX)
-                die("the specification names more than 32 hearers");
-        h = &state->hearers[state->n_hearers++];
-        memcpy(h->name, name, sizeof(h->name));
-        return h;
-}
-
-static int by_age(const void *a, const void *b)
-{
-        const struct repair_standing *x = a, *y = b;
-
-        if (x->since_ms != y->since_ms)
-                return x->since_ms < y->since_ms ? -1 : 1;
-        return uuid_compare(&x->id, &y->id);
-}
-
-/* Keeps the oldest ring_rate of each service. */
-static void cut(struct repair_state *state, size_t rate)
-{
-        size_t kept = 0;
-
-        for (size_t i = 0; i < state->n_hearers; i++)
-                state->hearers[i].taken = 0;
-        if (state->n_due > 1)
-                qsort(state->due, state->n_due, sizeof(*state->due), by_age);
-        for (size_t i = 0; i < state->n_due; i++) {
-                struct hearer *h = hearer_of(state, state->due[i].hearer);
-
-                if (h->taken == rate) {
-                        h->more = true;
-                        continue;
-                }
-                h->taken++;
-                state->due[kept++] = state->due[i];
-        }
-        state->n_due = kept;
-}
-
-static void gather(void *arg, const struct repair_standing *standing)
-{
-        struct service *s = arg;
-        const struct repair_config *config = s->config;
-        struct repair_state *state = s->state;
-        struct hearer *h = hearer_of(state, standing->hearer);
-        int64_t before = h->swept_ms ? h->swept_ms - standing->since_ms : 0;
-
-        if (!ring_due(before, state->now_ms - standing->since_ms))
-                return;
-        if (h->sweep_ms) {
-                int64_t order = standing->since_ms - h->rung_since_ms;
-
-                if (order < 0 || (order == 0 && uuid_compare(&standing->id, &h->rung_id) <= 0))
-                        return; /* rung in this sweep already */
-        }
-        if (state->n_due >= DUE_MAX)
-                cut(state, (size_t)config->ring_rate);
-        if (state->n_due == state->cap_due) {
-                state->cap_due = state->cap_due ? 2 * state->cap_due : 1024;
-                state->due = xrealloc(state->due, state->cap_due * sizeof(*state->due));
-        }
-        state->due[state->n_due++] = *standing;
-}
-
-static int read_standing(struct service *s)
+int repair_rules_fresh(struct service *s)
 {
         struct repair_state *state = s->state;
-        int e = repair_now(s->db, &state->now_ms);
+        struct repair_rules rules;
+        int e;
 
-        for (int evidence = 0; evidence < 2 && e == 0; evidence++) {
-                struct uuid after = {0};
-                bool more = true;
-
-                while (e == 0 && more)
-                        e = repair_page(s->db, evidence, state->now_ms - RING_FIRST_MS, &after, gather, s, &more);
-        }
-        return e;
-}
-
-/* What the three lanes of a service have before them. A service that has never started has no consumers, and no backlog. */
-static int look(struct service *s, const char *name, struct ring_backlog *ret_backlog)
-{
-        struct ring_backlog all = {0};
-        char stream[32] = STREAM_HOP;
-        size_t n = strlen(stream);
-
-        for (const char *c = name; *c && n + 1 < sizeof(stream); c++)
-                stream[n++] = *c == '-' ? '_' : (char)toupper((unsigned char)*c);
-        stream[n] = '\0';
-        for (int lane = 0; lane < LANE_COUNT; lane++) {
-                struct bus_backlog b = {0};
-                int e = bus_backlog(s->bus, stream, lane_name((enum lane)lane), LOOK_MS, &b);
-
-                if (e < 0 && e != -ENOENT)
-                        return e;
-                all.waiting += b.pending + b.ack_pending;
-                all.acked += b.acked;
-        }
-        *ret_backlog = all;
+        if (state->rules_ms && now_mono_ms() - state->rules_ms < RULES_MS)
+                return 0;
+        e = repair_rules_read(s->db, &rules);
+        if (e < 0)
+                return e;
+        repair_rules_done(&state->rules);
+        state->rules = rules;
+        state->rules_ms = now_mono_ms();
         return 0;
 }
 
-static bool may_ring(struct service *s, struct hearer *h)
-{
-        struct ring_backlog now;
-        int64_t at = now_mono_ms();
-        bool fresh = h->looked_ms && at - h->looked_ms <= LOOK_OLD_MS, withheld;
-        int e = look(s, h->name, &now);
+/* --- refunded: the end of the chain, with its dossier --- */
 
-        if (e < 0) {
-                log_warning("cannot see a backlog, nothing is rung", LOG_S("hearer", h->name), LOG_S("error", strerror(-e)));
-                return false;
-        }
-        withheld = ring_withheld(fresh ? &h->look : NULL, &now);
-        h->look = now;
-        h->looked_ms = at;
-        if (withheld)
-                log_info("not rung, its backlog moves", LOG_S("hearer", h->name), LOG_I("waiting", (int64_t)now.waiting),
-                        LOG_I("due", (int64_t)h->taken));
-        return !withheld;
+static void add_json(struct strbuf *b, const char *name, const char *json)
+{
+        if (json)
+                strbuf_addf(b, "%s\"%s\":%s", b->len > 1 ? "," : "", name, json);
 }
 
-static void ring(struct service *s, struct hearer *h)
+struct finish {
+        const struct uuid *ids;
+        size_t n;
+        struct advance moves;
+};
+
+static int finish(struct db *db, void *arg)
+{
+        struct finish *f = arg;
+        struct repair_refunded *v = NULL;
+        size_t n = 0;
+        int e = repair_refunded_read(db, f->ids, f->n, &v, &n);
+
+        advance_reset(&f->moves);
+        for (size_t i = 0; e == 0 && i < n; i++) {
+                _cleanup_(strbuf_done) struct strbuf data = {0};
+
+                strbuf_addc(&data, '{');
+                add_json(&data, "error", v[i].error);
+                add_json(&data, "rule", v[i].rule);
+                strbuf_addf(&data, "%s\"retries\":%d", data.len > 1 ? "," : "", (int)v[i].retries);
+                add_json(&data, "compensation", v[i].compensation);
+                add_json(&data, "issue_id", v[i].issue_id);
+                add_json(&data, "by", v[i].by);
+                strbuf_addc(&data, '}');
+                advance_event(&f->moves, advance_move(&f->moves, &v[i].id, v[i].version), "FINAL_FAIL", data.s, data.len);
+        }
+        repair_refunded_done(v, n);
+        return e < 0 ? e : advance_run(&f->moves, db);
+}
+
+int repair_finish_refunded(struct service *s, const struct uuid ids[], size_t n)
+{
+        struct finish f = {.ids = ids, .n = n};
+        int e;
+
+        if (n == 0)
+                return 0;
+        CRASH_POINT("meta-repair: before the end");
+        e = db_transaction(s->db, finish, &f);
+        CRASH_POINT("meta-repair: after the end");
+        if (e == 0)
+                service_ring(s, &f.moves);
+        advance_done(&f.moves);
+        return e;
+}
+
+/* --- when --- */
+
+int repair_on_bells(struct service *s, const struct uuid ids[], size_t n)
 {
         struct repair_state *state = s->state;
-        int64_t oldest_ms = 0;
+        _cleanup_(repair_candidates_done) struct repair_candidates found = {0};
+        int e = repair_rules_fresh(s);
 
-        for (size_t i = 0; i < state->n_due; i++) {
-                const struct repair_standing *d = &state->due[i];
+        state->look = true;
+        if (e == 0)
+                e = repair_finish_refunded(s, ids, n);
+        if (e == 0)
+                e = repair_candidates_of(s->db, &state->rules, ids, n, &found);
+        return e < 0 ? e : repair_open_now(s, &found);
+}
 
-                if (strcmp(d->hearer, h->name) != 0)
-                        continue;
-                if (oldest_ms == 0)
-                        oldest_ms = state->now_ms - d->since_ms;
-                service_ring_one(s, d->hearer, d->lane, &d->id, d->version);
-                h->rung_since_ms = d->since_ms;
-                h->rung_id = d->id;
+static void work(struct service *s)
+{
+        struct repair_state *state = s->state;
+        int64_t until = now_mono_ms() + ROUND_MS;
+        bool commands = true, due = true;
+
+        state->look = false;
+        while ((commands || due) && now_mono_ms() < until) {
+                if (repair_rules_fresh(s) < 0)
+                        return;
+                if (commands)
+                        commands = repair_commands(s);
+                if (due)
+                        due = repair_due(s);
         }
-        log_info("rang again", LOG_S("hearer", h->name), LOG_I("chains", (int64_t)h->taken), LOG_I("oldest_ms", oldest_ms), LOG_I("more", h->more));
-        if (h->sweep_ms == 0)
-                h->sweep_ms = state->now_ms;
+        if (commands || due) {
+                state->look = true;
+                service_wake_in(s, 0);
+        }
+}
+
+void repair_on_round(struct service *s)
+{
+        struct repair_state *state = s->state;
+
+        if (state->look)
+                work(s);
 }
 
 int64_t repair_on_tick(struct service *s)
 {
-        const struct repair_config *config = s->config;
         struct repair_state *state = s->state;
-        int e;
 
-        if (!bus_connected(s->bus))
+        if (repair_rules_fresh(s) < 0)
                 return TICK_MS;
-        state->n_due = 0;
-        for (size_t i = 0; i < state->n_hearers; i++)
-                state->hearers[i].more = false;
-        e = read_standing(s);
-        if (e < 0) {
-                if (e != -ENOTCONN) /* that the database is away is said by the skeleton */
-                        log_error("cannot read what stands", LOG_S("error", db_error(s->db)));
-                return TICK_MS;
-        }
-        cut(state, (size_t)config->ring_rate);
-        for (size_t i = 0; i < state->n_hearers; i++) {
-                struct hearer *h = &state->hearers[i];
-
-                if (h->taken > 0) {
-                        if (!may_ring(s, h))
-                                continue;
-                        ring(s, h);
-                }
-                if (h->more)
-                        continue; /* the sweep goes on at the next tick */
-                h->swept_ms = h->sweep_ms ? h->sweep_ms : state->now_ms;
-                h->sweep_ms = 0;
-        }
-        CRASH_POINT("meta-repair: before ringing");
+        ringer_tick(s);
+        repair_sweep_tick(s);
+        state->look = true;
+        service_wake_in(s, 0);
         return TICK_MS;
 }

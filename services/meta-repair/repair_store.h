@@ -1,8 +1,12 @@
-/* All SQL of meta-repair. */
+/* All SQL of meta-repair: repair_store.c (leases and what stands past its bell), repair_store_standing.c (what is late or broken),
+ * repair_store_issues.c (opening, taking and closing issues), repair_store_commands.c (what people ask). */
 #ifndef AETHELOS_META_REPAIR_STORE_H
 #define AETHELOS_META_REPAIR_STORE_H
 
+#include "repair_antibodies.h"
 #include "store/chain.h"
+
+/* --- leases and bells --- */
 
 struct repair_standing {
         struct uuid id;
@@ -14,10 +18,169 @@ struct repair_standing {
 
 /* The database's clock. */
 int repair_now(struct db *db, int64_t *ret_now_ms);
+/* Takes or keeps the lease `name` for ms. *ret_epoch is its fencing number, 0: another holds it. */
+int repair_lease(struct db *db, const char *name, const char *owner, int64_t ms, int64_t *ret_epoch);
 
 /* One page of what stands, by id behind *after: chains that must move by themselves, or (evidence) chains whose evidence was not heard. `each` is
  * called for those that have stood since `until_ms` or longer. *after moves on; *ret_more is false behind the last page. */
 int repair_page(struct db *db, bool evidence, int64_t until_ms, struct uuid *after, void (*each)(void *arg, const struct repair_standing *s),
         void *arg, bool *ret_more);
+
+/* --- what is late, broken or contradictory --- */
+
+struct repair_rules {
+        struct repair_rule *v;
+        size_t n;
+};
+int repair_rules_read(struct db *db, struct repair_rules *ret_rules); /* the newest version of each */
+void repair_rules_done(struct repair_rules *rules);
+const struct repair_rule *repair_rule_of(const struct repair_rules *rules, const char *kind, const char *step); /* NULL: none */
+
+/* Something for which there is no open issue yet. */
+struct repair_candidate {
+        const struct repair_rule *rule;
+        enum repair_grade grade;
+        struct uuid chain_id; /* unless it is an operator */
+        char operator[65];
+        int version; /* the chain's; -1: at any */
+        char chain_kind[16], step[32];
+        char *client;            /* malloc'ed */
+        int64_t age_ms, next_ms; /* stands for so long; is looked at in so long */
+};
+struct repair_candidates {
+        struct repair_candidate *v;
+        size_t n, cap;
+};
+void repair_candidates_done(struct repair_candidates *c); /* also for _cleanup_ */
+
+/* What stands at one step, as a sweep has found it. */
+struct repair_gauge {
+        char kind[16], step[32];
+        int64_t standing, past_bell, past_deadline, waiting, oldest_ms;
+};
+struct repair_gauges {
+        struct repair_gauge v[64];
+        size_t n;
+};
+
+enum repair_walk { REPAIR_WALK_STANDING, REPAIR_WALK_WAITING, REPAIR_WALKS };
+#define REPAIR_PAGE 2000
+/* One page of open chains behind *after by id: what is late and has no issue, and chains that stand at REFUND_CONFIRMED (*ret_refunded, malloc'ed),
+ * which meta-repair ends itself. gauges may be NULL. */
+int repair_sweep_chains(struct db *db, enum repair_walk walk, const struct repair_rules *rules, struct uuid *after, struct repair_gauges *gauges,
+        struct repair_candidates *found, struct uuid **ret_refunded, size_t *ret_n_refunded, bool *ret_more);
+/* At most `limit` open chains behind *after, compared with the fold of their events. */
+int repair_sweep_broken(struct db *db, enum repair_walk walk, int64_t limit, struct uuid *after, struct repair_candidates *found, bool *ret_more);
+int repair_sweep_operators(struct db *db, struct repair_candidates *found);
+int repair_sweep_mismatches(struct db *db, struct uuid *after, struct repair_candidates *found, bool *ret_more);
+/* One page of open issues behind *after: those whose chain has moved, and late ones that are beyond their deadline, become due. */
+int repair_sweep_issues(struct db *db, const struct repair_rules *rules, struct uuid *after, bool *ret_more);
+/* Candidates for chains whose bell rang, with the rule of their step; as of now. */
+int repair_candidates_of(struct db *db, const struct repair_rules *rules, const struct uuid ids[], size_t n, struct repair_candidates *found);
+
+int repair_gauges_write(struct db *db, const struct repair_gauges *gauges);
+
+/* --- issues --- */
+
+struct repair_issue {
+        struct uuid id;
+        int epoch, chain_version; /* of its lease; of the issue chain */
+        char kind[32], antibody[24], outcome[32], step[32];
+        int attempts, version; /* of the subject when it was opened */
+        bool of_chain, early;
+        struct uuid chain_id;
+        char operator[65];
+        /* the subject as it stands */
+        struct subject {
+                char kind[16], step[32], status[16], hearer[16], driver[16], run_operator[65];
+                int version;
+                enum lane lane;
+                struct amount amount;
+                char *error; /* malloc'ed JSON text of the failure at EXECUTION_FAILED, or NULL */
+                bool operator_ready, avoided;
+                int retries;
+                int64_t calls, failures, streak, age_ms, created_ms;
+        } subject;
+        struct repair_plan plan;
+        const struct repair_rule *rule;
+};
+struct repair_issues {
+        struct repair_issue *v;
+        size_t n;
+};
+void repair_issues_done(struct repair_issues *issues); /* also for _cleanup_ */
+
+/* Inserts the rows of candidates; ret_ids[i] is candidate i's issue, zeros when there is one already or the chain has moved. */
+int repair_issues_insert(struct db *db, const struct repair_candidates *found, struct uuid ret_ids[]);
+
+/* Where the fair walk over (client, kind) goes on. */
+struct repair_turn {
+        char *client, kind[32]; /* NULL: at the beginning */
+};
+#define REPAIR_GROUPS 32 /* pairs of client and kind in one turn */
+#define REPAIR_SHARE  32 /* issues of each */
+/* Takes what is due, at most REPAIR_SHARE of each of the next REPAIR_GROUPS pairs, with a lease under a new epoch. */
+int repair_issues_take(struct db *db, const char *owner, int64_t lease_ms, struct repair_turn *turn, struct repair_issues *ret_issues);
+/* A page of all open issues behind *after for a command, due or not; `lock`: taken from whoever holds them, inside the caller's transaction. */
+int repair_issues_page(struct db *db, const char *owner, const char *kind, const struct uuid *only, bool lock, struct uuid *after, int64_t limit,
+        struct repair_issues *ret_issues);
+int repair_subjects_read(struct db *db, struct repair_issues *issues);
+/* ret_held[i]: the lease of issue i still stands; its row is locked until the end of the transaction. */
+int repair_issues_fence(struct db *db, const char *owner, const struct repair_issues *issues, bool ret_held[]);
+int repair_refold(struct db *db, const struct uuid *chain, char ret_answer[16]);
+int repair_probe_operators(struct db *db, const struct uuid chains[], size_t n); /* their live runs are due now */
+int repair_probe_providers(struct db *db, const struct uuid chains[], size_t n);
+
+struct repair_result {
+        const struct repair_issue *issue;
+        int64_t next_ms; /* -1: as it was */
+};
+int repair_issues_update(struct db *db, const struct repair_result results[], size_t n);
+int repair_count(struct db *db, const struct repair_result results[], size_t n); /* the counters of repairs */
+
+/* What a chain at REFUND_CONFIRMED ends with. */
+struct repair_refunded {
+        struct uuid id;
+        int version;
+        char *error, *rule, *compensation, *issue_id, *by; /* malloc'ed JSON text, or NULL */
+        int64_t retries;
+};
+int repair_refunded_read(struct db *db, const struct uuid ids[], size_t n, struct repair_refunded **ret_v, size_t *ret_n);
+void repair_refunded_done(struct repair_refunded *v, size_t n);
+
+/* --- commands --- */
+
+struct repair_command {
+        struct uuid id;
+        char what[16];
+        char *args, *by, *progress; /* malloc'ed; progress NULL at the beginning */
+};
+void repair_command_done(struct repair_command *c); /* also for _cleanup_ */
+/* The oldest open command that nobody else is at, locked until the end of the transaction. 0: *ret_command; -ENOENT: none. */
+int repair_command_take(struct db *db, struct repair_command *ret_command);
+int repair_command_write(struct db *db, const struct uuid *id, const char *result, bool done);
+
+/* A chain that a command is about. */
+struct repair_target {
+        struct uuid id;
+        char kind[16], step[32], status[16];
+        int version, failed_step;
+        bool paid;      /* something was ever booked */
+        bool refunding; /* a refund may be under way at a provider */
+        enum lane lane;
+        struct amount amount;
+};
+struct repair_filter {
+        char *reason, *type, *client, *step, *since, *until; /* NULL: any */
+};
+enum repair_redrive_walk { REPAIR_REDRIVE_STANDING, REPAIR_REDRIVE_WAITING, REPAIR_REDRIVE_FAILED, REPAIR_REDRIVE_WALKS };
+int repair_targets_page(struct db *db, enum repair_redrive_walk walk, const struct repair_filter *filter, struct uuid *after,
+        struct repair_target **ret_v, size_t *ret_n, bool *ret_more);
+int repair_target_read(struct db *db, const struct uuid *id, struct repair_target *ret_target); /* -ENOENT */
+/* Stores a person's decision for the event; *ret_stored false: the chain does not take it. */
+int repair_decision_store(
+        struct db *db, const struct repair_target *target, const char *event, const char *by, const char *reference, bool *ret_stored);
+/* A new version of a rule. -EAGAIN: another one was faster. */
+int repair_rule_write(struct db *db, const struct repair_rule *rule, const char *by, const char *why);
 
 #endif

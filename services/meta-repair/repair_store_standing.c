@@ -1,0 +1,409 @@
+/* What is late, broken or contradictory, found by bounded pages: of open chains over the partial indexes chain_standing and chain_waiting, of open
+ * issues over issue_open. What is finished costs nothing. Pages are keyset pages, so nothing is skipped while chains come and go; what a page has
+ * just missed the next sweep finds. The role has every plan but look-ups and index scans switched off, so that an empty or un-analysed table tempts
+ * nobody into reading everything. Nothing is written but that issues become due, and figures. */
+#include "repair_store.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void copy(char *to, size_t size, struct slice s)
+{
+        snprintf(to, size, "%.*s", (int)s.len, s.s ? s.s : "");
+}
+
+/* --- rules --- */
+
+#define MS(column) "floor(extract(epoch FROM " column ") * 1000)::bigint"
+
+int repair_rules_read(struct db *db, struct repair_rules *ret_rules)
+{
+        static const char sql[] = "SELECT DISTINCT ON (kind, step) kind, step, version, issue, antibody, basis = 'created', " MS("late") ", " MS(
+                "deadline") ", attempts, " MS("backoff_first") ", " MS("backoff_max") " FROM rule ORDER BY kind, step, version DESC";
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        struct repair_rules rules = {0};
+        int e = db_run(db, sql, NULL, &r);
+
+        if (e < 0)
+                return e;
+        rules.v = xcalloc((size_t)PQntuples(r) + 1, sizeof(*rules.v));
+        for (int row = 0; row < PQntuples(r); row++) {
+                struct repair_rule *rule = &rules.v[rules.n++];
+
+                copy(rule->kind, sizeof(rule->kind), db_text(r, row, 0));
+                copy(rule->step, sizeof(rule->step), db_text(r, row, 1));
+                rule->version = (int)db_int(r, row, 2);
+                copy(rule->issue, sizeof(rule->issue), db_text(r, row, 3));
+                copy(rule->antibody, sizeof(rule->antibody), db_text(r, row, 4));
+                rule->since_created = db_bool(r, row, 5);
+                rule->late_ms = db_int(r, row, 6);
+                rule->deadline_ms = db_int(r, row, 7);
+                rule->attempts = (int)db_int(r, row, 8);
+                rule->backoff_first_ms = db_int(r, row, 9);
+                rule->backoff_max_ms = db_int(r, row, 10);
+        }
+        *ret_rules = rules;
+        return 0;
+}
+
+void repair_rules_done(struct repair_rules *rules)
+{
+        free(rules->v);
+        *rules = (struct repair_rules){0};
+}
+
+const struct repair_rule *repair_rule_of(const struct repair_rules *rules, const char *kind, const char *step)
+{
+        for (size_t i = 0; i < rules->n; i++)
+                if (strcmp(rules->v[i].step, step) == 0 && strcmp(rules->v[i].kind, kind) == 0)
+                        return &rules->v[i];
+        return NULL;
+}
+
+/* Four arrays: kind, step, whether the clock runs from the creation, ms. */
+static void rule_args(struct db_args *args, const struct repair_rules *rules)
+{
+        db_array_begin(args, DB_ARRAY_TEXT);
+        for (size_t i = 0; i < rules->n; i++)
+                db_array_text(args, rules->v[i].kind, strlen(rules->v[i].kind));
+        db_array_begin(args, DB_ARRAY_TEXT);
+        for (size_t i = 0; i < rules->n; i++)
+                db_array_text(args, rules->v[i].step, strlen(rules->v[i].step));
+        db_array_begin(args, DB_ARRAY_INT);
+        for (size_t i = 0; i < rules->n; i++)
+                db_array_int(args, rules->v[i].since_created);
+        db_array_begin(args, DB_ARRAY_BIGINT);
+        for (size_t i = 0; i < rules->n; i++)
+                db_array_int(args, rules->v[i].late_ms);
+        db_array_begin(args, DB_ARRAY_BIGINT);
+        for (size_t i = 0; i < rules->n; i++)
+                db_array_int(args, rules->v[i].deadline_ms);
+        db_array_begin(args, DB_ARRAY_TEXT);
+        for (size_t i = 0; i < rules->n; i++)
+                db_array_text(args, rules->v[i].issue, strlen(rules->v[i].issue));
+}
+
+/* --- candidates --- */
+
+void repair_candidates_done(struct repair_candidates *c)
+{
+        for (size_t i = 0; i < c->n; i++)
+                free(c->v[i].client);
+        free(c->v);
+        *c = (struct repair_candidates){0};
+}
+
+static struct repair_candidate *add(struct repair_candidates *c)
+{
+        if (c->n == c->cap) {
+                c->cap = c->cap ? 2 * c->cap : 64;
+                c->v = xrealloc(c->v, c->cap * sizeof(*c->v));
+        }
+        c->v[c->n] = (struct repair_candidate){0};
+        return &c->v[c->n++];
+}
+
+/* Columns from `at` on: id, kind, step, version, client, age. */
+static void add_chain(struct repair_candidates *found, const struct repair_rule *rule, const PGresult *r, int row, int at)
+{
+        struct repair_candidate *c = add(found);
+        struct slice client = db_text(r, row, at + 4);
+
+        c->rule = rule;
+        c->chain_id = db_uuid(r, row, at);
+        copy(c->chain_kind, sizeof(c->chain_kind), db_text(r, row, at + 1));
+        copy(c->step, sizeof(c->step), db_text(r, row, at + 2));
+        c->version = (int)db_int(r, row, at + 3);
+        c->client = xstrndup(client.s, client.len);
+        c->age_ms = db_int(r, row, at + 5);
+        c->grade = REPAIR_BEYOND;
+}
+
+/* --- chains --- */
+
+#define WALK(name, which, columns) "SELECT " columns " FROM chain c WHERE c.status = 'open' AND " which " AND c.id > $1 ORDER BY c.id LIMIT $2"
+#define STANDING                   "c.waits_for IS NULL"
+#define WAITING                    "c.waits_for IS NOT NULL AND c.waits_for <> 'clock'"
+#define EDGE_OF                    " m AS (SELECT count(*) AS n, (array_agg(id ORDER BY id DESC))[1] AS last FROM page)"
+#define COLUMNS                    "c.id, c.kind, c.step, c.version, c.client, c.waits_for, c.created_at, c.updated_at"
+#define AGE_OF(t)                  "floor(extract(epoch FROM now() - " t ") * 1000)::bigint"
+#define SWEEP(which)                                                                                                                                 \
+        "WITH page AS MATERIALIZED (" WALK(chain, which,                                                                                             \
+                COLUMNS) "), " EDGE_OF ","                                                                                                           \
+                         " rules AS MATERIALIZED (SELECT * FROM unnest($3, $4, $5, $6, $7, $8) r(kind, step, created, late, deadline, issue)),"      \
+                         " aged AS MATERIALIZED (SELECT p.*, " AGE_OF("p.updated_at") " AS since, " AGE_OF(                                          \
+                                 "CASE r.created WHEN 1 THEN p.created_at ELSE p.updated_at END") " AS age, r.late, r.deadline, r.issue FROM page "  \
+                                                                                                  "p LEFT JOIN rules r ON r.kind = p.kind AND "      \
+                                                                                                  "r.step = p.step)"                                 \
+                                                                                                  " SELECT 0, m.last, NULL, NULL, m.n, NULL, NULL, " \
+                                                                                                  "NULL, NULL::bigint FROM m"                        \
+                                                                                                  " UNION ALL SELECT 1, NULL, a.kind, a.step, "      \
+                                                                                                  "count(*), NULL, max(a.since), count(*) FILTER "   \
+                                                                                                  "(WHERE a.waits_for IS NULL AND a.since >= "       \
+                                                                                                  "60000),"                                          \
+                                                                                                  "  count(*) FILTER (WHERE a.age >= a.deadline) "   \
+                                                                                                  "FROM aged a GROUP BY a.kind, a.step"              \
+                                                                                                  " UNION ALL SELECT 2, a.id, a.kind, a.step, "      \
+                                                                                                  "a.version, a.client, a.age, NULL, NULL FROM "     \
+                                                                                                  "aged a"                                           \
+                                                                                                  "  WHERE a.age >= a.late AND NOT EXISTS (SELECT "  \
+                                                                                                  "1 FROM issue i WHERE i.chain_id = a.id AND "      \
+                                                                                                  "i.kind = a.issue AND i.closed_at IS NULL)"        \
+                                                                                                  " UNION ALL SELECT 3, a.id, NULL, NULL, NULL, "    \
+                                                                                                  "NULL, NULL, NULL, NULL FROM aged a WHERE a.step " \
+                                                                                                  "= 'REFUND_CONFIRMED' AND a.since >= 2000"
+
+static struct repair_gauge *gauge_of(struct repair_gauges *gauges, struct slice kind, struct slice step)
+{
+        struct repair_gauge *g = gauges->v;
+
+        for (; g < gauges->v + gauges->n; g++)
+                if (slice_equal(step, g->step) && slice_equal(kind, g->kind))
+                        return g;
+        if (gauges->n == ARRAY_SIZE(gauges->v))
+                die("the specification names more than 64 steps");
+        gauges->n++;
+        *g = (struct repair_gauge){0};
+        copy(g->kind, sizeof(g->kind), kind);
+        copy(g->step, sizeof(g->step), step);
+        return g;
+}
+
+static void add_gauge(struct repair_gauges *gauges, bool waiting, const PGresult *r, int row)
+{
+        struct repair_gauge *g = gauge_of(gauges, db_text(r, row, 2), db_text(r, row, 3));
+        int64_t oldest = db_int(r, row, 6);
+
+        g->standing += waiting ? 0 : db_int(r, row, 4);
+        g->waiting += waiting ? db_int(r, row, 4) : 0;
+        g->past_bell += db_int(r, row, 7);
+        g->past_deadline += db_int(r, row, 8);
+        if (oldest > g->oldest_ms)
+                g->oldest_ms = oldest;
+}
+
+int repair_sweep_chains(struct db *db, enum repair_walk walk, const struct repair_rules *rules, struct uuid *after, struct repair_gauges *gauges,
+        struct repair_candidates *found, struct uuid **ret_refunded, size_t *ret_n_refunded, bool *ret_more)
+{
+        static const char *const sql[REPAIR_WALKS] = {[REPAIR_WALK_STANDING] = SWEEP(STANDING), [REPAIR_WALK_WAITING] = SWEEP(WAITING)};
+        _cleanup_(db_args_done) struct db_args args = {0};
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        struct uuid *refunded;
+        size_t n = 0;
+        int e;
+
+        db_arg_uuid(&args, after);
+        db_arg_int(&args, REPAIR_PAGE);
+        rule_args(&args, rules);
+        e = db_run(db, sql[walk], &args, &r);
+        if (e < 0)
+                return e;
+        refunded = xcalloc((size_t)PQntuples(r) + 1, sizeof(*refunded));
+        for (int row = 0; row < PQntuples(r); row++) {
+                switch (db_int(r, row, 0)) {
+                case 0:
+                        *ret_more = db_int(r, row, 4) == REPAIR_PAGE;
+                        if (!db_null(r, row, 1))
+                                *after = db_uuid(r, row, 1);
+                        break;
+                case 1:
+                        if (gauges)
+                                add_gauge(gauges, walk == REPAIR_WALK_WAITING, r, row);
+                        break;
+                case 2:
+                        add_chain(found, repair_rule_of(rules, PQgetvalue(r, row, 2), PQgetvalue(r, row, 3)), r, row, 1);
+                        found->v[found->n - 1].grade = repair_grade(found->v[found->n - 1].rule, found->v[found->n - 1].age_ms);
+                        break;
+                default:
+                        refunded[n++] = db_uuid(r, row, 1);
+                }
+        }
+        *ret_refunded = refunded;
+        *ret_n_refunded = n;
+        return 0;
+}
+
+int repair_candidates_of(struct db *db, const struct repair_rules *rules, const struct uuid ids[], size_t n, struct repair_candidates *found)
+{
+        static const char sql[] = "SELECT c.id, c.kind, c.step, c.version, c.client, " AGE_OF(
+                "c.updated_at") " FROM unnest($1) u(id)"
+                                " JOIN LATERAL (SELECT * FROM chain x WHERE x.id = u.id AND x.status = 'open' OFFSET 0) c ON true"
+                                " WHERE NOT EXISTS (SELECT 1 FROM issue i WHERE i.chain_id = c.id AND i.closed_at IS NULL)";
+        _cleanup_(db_args_done) struct db_args args = {0};
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        int e;
+
+        db_array_begin(&args, DB_ARRAY_UUID);
+        for (size_t i = 0; i < n; i++)
+                db_array_uuid(&args, &ids[i]);
+        e = db_run(db, sql, &args, &r);
+        for (int row = 0; e == 0 && row < PQntuples(r); row++) {
+                const struct repair_rule *rule = repair_rule_of(rules, PQgetvalue(r, row, 1), PQgetvalue(r, row, 2));
+
+                if (rule && repair_grade(rule, db_int(r, row, 5)) == REPAIR_BEYOND)
+                        add_chain(found, rule, r, row, 0);
+        }
+        return e;
+}
+
+#define BROKEN(which)                                                                                                                                \
+        "WITH page AS MATERIALIZED (" WALK(chain, which,                                                                                             \
+                COLUMNS                                                                                                                              \
+                ", c.status, c.amount, c.currency") "), " EDGE_OF                                                                                    \
+                                                    " SELECT m.n, m.last, b.id, b.kind, b.step, b.version, b.client, " AGE_OF(                       \
+                                                            "b.updated_at") " FROM m LEFT JOIN ("                                                    \
+                                                                            "  SELECT p.* FROM page p LEFT JOIN step st ON st.kind = p.kind AND "    \
+                                                                            "st.name = p.step"                                                       \
+                                                                            "  JOIN LATERAL (SELECT count(*) AS n, max(e.version) AS top, "          \
+                                                                            "(array_agg(e.type ORDER BY e.version DESC))[1] AS step,"                \
+                                                                            "    (array_agg(e.data::json #>> '{amount,minor}' ORDER BY e.version "   \
+                                                                            "DESC) FILTER (WHERE e.type IN ('PRICED', "                              \
+                                                                            "'PAYOUT_EARNED')))[1]::bigint AS amount"                                \
+                                                                            "    FROM event e WHERE e.chain_id = p.id OFFSET 0) f ON true"           \
+                                                                            "  WHERE (f.n <> p.version OR f.top <> p.version OR f.step <> p.step "   \
+                                                                            "OR f.step IS NULL OR st.status IS DISTINCT FROM p.status"               \
+                                                                            "    OR st.waits_for IS DISTINCT FROM p.waits_for OR f.amount IS "       \
+                                                                            "DISTINCT FROM p.amount)"                                                \
+                                                                            "  AND NOT EXISTS (SELECT 1 FROM issue i WHERE i.chain_id = p.id AND "   \
+                                                                            "i.kind = '" ISSUE_BROKEN_CHAIN "' AND i.closed_at IS NULL)) b ON true"
+
+int repair_sweep_broken(struct db *db, enum repair_walk walk, int64_t limit, struct uuid *after, struct repair_candidates *found, bool *ret_more)
+{
+        static const char *const sql[REPAIR_WALKS] = {[REPAIR_WALK_STANDING] = BROKEN(STANDING), [REPAIR_WALK_WAITING] = BROKEN(WAITING)};
+        _cleanup_(db_args_done) struct db_args args = {0};
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        int e;
+
+        db_arg_uuid(&args, after);
+        db_arg_int(&args, limit);
+        e = db_run(db, sql[walk], &args, &r);
+        if (e < 0)
+                return e;
+        *ret_more = db_int(r, 0, 0) == limit;
+        if (!db_null(r, 0, 1))
+                *after = db_uuid(r, 0, 1);
+        for (int row = 0; row < PQntuples(r); row++)
+                if (!db_null(r, row, 2)) {
+                        add_chain(found, repair_fixed_rule(ISSUE_BROKEN_CHAIN), r, row, 2);
+                        found->v[found->n - 1].version = -1;
+                }
+        return 0;
+}
+
+/* --- operators and evidence --- */
+
+int repair_sweep_operators(struct db *db, struct repair_candidates *found)
+{
+        static const char sql[] =
+                "SELECT o.name, o.successes + o.failures, o.failures, o.streak FROM operator o WHERE o.streak > 0"
+                " AND NOT EXISTS (SELECT 1 FROM issue i WHERE i.operator = o.name AND i.kind = '" ISSUE_OPERATOR "' AND i.closed_at IS NULL)";
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        int e = db_run(db, sql, NULL, &r);
+
+        for (int row = 0; e == 0 && row < PQntuples(r); row++)
+                if (repair_operator_fails(db_int(r, row, 1), db_int(r, row, 2), db_int(r, row, 3))) {
+                        struct repair_candidate *c = add(found);
+
+                        c->rule = repair_fixed_rule(ISSUE_OPERATOR);
+                        c->grade = REPAIR_BEYOND;
+                        copy(c->operator, sizeof(c->operator), db_text(r, row, 0));
+                        c->client = xstrdup("");
+                }
+        return e;
+}
+
+int repair_sweep_mismatches(struct db *db, struct uuid *after, struct repair_candidates *found, bool *ret_more)
+{
+        static const char sql[] = "WITH page AS MATERIALIZED (SELECT x.chain_id AS id, max(x.at) AS at FROM evidence_mismatch x WHERE x.chain_id > $1"
+                                  "  GROUP BY x.chain_id ORDER BY x.chain_id LIMIT $2), " EDGE_OF
+                                  " SELECT m.n, m.last, b.* FROM m LEFT JOIN (SELECT c.id, c.kind, c.step, c.version, c.client, " AGE_OF(
+                                          "p.at") " FROM page p JOIN LATERAL (SELECT * FROM chain x WHERE x.id = p.id OFFSET 0) c ON true WHERE NOT "
+                                                  "EXISTS (SELECT 1 FROM issue i"
+                                                  "  WHERE i.chain_id = p.id AND i.kind = '" ISSUE_EVIDENCE_MISMATCH
+                                                  "' AND coalesce(i.closed_at, 'infinity') >= p.at)) b ON true";
+        _cleanup_(db_args_done) struct db_args args = {0};
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        int e;
+
+        db_arg_uuid(&args, after);
+        db_arg_int(&args, REPAIR_PAGE);
+        e = db_run(db, sql, &args, &r);
+        if (e < 0)
+                return e;
+        *ret_more = db_int(r, 0, 0) == REPAIR_PAGE;
+        if (!db_null(r, 0, 1))
+                *after = db_uuid(r, 0, 1);
+        for (int row = 0; row < PQntuples(r); row++)
+                if (!db_null(r, row, 2)) {
+                        add_chain(found, repair_fixed_rule(ISSUE_EVIDENCE_MISMATCH), r, row, 2);
+                        found->v[found->n - 1].version = -1;
+                }
+        return 0;
+}
+
+/* --- issues whose time has come --- */
+
+int repair_sweep_issues(struct db *db, const struct repair_rules *rules, struct uuid *after, bool *ret_more)
+{
+        static const char sql[] =
+                "WITH page AS MATERIALIZED (SELECT i.id, i.chain_id, i.version, i.grade, i.next_at FROM issue i"
+                "  WHERE i.closed_at IS NULL AND i.id > $1 ORDER BY i.id LIMIT $2), " EDGE_OF ","
+                " rules AS MATERIALIZED (SELECT * FROM unnest($3, $4, $5, $6, $7, $8) r(kind, step, created, late, deadline, issue)),"
+                " due AS MATERIALIZED (SELECT p.id FROM page p"
+                "  JOIN LATERAL (SELECT * FROM chain x WHERE x.id = p.chain_id OFFSET 0) c ON true"
+                "  LEFT JOIN rules r ON p.grade = 'late' AND r.kind = c.kind AND r.step = c.step"
+                "  WHERE p.next_at > now() AND (c.version <> p.version"
+                "   OR now() - CASE r.created WHEN 1 THEN c.created_at ELSE c.updated_at END >= r.deadline * interval '1 ms')),"
+                " woken AS (UPDATE issue i SET next_at = now() FROM due d WHERE i.id = d.id AND i.closed_at IS NULL AND i.owner IS NULL)"
+                " SELECT m.n, m.last FROM m";
+        _cleanup_(db_args_done) struct db_args args = {0};
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        int e;
+
+        db_arg_uuid(&args, after);
+        db_arg_int(&args, REPAIR_PAGE);
+        rule_args(&args, rules);
+        e = db_run(db, sql, &args, &r);
+        if (e < 0)
+                return e;
+        *ret_more = db_int(r, 0, 0) == REPAIR_PAGE;
+        if (!db_null(r, 0, 1))
+                *after = db_uuid(r, 0, 1);
+        return 0;
+}
+
+/* --- figures --- */
+
+int repair_gauges_write(struct db *db, const struct repair_gauges *gauges)
+{
+        static const char sql[] =
+                "WITH g AS MATERIALIZED (SELECT v.name, u.label, v.value FROM unnest($1, $2, $3, $4, $5, $6) u(label, standing, past_bell, "
+                "past_deadline,"
+                "  waiting, oldest), LATERAL (VALUES ('standing', u.standing), ('past_bell', u.past_bell), ('past_deadline', u.past_deadline),"
+                "  ('waiting', u.waiting), ('oldest_s', u.oldest)) v(name, value)"
+                "  UNION ALL SELECT 'waiting_evidence', i.waits_for, count(*) FROM issue i WHERE i.closed_at IS NULL AND i.waits_for IS NOT NULL "
+                "GROUP BY 2),"
+                " gone AS (DELETE FROM repair_figure f WHERE f.name <> 'repair' AND NOT EXISTS (SELECT 1 FROM g WHERE g.name = f.name AND g.label = "
+                "f.label))"
+                " INSERT INTO repair_figure AS f (name, label, value) SELECT * FROM g ON CONFLICT (name, label) DO UPDATE SET value = "
+                "excluded.value, at = now()"
+                "  WHERE f.value <> excluded.value OR f.at < now() - interval '1 minute'";
+        _cleanup_(db_args_done) struct db_args args = {0};
+        char label[64];
+
+        db_array_begin(&args, DB_ARRAY_TEXT);
+        for (size_t i = 0; i < gauges->n; i++) {
+                snprintf(label, sizeof(label), "%s/%s", gauges->v[i].kind, gauges->v[i].step);
+                db_array_text(&args, label, strlen(label));
+        }
+        for (int column = 0; column < 5; column++) {
+                db_array_begin(&args, DB_ARRAY_BIGINT);
+                for (size_t i = 0; i < gauges->n; i++) {
+                        const struct repair_gauge *g = &gauges->v[i];
+
+                        db_array_int(&args, (const int64_t[]){g->standing, g->past_bell, g->past_deadline, g->waiting, g->oldest_ms / 1000}[column]);
+                }
+        }
+        return db_run(db, sql, &args, NULL);
+}

@@ -1,0 +1,219 @@
+/* The second clock: the instance that holds the lease `sweep` walks over what stands, what waits and what is open, a bounded number of rows a tick,
+ * and opens issues. Where it is in a walk is memory that may be lost: the next holder begins anew, and a row that has an issue gets no second one. */
+#include "base/crashpoint.h"
+#include "base/util.h"
+#include "repair.h"
+#include "repair_texts.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LEASE       "sweep"
+#define LEASE_MS    3000
+#define PAGES_TICK  5
+#define BROKEN_TICK 200 /* chains whose events are folded */
+#define FIGURES_MS  10000
+#define LOG_MS      60000
+
+struct repair_sweep {
+        int64_t epoch;
+        enum repair_walk walk, broken_walk;
+        struct uuid after, broken_after, issue_after, mismatch_after;
+        struct repair_gauges gauges; /* of the walk under way */
+        int64_t figures_ms, log_ms;
+};
+
+struct repair_sweep *repair_sweep_new(void)
+{
+        return xcalloc(1, sizeof(struct repair_sweep));
+}
+
+struct repair_sweep *repair_sweep_free(struct repair_sweep *sweep)
+{
+        free(sweep);
+        return NULL;
+}
+
+/* --- opening --- */
+
+static int64_t first_look_ms(const struct repair_candidate *c)
+{
+        if (c->grade == REPAIR_LATE)
+                return c->rule->deadline_ms - c->age_ms;
+        /* What has just failed gets time to come to itself. */
+        return strcmp(c->rule->antibody, "run_again") == 0 ? repair_backoff_ms(c->rule, 1, 0) : 0;
+}
+
+int repair_open(struct db *db, struct repair_candidates *found)
+{
+        _cleanup_(freep) struct uuid *ids = xcalloc(found->n + 1, sizeof(*ids));
+        _cleanup_(advance_done) struct advance a = {0};
+        static const struct uuid none;
+        int64_t now_ms = now_wall_ms();
+        int e;
+
+        if (found->n == 0)
+                return 0;
+        for (size_t i = 0; i < found->n; i++)
+                found->v[i].next_ms = first_look_ms(&found->v[i]);
+        e = repair_issues_insert(db, found, ids);
+        for (size_t i = 0; e == 0 && i < found->n; i++) {
+                const struct repair_candidate *c = &found->v[i];
+                _cleanup_(strbuf_done) struct strbuf data = {0};
+                size_t t;
+
+                if (uuid_equal(&ids[i], &none))
+                        continue;
+                t = advance_open(&a, &ids[i], "issue", c->operator[0] ? "system" : c->client, LANE_LOW);
+                repair_text_issue(
+                        &data, c->rule, repair_grade_name(c->grade), c->operator[0] ? NULL : & c->chain_id, c->operator, c->step, now_ms - c->age_ms);
+                advance_event(&a, t, "META_ISSUE", data.s, data.len);
+        }
+        return e < 0 ? e : advance_run(&a, db);
+}
+
+static int open_work(struct db *db, void *arg)
+{
+        return repair_open(db, arg);
+}
+
+int repair_open_now(struct service *s, struct repair_candidates *found)
+{
+        int e;
+
+        if (found->n == 0)
+                return 0;
+        CRASH_POINT("meta-repair: before opening");
+        e = db_transaction(s->db, open_work, found);
+        CRASH_POINT("meta-repair: after opening");
+        if (e == 0)
+                log_info("issues", LOG_I("found", (int64_t)found->n));
+        return e;
+}
+
+/* --- walking --- */
+
+static int walk_chains(struct service *s, struct repair_sweep *w)
+{
+        struct repair_state *state = s->state;
+        int e = 0;
+
+        for (int page = 0; page < PAGES_TICK && e == 0; page++) {
+                _cleanup_(repair_candidates_done) struct repair_candidates found = {0};
+                _cleanup_(freep) struct uuid *refunded = NULL;
+                size_t n_refunded = 0;
+                bool more = false;
+
+                e = repair_sweep_chains(s->db, w->walk, &state->rules, &w->after, &w->gauges, &found, &refunded, &n_refunded, &more);
+                if (e == 0)
+                        e = repair_open_now(s, &found);
+                if (e == 0)
+                        e = repair_finish_refunded(s, refunded, n_refunded);
+                if (e < 0 || more)
+                        continue;
+                w->after = (struct uuid){0};
+                w->walk = (w->walk + 1) % REPAIR_WALKS;
+                if (w->walk == 0)
+                        return 1; /* once round */
+        }
+        return e;
+}
+
+static int walk_broken(struct service *s, struct repair_sweep *w)
+{
+        _cleanup_(repair_candidates_done) struct repair_candidates found = {0};
+        bool more = false;
+        int e = repair_sweep_broken(s->db, w->broken_walk, BROKEN_TICK, &w->broken_after, &found, &more);
+
+        if (e < 0)
+                return e;
+        if (!more) {
+                w->broken_after = (struct uuid){0};
+                w->broken_walk = (w->broken_walk + 1) % REPAIR_WALKS;
+        }
+        return repair_open_now(s, &found);
+}
+
+static int walk_others(struct service *s, struct repair_sweep *w)
+{
+        struct repair_state *state = s->state;
+        _cleanup_(repair_candidates_done) struct repair_candidates found = {0};
+        bool more = true;
+        int e = repair_sweep_operators(s->db, &found);
+
+        if (e == 0)
+                e = repair_sweep_mismatches(s->db, &w->mismatch_after, &found, &more);
+        if (e == 0 && !more)
+                w->mismatch_after = (struct uuid){0};
+        if (e == 0)
+                e = repair_open_now(s, &found);
+        for (int page = 0; page < PAGES_TICK && e == 0; page++) {
+                e = repair_sweep_issues(s->db, &state->rules, &w->issue_after, &more);
+                if (e == 0 && !more) {
+                        w->issue_after = (struct uuid){0};
+                        break;
+                }
+        }
+        return e;
+}
+
+static void say(const struct repair_gauges *gauges)
+{
+        int64_t bell = 0, deadline = 0, waiting = 0, oldest = 0;
+        const char *step = "";
+
+        for (size_t i = 0; i < gauges->n; i++) {
+                const struct repair_gauge *g = &gauges->v[i];
+
+                bell += g->past_bell;
+                deadline += g->past_deadline;
+                waiting += g->waiting;
+                if (g->standing > 0 && g->oldest_ms > oldest) {
+                        oldest = g->oldest_ms;
+                        step = g->step;
+                }
+        }
+        log_info("what stands", LOG_I("past_bell", bell), LOG_I("past_deadline", deadline), LOG_I("waiting", waiting), LOG_I("oldest_ms", oldest),
+                LOG_S("oldest_step", step));
+}
+
+static int figures(struct service *s, struct repair_sweep *w)
+{
+        int64_t now = now_mono_ms();
+        int e = 0;
+
+        if (w->figures_ms == 0 || now - w->figures_ms >= FIGURES_MS) {
+                e = repair_gauges_write(s->db, &w->gauges);
+                w->figures_ms = now;
+        }
+        if (w->log_ms == 0 || now - w->log_ms >= LOG_MS) {
+                say(&w->gauges);
+                w->log_ms = now;
+        }
+        w->gauges.n = 0;
+        return e;
+}
+
+void repair_sweep_tick(struct service *s)
+{
+        struct repair_sweep *w = ((struct repair_state *)s->state)->sweep;
+        int64_t epoch = 0;
+        int e = repair_lease(s->db, LEASE, s->instance, LEASE_MS, &epoch);
+
+        if (e == 0 && epoch == 0)
+                return; /* another instance does it */
+        if (e == 0 && epoch != w->epoch)
+                *w = (struct repair_sweep){.epoch = epoch};
+        if (e == 0)
+                e = walk_chains(s, w);
+        if (e > 0)
+                e = figures(s, w);
+        if (e == 0)
+                e = walk_broken(s, w);
+        if (e == 0)
+                e = walk_others(s, w);
+        if (e < 0 && e != -ENOTCONN)
+                log_error("cannot look for what is late", LOG_S("error", db_error(s->db)));
+}
