@@ -1,5 +1,6 @@
-/* Crash points: kill the process at a named place, for tests of what a crash leaves behind. SIGKILL, because nothing may be cleaned up, flushed or
- * answered on the way out. Without AETHELOS_CRASH_POINTS this file is empty. */
+/* Crash points: kill or freeze the process at a named place, for tests of what a crash leaves behind. SIGKILL, because nothing may be cleaned up,
+ * flushed or answered on the way out; SIGSTOP, because a frozen process wakes up later and believes that nothing has happened. Without
+ * AETHELOS_CRASH_POINTS this file is empty. */
 #include "crashpoint.h"
 
 #ifdef AETHELOS_CRASH_POINTS
@@ -18,20 +19,23 @@
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static bool ready;
-static char *target;     /* the point to die at; NULL = none */
-static long passes_left; /* until death */
+static char *target;     /* the point to die or freeze at; NULL = none */
+static long passes_left; /* until then */
+static int blow = SIGKILL;
 static int log_fd = -1;
 static const char *seen[POINTS_MAX]; /* names are literals */
 static size_t n_seen;
 
 static void read_environment(void)
 {
-        const char *at = getenv("AETHELOS_CRASH_AT");
+        const char *freeze = getenv("AETHELOS_FREEZE_AT"), *at = freeze ? freeze : getenv("AETHELOS_CRASH_AT");
         const char *colon = at ? strrchr(at, ':') : NULL;
         if (at && (!colon || (passes_left = atol(colon + 1)) < 1))
-                die("AETHELOS_CRASH_AT is not <name>:<n>"); /* a crash test that crashes nothing would look like success */
+                die("AETHELOS_CRASH_AT or AETHELOS_FREEZE_AT is not <name>:<n>"); /* a crash test that crashes nothing would look like success */
         if (at)
                 target = xstrndup(at, (size_t)(colon - at));
+        if (freeze)
+                blow = SIGSTOP;
         const char *log = getenv("AETHELOS_CRASH_LOG");
         if (log && (log_fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666)) < 0)
                 die("cannot open AETHELOS_CRASH_LOG");
@@ -66,8 +70,8 @@ void crash_point(const char *name)
         if (log_fd >= 0 && is_new(name))
                 log_name(name);
         if (target && strcmp(target, name) == 0 && --passes_left == 0) {
-                kill(getpid(), SIGKILL);
-                for (;;)
+                kill(getpid(), blow);
+                while (blow == SIGKILL)
                         pause(); /* the signal may arrive a moment later; nothing further may happen */
         }
         pthread_mutex_unlock(&lock);

@@ -331,9 +331,9 @@ bool repair_due(struct service *s)
                 if (e == 0) {
                         look_at_hearers(s, &w.issues);
                         repair_work_prepare(s, &w);
-                        CRASH_POINT("before commit");
+                        CRASH_POINT("meta-repair: before writing");
                         e = db_transaction(s->db, repair_work_apply, &w);
-                        CRASH_POINT("after commit");
+                        CRASH_POINT("meta-repair: after writing");
                 }
                 if (e == 0)
                         repair_work_ring(s, &w);
