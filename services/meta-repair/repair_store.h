@@ -117,9 +117,9 @@ int repair_issues_insert(struct db *db, const struct repair_candidates *found, s
 struct repair_turn {
         char *client, kind[32]; /* NULL: at the beginning */
 };
-#define REPAIR_GROUPS 32 /* pairs of client and kind in one turn */
-#define REPAIR_SHARE  32 /* issues of each */
-/* Takes what is due, at most REPAIR_SHARE of each of the next REPAIR_GROUPS pairs, with a lease under a new epoch. */
+#define REPAIR_PAIRS 32  /* of client and kind in one turn */
+#define REPAIR_TURN  256 /* issues in one turn, shared equally among its pairs */
+/* Takes what is due of the next pairs, with a lease under a new epoch. */
 int repair_issues_take(struct db *db, const char *owner, int64_t lease_ms, struct repair_turn *turn, struct repair_issues *ret_issues);
 /* A page of all open issues behind *after for a command, due or not; `lock`: taken from whoever holds them, inside the caller's transaction. */
 int repair_issues_page(struct db *db, const char *owner, const char *kind, const struct uuid *only, bool lock, struct uuid *after, int64_t limit,

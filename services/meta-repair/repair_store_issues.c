@@ -38,6 +38,8 @@ int repair_issues_insert(struct db *db, const struct repair_candidates *found, s
                 " ORDER BY u.chain_id, u.kind ON CONFLICT DO NOTHING RETURNING id";
         _cleanup_(db_args_done) struct db_args args = {0};
         _cleanup_(PQclearp) PGresult *r = NULL;
+        _cleanup_(freep) struct uuid *in = NULL;
+        size_t n;
         int e;
 
         db_array_begin(&args, DB_ARRAY_UUID);
@@ -81,16 +83,14 @@ int repair_issues_insert(struct db *db, const struct repair_candidates *found, s
         e = db_run(db, sql, &args, &r);
         if (e < 0)
                 return e;
-        for (size_t i = 0; i < found->n; i++) {
-                bool in = false;
-
-                for (int row = 0; row < PQntuples(r) && !in; row++) {
-                        struct uuid id = db_uuid(r, row, 0);
-                        in = uuid_equal(&id, &ret_ids[i]);
-                }
-                if (!in)
+        n = (size_t)PQntuples(r);
+        in = xcalloc(n + 1, sizeof(*in));
+        for (size_t row = 0; row < n; row++)
+                in[row] = db_uuid(r, (int)row, 0);
+        qsort(in, n, sizeof(*in), uuid_compare);
+        for (size_t i = 0; i < found->n; i++)
+                if (!bsearch(&ret_ids[i], in, n, sizeof(*in), uuid_compare))
                         ret_ids[i] = (struct uuid){0};
-        }
         return 0;
 }
 
@@ -135,7 +135,8 @@ int repair_issues_take(struct db *db, const char *owner, int64_t lease_ms, struc
                 "  UNION ALL SELECT s.client, s.kind, p.n + 1 FROM pair p, LATERAL (SELECT i.client, i.kind FROM issue i"
                 "   WHERE i.closed_at IS NULL AND (i.client, i.kind) > (p.client, p.kind) ORDER BY i.client, i.kind LIMIT 1) s WHERE p.n < $5),"
                 " due AS MATERIALIZED (SELECT d.id FROM pair p, LATERAL (SELECT i.id FROM issue i WHERE i.closed_at IS NULL AND i.client = p.client"
-                "   AND i.kind = p.kind AND i.next_at <= now() ORDER BY i.next_at LIMIT $6 FOR UPDATE SKIP LOCKED) d),"
+                "   AND i.kind = p.kind AND i.next_at <= now() ORDER BY i.next_at LIMIT (SELECT greatest($6 / count(*), 1) FROM pair) FOR UPDATE "
+                "SKIP LOCKED) d),"
                 " taken AS (UPDATE issue i SET owner = $1, epoch = i.epoch + 1, lease_until = now() + $2 * interval '1 ms',"
                 "   next_at = now() + $2 * interval '1 ms' FROM due WHERE i.id = due.id RETURNING " TAKEN "),"
                 " last AS (SELECT count(*) AS n, (array_agg(p.client ORDER BY p.n DESC))[1] AS client, (array_agg(p.kind ORDER BY p.n DESC))[1] AS "
@@ -150,13 +151,13 @@ int repair_issues_take(struct db *db, const char *owner, int64_t lease_ms, struc
         db_arg_int(&args, lease_ms);
         db_arg_text(&args, turn->client ? turn->client : "");
         db_arg_text(&args, turn->client ? turn->kind : "");
-        db_arg_int(&args, REPAIR_GROUPS);
-        db_arg_int(&args, REPAIR_SHARE);
+        db_arg_int(&args, REPAIR_PAIRS);
+        db_arg_int(&args, REPAIR_TURN);
         e = db_run(db, sql, &args, &r);
         if (e < 0)
                 return e;
         free(TAKE_PTR(turn->client));
-        if (db_int(r, 0, 12) == REPAIR_GROUPS) {
+        if (db_int(r, 0, 12) == REPAIR_PAIRS) {
                 turn->client = xstrdup(PQgetvalue(r, 0, 13));
                 copy(turn->kind, sizeof(turn->kind), db_text(r, 0, 14));
         }

@@ -14,6 +14,7 @@
 #define LEASE_MS    3000
 #define PAGES_TICK  5
 #define BROKEN_TICK 200 /* chains whose events are folded */
+#define OPEN_BATCH  256 /* issues opened in one transaction */
 #define FIGURES_MS  10000
 #define LOG_MS      60000
 
@@ -46,7 +47,7 @@ static int64_t first_look_ms(const struct repair_candidate *c)
         return strcmp(c->rule->antibody, "run_again") == 0 ? repair_backoff_ms(c->rule, 1, 0) : 0;
 }
 
-int repair_open(struct db *db, struct repair_candidates *found)
+static int open_some(struct db *db, struct repair_candidates *found)
 {
         _cleanup_(freep) struct uuid *ids = xcalloc(found->n + 1, sizeof(*ids));
         _cleanup_(advance_done) struct advance a = {0};
@@ -54,8 +55,6 @@ int repair_open(struct db *db, struct repair_candidates *found)
         int64_t now_ms = now_wall_ms();
         int e;
 
-        if (found->n == 0)
-                return 0;
         for (size_t i = 0; i < found->n; i++)
                 found->v[i].next_ms = first_look_ms(&found->v[i]);
         e = repair_issues_insert(db, found, ids);
@@ -74,20 +73,36 @@ int repair_open(struct db *db, struct repair_candidates *found)
         return e < 0 ? e : advance_run(&a, db);
 }
 
+int repair_open(struct db *db, struct repair_candidates *found)
+{
+        int e = 0;
+
+        for (size_t at = 0; at < found->n && e == 0; at += OPEN_BATCH) {
+                struct repair_candidates part = {.v = found->v + at, .n = found->n - at < OPEN_BATCH ? found->n - at : OPEN_BATCH};
+
+                e = open_some(db, &part);
+        }
+        return e;
+}
+
 static int open_work(struct db *db, void *arg)
 {
-        return repair_open(db, arg);
+        return open_some(db, arg);
 }
 
 int repair_open_now(struct service *s, struct repair_candidates *found)
 {
-        int e;
+        int e = 0;
 
         if (found->n == 0)
                 return 0;
-        CRASH_POINT("meta-repair: before opening");
-        e = db_transaction(s->db, open_work, found);
-        CRASH_POINT("meta-repair: after opening");
+        for (size_t at = 0; at < found->n && e == 0; at += OPEN_BATCH) {
+                struct repair_candidates part = {.v = found->v + at, .n = found->n - at < OPEN_BATCH ? found->n - at : OPEN_BATCH};
+
+                CRASH_POINT("meta-repair: before opening");
+                e = db_transaction(s->db, open_work, &part);
+                CRASH_POINT("meta-repair: after opening");
+        }
         if (e == 0)
                 log_info("issues", LOG_I("found", (int64_t)found->n));
         return e;

@@ -349,6 +349,7 @@ static void operators_and_evidence(void **state)
 static void commands_count_exactly(void **state)
 {
         (void)state;
+        rule("EXECUTION_FAILED", 0, 0, 1, 3600, 3600); /* nothing moves by itself */
         _cleanup_(freep) char *open = failed(), *refunding = failed(), *wait = unpaid(), *closed = unpaid(), *going = paid();
         _cleanup_(strbuf_done) struct strbuf args = {0};
         RUN("UPDATE payment_intent SET expires_at = now() WHERE id = '%s'", closed);
@@ -509,7 +510,7 @@ static void one_clients_flood_does_not_delay_another(void **state)
             " s AS (INSERT INTO submission (client, key, hash, job_id) SELECT client, id::text, sha256(''), id FROM c)"
             " INSERT INTO event (generation, xid, chain_id, version, type, at, data) SELECT 1, 1, id, 1, 'JOB_CREATED', now(), '{}' FROM c");
         start();
-        await("10001", "SELECT count(*) FROM issue WHERE attempts > 0");
+        stack_await(stack, "SELECT count(*) FROM issue WHERE attempts > 0", "10001", 120000);
         /* The small one came within the first turns, although ten thousand others were due before or with it. */
         await("t",
                 "SELECT count(*) < 2000 FROM event e JOIN issue i ON i.id = e.chain_id WHERE e.type = 'META_REPAIR' AND e.version = 2 AND i.client = "
