@@ -152,50 +152,10 @@ static void every_point(void **state)
         assert_true(points > 20);
 }
 
-/* meta-repair passes its points by a clock, so they are named: an unpaid job becomes an issue at once, and a person asks for a repair. The points of
- * refunds and ends are in tests/service/test_repair.c. */
-static void meta_repair(void **state)
-{
-        static const char *const points[] = {"before opening", "after opening", "after taking", "before writing", "after writing", "before ringing",
-                "before a command", "after a command"};
-
-        (void)state;
-#ifndef AETHELOS_CRASH_POINTS
-        skip();
-#endif
-        free(pg_fixture_ask(stack->pg,
-                "INSERT INTO rule SELECT kind, step, version + 1, issue, antibody, basis, '0 s', '0 s', attempts, backoff_first,"
-                " backoff_max, 'test', 'test' FROM rule WHERE step = 'PAYMENT_INITIATED'"));
-        for (size_t i = 0; i < ARRAY_SIZE(points); i++) {
-                _cleanup_(freep) char *id = NULL;
-                char setting[100], sql[256];
-                int before = killed;
-
-                snprintf(setting, sizeof(setting), "AETHELOS_CRASH_AT=meta-repair: %s:1", points[i]);
-                stack_stop(stack, "meta-repair", SIGKILL);
-                id = submit();
-                snprintf(sql, sizeof(sql), "INSERT INTO repair_command (id, what, args, by_whom) VALUES ('%s', 'auto_repair', '{}', 'anna')", id);
-                free(pg_fixture_ask(stack->pg, sql));
-                stack_spawn(stack, "meta-repair", (const char *const[]){setting, "AETHELOS_LEASE_MS=300", NULL});
-                snprintf(sql, sizeof(sql), "SELECT state || ' ' || waits_for FROM issue WHERE chain_id = '%s'", id);
-                drive("meta-repair", sql, "waiting_evidence payer");
-                snprintf(sql, sizeof(sql), "SELECT done_at IS NOT NULL FROM repair_command WHERE id = '%s'", id);
-                drive("meta-repair", sql, "t");
-                run_chain("meta-repair");
-                if (killed == before && stack_wait_end(stack, "meta-repair", 5000) >= 0) {
-                        killed++;
-                        stack_spawn(stack, "meta-repair", NULL);
-                }
-                if (killed == before)
-                        fail_msg("meta-repair was not killed at \"%s\"", points[i]);
-        }
-}
-
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(every_point),
-                cmocka_unit_test(meta_repair),
         };
 
         return cmocka_run_group_tests(tests, set_up, tear_down);
