@@ -45,6 +45,7 @@ static int decide_and_move(struct repair_step *st, const struct repair_target *t
         _cleanup_(advance_done) struct advance a = {0};
         struct db *db = st->s->db;
         char reference[UUID_TEXT_SIZE];
+        const struct transition *moved;
         bool stored = false, won = false;
         int e = db_run(db, "SAVEPOINT decision", NULL, NULL);
 
@@ -57,15 +58,16 @@ static int decide_and_move(struct repair_step *st, const struct repair_target *t
         }
         if (e < 0)
                 return e;
-        if (stored) {
-                count_verdict(st, &a.t[0], d->event);
-                won = a.t[0].verdict == ADVANCE_WON;
+        moved = a.t; /* NULL: nothing was stored */
+        if (moved) {
+                count_verdict(st, moved, d->event);
+                won = moved->verdict == ADVANCE_WON;
         } else {
                 repair_progress_refuse(&st->progress, &t->id, "under_way"); /* other evidence is there */
         }
-        if (won) {
+        if (moved && won) {
                 st->decided = xrealloc(st->decided, (st->n_decided + 1) * sizeof(*st->decided));
-                st->decided[st->n_decided++] = a.t[0];
+                st->decided[st->n_decided++] = *moved;
         }
         return db_run(db, won ? "RELEASE SAVEPOINT decision" : "ROLLBACK TO SAVEPOINT decision", NULL, NULL);
 }
