@@ -18,5 +18,7 @@ COMMENT ON COLUMN repair_figure.value IS 'Chains, issues, seconds or repairs';
 COMMENT ON COLUMN repair_figure.at IS 'When it was taken';
 GRANT SELECT, INSERT, UPDATE, DELETE ON repair_figure TO aethelos_meta_repair;
 GRANT SELECT ON repair_figure TO aethelos_board;
--- Pages are cut from partial indexes: a bitmap of all that stands for each page would be quadratic.
+-- Pages are cut from partial indexes: a bitmap of all that stands for each page would be quadratic. And a plan
+-- that was made while nothing was finished must not walk over everything once much is.
 ALTER ROLE aethelos_meta_repair SET enable_bitmapscan = off;
+ALTER ROLE aethelos_meta_repair SET plan_cache_mode = force_custom_plan;

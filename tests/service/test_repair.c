@@ -520,26 +520,24 @@ static void one_clients_flood_does_not_delay_another(void **state)
 
 static void what_is_finished_costs_nothing(void **state)
 {
-        _cleanup_(freep) char *before = NULL;
-
         (void)state;
-        RUN("INSERT INTO chain (id, kind, step, version, status, lane, client, amount, currency, created_at, updated_at)"
-            " SELECT gen_random_uuid(), 'job', 'REVENUE_BOOKED', 1, 'completed', 'normal', 'default', 1, 'EUR', now(), now() FROM generate_series(1, "
-            "300000)");
-        RUN("UPDATE chain SET lane = 'low' WHERE id IN (SELECT id FROM chain LIMIT 1)"); /* never analysed */
-        free(unpaid());
-        RUN("SELECT pg_stat_force_next_flush()");
-        before = ask("SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'chain'");
-        RUN("SELECT pg_stat_reset_single_table_counters('chain'::regclass)");
         start();
+        for (int i = 0; i < 8; i++) /* every statement is prepared and has its plan while there is nothing */
+                free(command("auto_repair", "{}"));
+        RUN("INSERT INTO chain (id, kind, step, version, status, lane, client, amount, currency, created_at, updated_at)"
+            " SELECT gen_random_uuid(), 'job', 'REVENUE_BOOKED', 1, 'completed', 'normal', 'default', 1, 'EUR', now(), now()"
+            " FROM generate_series(1, 300000)");
+        RUN("SELECT pg_stat_reset_single_table_counters('chain'::regclass)");
+        free(unpaid());
         await("1", "SELECT value FROM repair_figure WHERE name = 'waiting' AND label = 'job/PAYMENT_INITIATED'");
         free(command("auto_repair", "{}"));
         free(command("redrive", "{\"filter\":{}}"));
         stack_stop(stack, "meta-repair", SIGTERM); /* its counts are there when it has ended */
-        await("0 t", "SELECT seq_scan || ' ' || CASE WHEN coalesce(idx_tup_fetch, 0) < 2000 THEN 't' ELSE idx_tup_fetch::text END FROM "
-                     "pg_stat_user_tables WHERE relname = 'chain'");
+        await("0 t", "SELECT seq_scan || ' ' || CASE WHEN coalesce(idx_tup_fetch, 0) < 5000 THEN 't' ELSE idx_tup_fetch::text END"
+                     " FROM pg_stat_user_tables WHERE relname = 'chain'");
         RUN("TRUNCATE chain"); /* they have no events */
-        RUN("ALTER TABLE event DISABLE TRIGGER ALL; TRUNCATE event, submission; ALTER TABLE event ENABLE TRIGGER ALL");
+        RUN("ALTER TABLE event DISABLE TRIGGER ALL");
+        RUN("TRUNCATE event, submission");
 }
 
 static void the_document_says_what_is_so(void **state)
