@@ -300,10 +300,12 @@ bool repair_commands(struct service *s)
 {
         struct repair_state *state = s->state;
         struct repair_step st = {.s = s};
-        bool more = false;
-        int e;
+        bool waits = false, more = false;
+        int e = repair_command_waits(s->db, &waits);
 
-        ringer_look(s);
+        if (e < 0 || !waits)
+                return false;
+        ringer_look(s); /* not in the transaction */
         CRASH_POINT("meta-repair: before a command");
         e = db_transaction(s->db, work_step, &st);
         if (e == -EINVAL && st.command.what[0]) {

@@ -156,6 +156,7 @@ struct repair_command {
         char *args, *by, *progress; /* malloc'ed; progress NULL at the beginning */
 };
 void repair_command_done(struct repair_command *c); /* also for _cleanup_ */
+int repair_command_waits(struct db *db, bool *ret_waits);
 /* The oldest open command that nobody else is at, locked until the end of the transaction. 0: *ret_command; -ENOENT: none. */
 int repair_command_take(struct db *db, struct repair_command *ret_command);
 int repair_command_write(struct db *db, const struct uuid *id, const char *result, bool done);

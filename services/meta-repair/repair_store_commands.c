@@ -28,6 +28,16 @@ void repair_command_done(struct repair_command *c)
         *c = (struct repair_command){0};
 }
 
+int repair_command_waits(struct db *db, bool *ret_waits)
+{
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        int e = db_run(db, "SELECT 1 FROM repair_command WHERE done_at IS NULL LIMIT 1", NULL, &r);
+
+        if (e == 0)
+                *ret_waits = PQntuples(r) > 0;
+        return e;
+}
+
 int repair_command_take(struct db *db, struct repair_command *ret_command)
 {
         static const char sql[] =
