@@ -1,7 +1,8 @@
 /* What is late, broken or contradictory, found by bounded pages: of open chains over the partial indexes chain_standing and chain_waiting, of open
  * issues over issue_open. What is finished costs nothing. Pages are keyset pages, so nothing is skipped while chains come and go; what a page has
  * just missed the next sweep finds. The role has every plan but look-ups and index scans switched off, so that an empty or un-analysed table tempts
- * nobody into reading everything. Nothing is written but that issues become due, and figures. */
+ * nobody into reading everything, and OFFSET 0 keeps look-ups of issues from becoming joins with all of them. Nothing is written but that issues
+ * become due, and figures. */
 #include "repair_store.h"
 
 #include <stdio.h>
@@ -149,7 +150,8 @@ static void add_chain(struct repair_candidates *found, const struct repair_rule 
                                                                                                   "aged a"                                           \
                                                                                                   "  WHERE a.age >= a.late AND NOT EXISTS (SELECT "  \
                                                                                                   "1 FROM issue i WHERE i.chain_id = a.id AND "      \
-                                                                                                  "i.kind = a.issue AND i.closed_at IS NULL)"        \
+                                                                                                  "i.kind = a.issue AND i.closed_at IS NULL OFFSET " \
+                                                                                                  "0)"                                               \
                                                                                                   " UNION ALL SELECT 3, a.id, NULL, NULL, NULL, "    \
                                                                                                   "NULL, NULL, NULL, NULL FROM aged a WHERE a.step " \
                                                                                                   "= 'REFUND_CONFIRMED' AND a.since >= 2000"
@@ -229,7 +231,7 @@ int repair_candidates_of(struct db *db, const struct repair_rules *rules, const 
         static const char sql[] = "SELECT c.id, c.kind, c.step, c.version, c.client, " AGE_OF(
                 "c.updated_at") " FROM unnest($1) u(id)"
                                 " JOIN LATERAL (SELECT * FROM chain x WHERE x.id = u.id AND x.status = 'open' OFFSET 0) c ON true"
-                                " WHERE NOT EXISTS (SELECT 1 FROM issue i WHERE i.chain_id = c.id AND i.closed_at IS NULL)";
+                                " WHERE NOT EXISTS (SELECT 1 FROM issue i WHERE i.chain_id = c.id AND i.closed_at IS NULL OFFSET 0)";
         _cleanup_(db_args_done) struct db_args args = {0};
         _cleanup_(PQclearp) PGresult *r = NULL;
         int e;
@@ -266,7 +268,8 @@ int repair_candidates_of(struct db *db, const struct repair_rules *rules, const 
                                                                             "    OR st.waits_for IS DISTINCT FROM p.waits_for OR f.amount IS "       \
                                                                             "DISTINCT FROM p.amount)"                                                \
                                                                             "  AND NOT EXISTS (SELECT 1 FROM issue i WHERE i.chain_id = p.id AND "   \
-                                                                            "i.kind = '" ISSUE_BROKEN_CHAIN "' AND i.closed_at IS NULL)) b ON true"
+                                                                            "i.kind = '" ISSUE_BROKEN_CHAIN                                          \
+                                                                            "' AND i.closed_at IS NULL OFFSET 0)) b ON true"
 
 int repair_sweep_broken(struct db *db, enum repair_walk walk, int64_t limit, struct uuid *after, struct repair_candidates *found, bool *ret_more)
 {
@@ -295,9 +298,9 @@ int repair_sweep_broken(struct db *db, enum repair_walk walk, int64_t limit, str
 
 int repair_sweep_operators(struct db *db, struct repair_candidates *found)
 {
-        static const char sql[] =
-                "SELECT o.name, o.successes + o.failures, o.failures, o.streak FROM operator o WHERE o.streak > 0"
-                " AND NOT EXISTS (SELECT 1 FROM issue i WHERE i.operator = o.name AND i.kind = '" ISSUE_OPERATOR "' AND i.closed_at IS NULL)";
+        static const char sql[] = "SELECT o.name, o.successes + o.failures, o.failures, o.streak FROM operator o WHERE o.streak > 0"
+                                  " AND NOT EXISTS (SELECT 1 FROM issue i WHERE i.operator = o.name AND i.kind = '" ISSUE_OPERATOR
+                                  "' AND i.closed_at IS NULL OFFSET 0)";
         _cleanup_(PQclearp) PGresult *r = NULL;
         int e = db_run(db, sql, NULL, &r);
 
@@ -321,7 +324,7 @@ int repair_sweep_mismatches(struct db *db, struct uuid *after, struct repair_can
                                           "p.at") " FROM page p JOIN LATERAL (SELECT * FROM chain x WHERE x.id = p.id OFFSET 0) c ON true WHERE NOT "
                                                   "EXISTS (SELECT 1 FROM issue i"
                                                   "  WHERE i.chain_id = p.id AND i.kind = '" ISSUE_EVIDENCE_MISMATCH
-                                                  "' AND coalesce(i.closed_at, 'infinity') >= p.at)) b ON true";
+                                                  "' AND coalesce(i.closed_at, 'infinity') >= p.at OFFSET 0)) b ON true";
         _cleanup_(db_args_done) struct db_args args = {0};
         _cleanup_(PQclearp) PGresult *r = NULL;
         int e;
