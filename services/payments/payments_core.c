@@ -33,9 +33,9 @@ void payments_amount_data(struct strbuf *b, struct amount amount)
         strbuf_addc(b, '}');
 }
 
-void payments_initiated_data(struct strbuf *b, const char *intent_id, const char *expires_at)
+void payments_initiated_data(struct strbuf *b, const char *intent_id, const char *driver, const char *expires_at)
 {
-        strbuf_addf(b, "{\"payment_intent_id\":\"%s\",\"driver\":\"manual\",\"expires_at\":\"%s\"}", intent_id, expires_at);
+        strbuf_addf(b, "{\"payment_intent_id\":\"%s\",\"driver\":\"%s\",\"expires_at\":\"%s\"}", intent_id, driver, expires_at);
 }
 
 void payments_evidence_data(struct strbuf *b, struct amount amount, const char *kind, const char *who, const char *reference)
@@ -51,9 +51,9 @@ void payments_evidence_data(struct strbuf *b, struct amount amount, const char *
         strbuf_adds(b, "}}");
 }
 
-void payments_refund_data(struct strbuf *b, const char *refund_id)
+void payments_refund_data(struct strbuf *b, const char *refund_id, const char *driver)
 {
-        strbuf_addf(b, "{\"refund_id\":\"%s\",\"driver\":\"manual\"}", refund_id);
+        strbuf_addf(b, "{\"refund_id\":\"%s\",\"driver\":\"%s\"}", refund_id, driver);
 }
 
 void payments_expired_data(struct strbuf *b)

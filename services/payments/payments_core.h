@@ -12,7 +12,7 @@ enum payments_action {
         PAYMENTS_RING_AGAIN, /* it stands at our own outcome: the next service may not have heard */
         PAYMENTS_CREATE,     /* make the intent */
         PAYMENTS_CONFIRM,    /* evidence is stored */
-        PAYMENTS_EXPIRE,     /* unpaid, and its time is over */
+        PAYMENTS_EXPIRE,     /* unpaid, and its time is over: by our clock, or by the provider's word */
         PAYMENTS_REFUND,     /* what was paid goes back */
         PAYMENTS_REFUNDED,   /* evidence of that is stored */
 };
@@ -21,10 +21,10 @@ enum payments_action {
 enum payments_action payments_decide(const char *step, bool has_evidence, bool expired);
 
 void payments_amount_data(struct strbuf *b, struct amount amount); /* of PAYMENT_REQUIRED */
-void payments_initiated_data(struct strbuf *b, const char *intent_id, const char *expires_at);
+void payments_initiated_data(struct strbuf *b, const char *intent_id, const char *driver, const char *expires_at);
 /* Of PAYMENT_CONFIRMED and REFUND_CONFIRMED. */
 void payments_evidence_data(struct strbuf *b, struct amount amount, const char *kind, const char *who, const char *reference);
-void payments_refund_data(struct strbuf *b, const char *refund_id);
+void payments_refund_data(struct strbuf *b, const char *refund_id, const char *driver);
 void payments_expired_data(struct strbuf *b);
 
 #endif

@@ -1,11 +1,12 @@
 /* A batch of chains whose bell rang: read, decide, commit in one transaction (events, journal, intents, inbox), then ring. A crash before the commit
  * leaves everything as it was; after it, the next delivery finds the chain further and rings again. Confirming is one row of evidence and one edge: a
  * second message about the same payment loses on the version. */
-#include "base/crashpoint.h"
 #include "base/util.h"
 #include "payments.h"
 #include "payments_core.h"
+#include "payments_provider.h"
 #include "payments_store.h"
+#include "provider_store.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -13,52 +14,145 @@
 
 struct payments_state {
         char expired_after[64];
+        const struct payments_driver *driver; /* of new intents */
+        struct payments_provider *provider;
 };
+
+static const struct payments_driver drivers[] = {
+        {"manual", false},
+        {"http", true},
+};
+
+const struct payments_driver *payments_driver_find(const char *name)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(drivers); i++)
+                if (strcmp(drivers[i].name, name) == 0)
+                        return &drivers[i];
+        return NULL;
+}
+
+struct payments_provider *payments_provider_of(struct service *s)
+{
+        return ((struct payments_state *)s->state)->provider;
+}
 
 int payments_init(struct service *s)
 {
-        struct payments_state *state = xcalloc(1, sizeof(*state));
+        const struct payments_config *config = s->config;
+        const struct payments_driver *driver = payments_driver_find(config->driver);
+        struct payments_state *state;
+        int e;
 
+        if (!driver || (driver->calls && (!config->http_url || http_url_check(config->http_url) < 0))) {
+                log_error(driver ? "the payment driver http needs payment_http_url" : "payment_driver is manual or http",
+                        LOG_S("payment_driver", config->driver));
+                return -EINVAL;
+        }
+        state = xcalloc(1, sizeof(*state));
         strcpy(state->expired_after, "-infinity");
+        state->driver = driver;
+        e = payments_provider_open(s, &state->provider);
+        if (e < 0) {
+                free(state);
+                return e;
+        }
         s->state = state;
         return 0;
 }
 
 void payments_fini(struct service *s)
 {
-        free(s->state);
+        struct payments_state *state = s->state;
+
+        if (state)
+                payments_provider_free(state->provider);
+        free(state);
+        s->state = NULL;
 }
 
-static void plan(struct advance *a, const struct payments_row *row, enum payments_action action)
+void payments_on_round(struct service *s)
+{
+        payments_provider_round(s, payments_provider_of(s));
+}
+
+int payments_fd(struct service *s)
+{
+        return payments_provider_fd(payments_provider_of(s));
+}
+
+size_t payments_busy(struct service *s)
+{
+        return payments_provider_busy(payments_provider_of(s));
+}
+
+/* A batch: transition i makes an intent when expires_at[i] is set, and is followed by a call of the provider when intentions[i].id is. */
+struct work {
+        struct advance a;
+        const char *driver; /* of new intents */
+        const char **expires_at;
+        struct provider_intention *intentions;
+        bool calls; /* any */
+};
+
+static void intend(struct work *w, size_t t, const struct uuid *id, enum provider_what what)
+{
+        w->intentions[t] = (struct provider_intention){.id = *id, .what = what};
+        w->calls = true;
+}
+
+static void plan_intent(struct work *w, const struct payments_driver *driver, size_t t, const struct payments_row *row)
 {
         _cleanup_(strbuf_done) struct strbuf data = {0};
+        struct uuid call = uuid_v7();
         char id[UUID_TEXT_SIZE];
-        struct uuid refund;
-        size_t t = advance_move(a, &row->chain.id, row->chain.version);
+
+        w->expires_at[t] = row->expires_at;
+        payments_amount_data(&data, row->chain.amount);
+        advance_event(&w->a, t, "PAYMENT_REQUIRED", data.s, data.len);
+        if (driver->calls) { /* the provider must have it first */
+                intend(w, t, &call, PROVIDER_CREATE);
+                return;
+        }
+        strbuf_reset(&data);
+        uuid_format(&row->chain.id, id);
+        payments_initiated_data(&data, id, driver->name, row->expires_at);
+        advance_event(&w->a, t, "PAYMENT_INITIATED", data.s, data.len);
+}
+
+static void plan_refund(struct work *w, size_t t, const struct payments_row *row)
+{
+        const struct payments_driver *driver = payments_driver_find(row->driver);
+        _cleanup_(strbuf_done) struct strbuf data = {0};
+        struct uuid refund = uuid_v7();
+        char id[UUID_TEXT_SIZE];
+
+        uuid_format(&refund, id);
+        payments_refund_data(&data, id, row->driver);
+        advance_event(&w->a, t, "REFUND_INITIATED", data.s, data.len);
+        if (driver && driver->calls)
+                intend(w, t, &refund, PROVIDER_REFUND);
+}
+
+static void plan(struct work *w, const struct payments_driver *driver, const struct payments_row *row, enum payments_action action)
+{
+        _cleanup_(strbuf_done) struct strbuf data = {0};
+        size_t t = advance_move(&w->a, &row->chain.id, row->chain.version);
 
         switch (action) {
         case PAYMENTS_CREATE:
-                payments_amount_data(&data, row->chain.amount);
-                advance_event(a, t, "PAYMENT_REQUIRED", data.s, data.len);
-                strbuf_reset(&data);
-                uuid_format(&row->chain.id, id);
-                payments_initiated_data(&data, id, row->expires_at);
-                advance_event(a, t, "PAYMENT_INITIATED", data.s, data.len);
+                plan_intent(w, driver, t, row);
                 break;
         case PAYMENTS_CONFIRM:
         case PAYMENTS_REFUNDED:
                 payments_evidence_data(&data, row->chain.amount, row->kind, row->who, row->reference);
-                advance_event(a, t, action == PAYMENTS_CONFIRM ? "PAYMENT_CONFIRMED" : "REFUND_CONFIRMED", data.s, data.len);
+                advance_event(&w->a, t, action == PAYMENTS_CONFIRM ? "PAYMENT_CONFIRMED" : "REFUND_CONFIRMED", data.s, data.len);
                 break;
         case PAYMENTS_EXPIRE:
                 payments_expired_data(&data);
-                advance_event(a, t, "PAYMENT_EXPIRED", data.s, data.len);
+                advance_event(&w->a, t, "PAYMENT_EXPIRED", data.s, data.len);
                 break;
         case PAYMENTS_REFUND:
-                refund = uuid_v7();
-                uuid_format(&refund, id);
-                payments_refund_data(&data, id);
-                advance_event(a, t, "REFUND_INITIATED", data.s, data.len);
+                plan_refund(w, t, row);
                 break;
         case PAYMENTS_NOTHING:
         case PAYMENTS_RING_AGAIN:
@@ -66,43 +160,48 @@ static void plan(struct advance *a, const struct payments_row *row, enum payment
         }
 }
 
-struct work {
-        struct advance a;
-        const char **expires_at; /* of transition i, or NULL when it makes no intent */
-};
-
 static int commit(struct db *db, void *arg)
 {
         struct work *w = arg;
         _cleanup_(freep) struct uuid *made = xcalloc(w->a.n + 1, sizeof(*made));
         _cleanup_(freep) struct uuid *moved = xcalloc(w->a.n + 1, sizeof(*moved));
         _cleanup_(freep) const char **expires_at = xcalloc(w->a.n + 1, sizeof(*expires_at));
-        size_t n_made = 0, n_moved = 0;
+        _cleanup_(freep) struct provider_intention *intentions = xcalloc(w->a.n + 1, sizeof(*intentions));
+        size_t n_made = 0, n_moved = 0, n_intentions = 0;
         int e = advance_run(&w->a, db);
 
         for (size_t i = 0; e == 0 && i < w->a.n; i++) {
-                if (w->a.t[i].verdict != ADVANCE_WON)
+                const struct transition *t = &w->a.t[i];
+
+                if (t->verdict != ADVANCE_WON)
                         continue;
                 if (w->expires_at[i]) {
-                        made[n_made] = w->a.t[i].id;
+                        made[n_made] = t->id;
                         expires_at[n_made++] = w->expires_at[i];
                 } else {
-                        moved[n_moved++] = w->a.t[i].id;
+                        moved[n_moved++] = t->id;
                 }
+                if (uuid_equal(&w->intentions[i].id, &(struct uuid){0}))
+                        continue;
+                intentions[n_intentions] = w->intentions[i];
+                intentions[n_intentions].chain_id = t->id;
+                intentions[n_intentions++].version = t->version;
         }
         if (e == 0)
-                e = payments_insert_intents(db, made, expires_at, n_made);
+                e = payments_insert_intents(db, w->driver, made, expires_at, n_made);
         if (e == 0)
                 e = payments_heard(db, moved, n_moved);
-        return e;
+        return e < 0 ? e : provider_store_intend(db, intentions, n_intentions);
 }
 
 int payments_on_bells(struct service *s, const struct uuid ids[], size_t n)
 {
         const struct payments_config *config = s->config;
+        struct payments_state *state = s->state;
         _cleanup_(PQclearp) PGresult *result = NULL;
         _cleanup_(freep) const char **expires_at = xcalloc(n + 1, sizeof(*expires_at));
-        struct work w = {.expires_at = expires_at};
+        _cleanup_(freep) struct provider_intention *intentions = xcalloc(n + 1, sizeof(*intentions));
+        struct work w = {.driver = state->driver->name, .expires_at = expires_at, .intentions = intentions};
         int e = payments_read(s->db, ids, n, config->intent_expiry_ms, &result);
 
         for (int i = 0; e == 0 && i < PQntuples(result); i++) {
@@ -111,17 +210,18 @@ int payments_on_bells(struct service *s, const struct uuid ids[], size_t n)
 
                 payments_row(result, i, &row);
                 action = payments_decide(row.chain.step, row.has_evidence, row.expired);
-                if (action == PAYMENTS_RING_AGAIN) {
+                if (action == PAYMENTS_RING_AGAIN)
                         service_ring_one(s, row.chain.hearer, row.chain.lane, &row.chain.id, row.chain.version);
-                } else if (action != PAYMENTS_NOTHING) {
-                        expires_at[w.a.n] = action == PAYMENTS_CREATE ? row.expires_at : NULL;
-                        plan(&w.a, &row, action);
-                }
+                else if (action != PAYMENTS_NOTHING)
+                        plan(&w, state->driver, &row, action);
         }
         if (e == 0 && w.a.n > 0)
                 e = db_transaction(s->db, commit, &w);
-        if (e == 0)
+        if (e == 0) {
                 service_ring(s, &w.a);
+                if (w.calls)
+                        payments_provider_look(s, state->provider);
+        }
         advance_done(&w.a);
         return e;
 }
@@ -138,6 +238,7 @@ int64_t payments_on_tick(struct service *s)
                 return 1000;
         if (n > 0 && payments_on_bells(s, ids, n) < 0)
                 return 1000;
+        payments_provider_look(s, state->provider); /* meta-repair may have made a question due */
         strcpy(state->expired_after, next);
         return n == 500 ? 0 : 1000;
 }

@@ -16,12 +16,15 @@ int payments_read(struct db *db, const struct uuid ids[], size_t n, int64_t expi
                 "SELECT c.id, c.version, c.step, c.lane,"
                 " CASE WHEN c.step IN ('PAYMENT_CONFIRMED', 'REFUND_CONFIRMED') THEN (SELECT st.hearer FROM step st WHERE st.kind = 'job' AND "
                 "st.name = c.step) END,"
-                " c.amount, c.currency, coalesce(i.expires_at <= now(), false), v.kind, v.who, v.reference,"
-                " (SELECT to_char((now() + $2 * interval '1 ms') AT TIME ZONE 'UTC', " RFC3339 "))"
+                " c.amount, c.currency, coalesce(i.driver = 'manual' AND i.expires_at <= now() AND v.event IS NULL, false) OR coalesce(v.event = "
+                "'PAYMENT_EXPIRED', false),"
+                " CASE WHEN v.event <> 'PAYMENT_EXPIRED' THEN v.kind END, v.who, v.reference,"
+                " (SELECT to_char((now() + $2 * interval '1 ms') AT TIME ZONE 'UTC', " RFC3339 ")), i.driver"
                 " FROM unnest($1) u(id) JOIN LATERAL (SELECT * FROM chain x WHERE x.id = u.id AND x.kind = 'job' OFFSET 0) c ON true"
-                " LEFT JOIN LATERAL (SELECT * FROM payment_intent x WHERE x.id = c.id AND c.step = 'PAYMENT_INITIATED' OFFSET 0) i ON true"
+                " LEFT JOIN LATERAL (SELECT * FROM payment_intent x WHERE x.id = c.id AND c.step IN ('PAYMENT_INITIATED', 'REFUND_REQUIRED') OFFSET "
+                "0) i ON true"
                 " LEFT JOIN LATERAL (SELECT * FROM evidence x WHERE x.chain_id = c.id AND x.version = c.version"
-                " AND x.event = CASE c.step WHEN 'PAYMENT_INITIATED' THEN 'PAYMENT_CONFIRMED' WHEN 'REFUND_INITIATED' THEN 'REFUND_CONFIRMED' END"
+                " AND x.event IN ('PAYMENT_CONFIRMED', 'PAYMENT_EXPIRED', 'REFUND_CONFIRMED')"
                 " AND c.step IN ('PAYMENT_INITIATED', 'REFUND_INITIATED') OFFSET 0) v ON true";
         _cleanup_(db_args_done) struct db_args args = {0};
 
@@ -39,7 +42,8 @@ void payments_row(const PGresult *r, int row, struct payments_row *ret_row)
                 .kind = PQgetvalue(r, row, 8),
                 .who = PQgetvalue(r, row, 9),
                 .reference = PQgetvalue(r, row, 10),
-                .expires_at = PQgetvalue(r, row, 11)};
+                .expires_at = PQgetvalue(r, row, 11),
+                .driver = PQgetvalue(r, row, 12)};
         struct slice lane = db_text(r, row, 3);
 
         p.chain.id = db_uuid(r, row, 0);
@@ -52,11 +56,11 @@ void payments_row(const PGresult *r, int row, struct payments_row *ret_row)
         *ret_row = p;
 }
 
-int payments_insert_intents(struct db *db, const struct uuid ids[], const char *const expires_at[], size_t n)
+int payments_insert_intents(struct db *db, const char *driver, const struct uuid ids[], const char *const expires_at[], size_t n)
 {
         /* A job that was reopened has its intent already, and gets a new term. */
         static const char sql[] =
-                "INSERT INTO payment_intent (id, driver, expires_at) SELECT u.id, 'manual', u.at::timestamptz FROM unnest($1, $2) u(id, at)"
+                "INSERT INTO payment_intent (id, driver, expires_at) SELECT u.id, $3, u.at::timestamptz FROM unnest($1, $2) u(id, at)"
                 " ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at";
         _cleanup_(db_args_done) struct db_args args = {0};
 
@@ -68,6 +72,7 @@ int payments_insert_intents(struct db *db, const struct uuid ids[], const char *
         db_array_begin(&args, DB_ARRAY_TEXT);
         for (size_t i = 0; i < n; i++)
                 db_array_text(&args, expires_at[i], strlen(expires_at[i]));
+        db_arg_text(&args, driver);
         return db_run(db, sql, &args, NULL);
 }
 
@@ -87,12 +92,13 @@ int payments_heard(struct db *db, const struct uuid ids[], size_t n)
 int payments_expired(struct db *db, const char *after, struct uuid **ret_ids, size_t *ret_n, char ret_next[64])
 {
         /* An empty page may pass over intents that are being committed just now: so it goes on from a minute before the present. */
-        static const char sql[] = "WITH due AS (SELECT i.id, i.expires_at FROM payment_intent i JOIN chain c ON c.id = i.id"
-                                  " WHERE i.expires_at > $1::timestamptz AND i.expires_at <= now() AND c.step = 'PAYMENT_INITIATED'"
-                                  " ORDER BY i.expires_at LIMIT 500)"
-                                  " SELECT due.id, m.next FROM (SELECT CASE WHEN count(*) < 500 THEN now() - interval '1 minute' ELSE "
-                                  "max(expires_at) - interval '1 ms' END AS next"
-                                  " FROM due) m LEFT JOIN due ON true";
+        static const char sql[] =
+                "WITH due AS (SELECT i.id, i.expires_at FROM payment_intent i JOIN chain c ON c.id = i.id"
+                " WHERE i.expires_at > $1::timestamptz AND i.expires_at <= now() AND i.driver = 'manual' AND c.step = 'PAYMENT_INITIATED'"
+                " ORDER BY i.expires_at LIMIT 500)"
+                " SELECT due.id, m.next FROM (SELECT CASE WHEN count(*) < 500 THEN now() - interval '1 minute' ELSE "
+                "max(expires_at) - interval '1 ms' END AS next"
+                " FROM due) m LEFT JOIN due ON true";
         _cleanup_(db_args_done) struct db_args args = {0};
         _cleanup_(PQclearp) PGresult *r = NULL;
         int e;
