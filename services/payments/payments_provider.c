@@ -166,14 +166,15 @@ struct batch {
 
 static struct provider_outcome outcome_of(struct payments_provider *p, const struct provider_call *c)
 {
-        struct provider_outcome o = {.call = c, .what = c->what, .state = "done", .error = NULL};
+        struct provider_outcome o = {.call = c, .what = c->what, .state = "done", .probes = c->probes + 1};
         int64_t later = provider_backoff_ms(c->probes, erand48(p->jitter));
 
         switch (provider_decide(c->what, c->answer.status)) {
         case PROVIDER_INITIATED:
                 o.what = PROVIDER_QUERY;
                 o.state = "pending";
-                o.next_ms = c->answer.status == PROVIDER_PENDING ? later : 0;
+                o.probes = 0; /* a new question, asked from the first pause on */
+                o.next_ms = c->answer.status == PROVIDER_PENDING ? provider_backoff_ms(0, erand48(p->jitter)) : 0;
                 break;
         case PROVIDER_SEND_AGAIN:
                 if (c->what == PROVIDER_QUERY)

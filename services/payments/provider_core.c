@@ -28,14 +28,13 @@ bool provider_what_parse(const char *s, enum provider_what *ret_what)
 /* Cut between characters: the database takes UTF-8 only. Control characters become blanks. */
 static void keep(char to[PROVIDER_TEXT_MAX + 1], const char *s, size_t len)
 {
-        if (len > PROVIDER_TEXT_MAX) {
-                len = PROVIDER_TEXT_MAX;
-                while (len > 0 && ((unsigned char)s[len] & 0xc0) == 0x80)
-                        len--;
-        }
-        memcpy(to, s, len);
-        to[len] = '\0';
-        for (size_t i = 0; i < len; i++)
+        size_t n = len < PROVIDER_TEXT_MAX ? len : PROVIDER_TEXT_MAX;
+
+        while (n > 0 && n < len && ((unsigned char)s[n] & 0xc0) == 0x80)
+                n--;
+        memcpy(to, s, n);
+        to[n] = '\0';
+        for (size_t i = 0; i < n; i++)
                 if ((unsigned char)to[i] < ' ' || to[i] == 0x7f)
                         to[i] = ' ';
 }

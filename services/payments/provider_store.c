@@ -117,7 +117,7 @@ int provider_store_write(struct db *db, const struct provider_outcome outcomes[]
                 db_array_int(&args, outcomes[i].next_ms);
         db_array_begin(&args, DB_ARRAY_INT);
         for (size_t i = 0; i < n; i++)
-                db_array_int(&args, outcomes[i].call->probes + 1);
+                db_array_int(&args, outcomes[i].probes);
         e = db_run(db, sql, &args, &r);
         if (e < 0)
                 return e;

@@ -35,6 +35,7 @@ struct provider_outcome {
         enum provider_what what; /* from now on */
         const char *state, *error;
         int64_t next_ms;
+        int probes;
         bool again; /* to be sent again, not asked about */
 };
 /* ret_in[i]: the fence held and it was written. */

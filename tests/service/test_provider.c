@@ -258,6 +258,8 @@ static void killed_in_the_middle(void **state)
         for (size_t i = 0; i < ARRAY_SIZE(ids); i++) {
                 await_step(ids[i], "PAYMENT_INITIATED");
                 assert_true(fake_provider_pay(provider, ids[i], -1));
+        }
+        for (size_t i = 0; i < ARRAY_SIZE(ids); i++) {
                 await_step(ids[i], "PAYMENT_CONFIRMED");
                 free(ids[i]);
         }
