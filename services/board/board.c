@@ -30,6 +30,16 @@ static const struct http_route routes[] = {
         {"GET", "/jobs/{id}", HTTP_TOKEN, board_get_job},
         {"GET", "/runs", HTTP_TOKEN, board_get_runs},
         {"POST", "/runs/{run_id}/resolve", HTTP_TOKEN, board_resolve_run},
+        {"GET", "/meta/issues", HTTP_TOKEN, board_get_issues},
+        {"GET", "/meta/issues/{id}", HTTP_TOKEN, board_get_issue},
+        {"POST", "/meta/issues/{id}/repair", HTTP_TOKEN, board_repair_issue},
+        {"POST", "/meta/auto_repair", HTTP_TOKEN, board_auto_repair},
+        {"POST", "/meta/redrive", HTTP_TOKEN, board_redrive},
+        {"POST", "/jobs/{id}/refund", HTTP_TOKEN, board_refund},
+        {"POST", "/jobs/{id}/close", HTTP_TOKEN, board_close},
+        {"GET", "/meta/commands/{id}", HTTP_TOKEN, board_get_command},
+        {"GET", "/meta/rules", HTTP_TOKEN, board_get_rules},
+        {"POST", "/meta/rules", HTTP_TOKEN, board_post_rule},
         {"GET", "/operators", HTTP_TOKEN, board_get_operators},
         {"POST", "/operators", HTTP_TOKEN, board_post_operator},
         {"GET", "/flows", HTTP_TOKEN, board_get_flows},
@@ -41,8 +51,15 @@ static const struct http_route routes[] = {
 static const struct service_subject subjects[] = {
         {"says", "aethelos.hop.payments.*", "Envelope"},
         {"says", "aethelos.hop.payouts.*", "Envelope"},
+        {"says", "aethelos.hop.meta-repair.*", "Envelope"},
         {0},
 };
+
+static void on_round(struct service *s)
+{
+        board_on_round(s);
+        board_commands_round(s);
+}
 
 static const struct service_spec board = {
         .name = "board",
@@ -52,7 +69,7 @@ static const struct service_spec board = {
         .init = board_init,
         .fini = board_fini,
         .routes = routes,
-        .on_round = board_on_round,
+        .on_round = on_round,
 };
 
 int main(int argc, char *argv[])

@@ -9,6 +9,16 @@ struct board_config {
         int64_t hold_ms;
 };
 
+struct pending;        /* board_evidence.c */
+struct board_commands; /* board_meta.c */
+
+struct board_state {
+        struct pending *v; /* requests with evidence */
+        size_t n, cap;
+        int64_t look_at_ms;
+        struct board_commands *commands; /* requests with commands to meta-repair */
+};
+
 int board_init(struct service *s);
 void board_fini(struct service *s);
 
@@ -22,6 +32,20 @@ void board_confirm(void *ctx, struct http_request *r);
 void board_confirm_refund(void *ctx, struct http_request *r);
 void board_mark(void *ctx, struct http_request *r);
 void board_on_round(struct service *s);
+
+/* board_meta.c: issues, rules, and commands to meta-repair, which wait until they are done */
+void board_get_issues(void *ctx, struct http_request *r);
+void board_get_issue(void *ctx, struct http_request *r);
+void board_repair_issue(void *ctx, struct http_request *r);
+void board_auto_repair(void *ctx, struct http_request *r);
+void board_redrive(void *ctx, struct http_request *r);
+void board_refund(void *ctx, struct http_request *r);
+void board_close(void *ctx, struct http_request *r);
+void board_get_command(void *ctx, struct http_request *r);
+void board_get_rules(void *ctx, struct http_request *r);
+void board_post_rule(void *ctx, struct http_request *r);
+void board_commands_round(struct service *s);
+struct board_commands *board_commands_free(struct board_commands *c);
 
 /* board_handlers.c: documents */
 void board_get_healthz(void *ctx, struct http_request *r);

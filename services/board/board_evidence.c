@@ -23,12 +23,6 @@ struct pending {
         bool moved;    /* where it stood at the last look */
 };
 
-struct board_state {
-        struct pending *v;
-        size_t n, cap;
-        int64_t look_at_ms;
-};
-
 int board_init(struct service *s)
 {
         s->state = xcalloc(1, sizeof(struct board_state));
@@ -42,8 +36,10 @@ void board_fini(struct service *s)
         /* Requests that are still held are answered by the server when it ends. */
         for (size_t i = 0; state && i < state->n; i++)
                 board_evidence_done(&state->v[i].evidence);
-        if (state)
+        if (state) {
+                state->commands = board_commands_free(state->commands);
                 free(state->v);
+        }
         free(state);
 }
 
