@@ -21,6 +21,12 @@ int cmd_runs(int argc, char **argv);
 int cmd_offers(int argc, char **argv);
 int cmd_payouts(int argc, char **argv);
 int cmd_refunds(int argc, char **argv);
+int cmd_issues(int argc, char **argv);
+int cmd_repair(int argc, char **argv);
+int cmd_redrive(int argc, char **argv);
+int cmd_refund(int argc, char **argv);
+int cmd_close(int argc, char **argv);
+int cmd_rules(int argc, char **argv);
 int cmd_bench(int argc, char **argv); /* runs the program aethelos-bench beside this one */
 
 /* Where the running stack is: state directory of AETHELOS_STATE, else `var` in the checkout. */

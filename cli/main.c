@@ -31,6 +31,12 @@ static const struct command commands[] = {
         {"offers", "", "what can be bought as it is", cmd_offers},
         {"payouts", "[mark ID --reference TEXT]", "what is owed to the owner; mark one as transferred", cmd_payouts},
         {"refunds", "[confirm JOB --reference TEXT]", "what must go back to payers; record that it went", cmd_refunds},
+        {"issues", "[--kind KIND] [--all]", "what stands too long or is broken, and what is done about it", cmd_issues},
+        {"repair", "[ISSUE | --kind KIND]", "have issues handled now", cmd_repair},
+        {"redrive", "JOB | --reason R ...", "have failed jobs run again", cmd_redrive},
+        {"refund", "JOB --reason TEXT", "give the payment of a failed job back", cmd_refund},
+        {"close", "JOB --reason TEXT", "end an unpaid job", cmd_close},
+        {"rules", "[set KIND STEP ...]", "how long a chain may stand, and what is done then", cmd_rules},
         {"bench", "[--seconds N]", "measure this machine, on a stack of its own", cmd_bench},
 };
 
