@@ -55,7 +55,7 @@ struct column {
 struct list {
         const char *help, *path;
         enum client_side side;
-        struct column columns[8];
+        struct column columns[10];
         void (*after)(const struct json_doc *doc, json_value rows); /* what is printed below; or NULL */
 };
 
@@ -148,7 +148,8 @@ int cmd_operators(int argc, char **argv)
                 .path = "/operators",
                 .side = CLIENT_ADMIN,
                 .columns = {{"operator", "name"}, {"kind", "kind"}, {"health", "health"}, {"done", "successes", .right = true},
-                        {"failed", "failures", .right = true}, {"average ms", "average_ms", .right = true}, {"tags", .text = operator_tags}},
+                        {"failed", "failures", .right = true}, {"streak", "streak", .right = true}, {"avoid until", "avoid_until"},
+                        {"average ms", "average_ms", .right = true}, {"tags", .text = operator_tags}},
                 .after = operator_errors};
         return list_command(argc, argv, &operators);
 }

@@ -14,6 +14,12 @@ static const struct setting settings[] = {
         {"output_max", SETTING_INT, "1048576", 1024, 16 << 20, offsetof(struct execution_config, output_max), false,
                 "longest answer of an operator, bytes"},
         {"take_over", SETTING_INT, "128", 1, 1024, offsetof(struct execution_config, take_over), false, "open runs that are looked at in one go"},
+        {"avoid_after", SETTING_INT, "5", 1, 1000, offsetof(struct execution_config, breaker.streak), false,
+                "faults of an operator in a row after which it is avoided"},
+        {"avoid_first_ms", SETTING_INT, "5000", 100, 3600000, offsetof(struct execution_config, breaker.first_ms), false,
+                "first pause of an operator that is avoided, ms; doubles with every probe that fails"},
+        {"avoid_max_ms", SETTING_INT, "300000", 100, 86400000, offsetof(struct execution_config, breaker.max_ms), false,
+                "longest pause of an operator that is avoided, ms"},
         {0},
 };
 

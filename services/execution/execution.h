@@ -13,6 +13,7 @@ struct execution_config {
         int64_t status_timeout_ms;
         int64_t output_max; /* bytes */
         int64_t take_over;  /* due runs looked at in one go */
+        struct execution_breaker breaker;
 };
 
 #define EXECUTION_LEASE_MARGIN_MS 5000 /* beyond the time-out of a call */
@@ -21,9 +22,14 @@ struct execution_config {
 struct execution_slot {
         struct execution_slot *next;
         char *name;
-        bool warned; /* about a row that cannot be used */
+        bool warned;  /* about a row that cannot be used */
+        bool avoided; /* when its row was read last */
         int64_t in_flight;
+        int64_t queries;         /* status queries under way */
+        int64_t probed_ms;       /* operators_read_ms at the last probe of an open run: one for each time the rows are read */
+        int64_t limit;           /* calls at once: 1 while it is avoided, and one more with each success until max_in_flight */
         struct waiting *waiting; /* NULL: nobody ever had to */
+        size_t unsettled;        /* the oldest of them, who waited before it was avoided, and may be done by another */
 };
 
 /* A run that this instance holds. */

@@ -21,6 +21,7 @@ struct execution_slot *execution_slot(struct execution_state *state, const char 
         if (!slot) {
                 slot = xcalloc(1, sizeof(*slot));
                 slot->name = xstrdup(name);
+                slot->limit = INT64_MAX;
                 slot->next = state->slots;
                 state->slots = slot;
         }
@@ -83,6 +84,7 @@ static void on_status(void *arg, const struct http_reply *reply)
         struct execution_reply plain = convert(reply);
 
         CRASH_POINT("execution: after status query");
+        execution_slot(run->service->state, run->who)->queries--;
         execution_read_status(&plain, run->call_over, &run->answer);
         execution_run_ended(run);
 }
@@ -125,6 +127,7 @@ void execution_start_query(struct service *s, const struct execution_operator *o
         _cleanup_(strbuf_done) struct strbuf url = {0};
 
         hold(s, op, run);
+        execution_slot(state, op->name)->queries++;
         execution_status_url(&url, op->status_url, &run->id);
         CRASH_POINT("execution: before status query");
         httpc_start(state->http, &(struct http_call){.method = "GET",

@@ -146,7 +146,7 @@ struct tallies {
         size_t n;
 };
 
-static void tally(struct tallies *all, const char *who, const char *error, int64_t ms)
+static struct execution_tally *tally_of(struct tallies *all, const char *who)
 {
         size_t i = 0;
 
@@ -156,13 +156,20 @@ static void tally(struct tallies *all, const char *who, const char *error, int64
                 all->v = xrealloc(all->v, (all->n + 1) * sizeof(*all->v));
                 all->v[all->n++] = (struct execution_tally){.who = who};
         }
+        return &all->v[i];
+}
+
+static void tally(struct tallies *all, const char *who, const char *error, int64_t ms)
+{
+        struct execution_tally *t = tally_of(all, who);
+
         if (error) {
-                all->v[i].failures++;
-                all->v[i].error = error;
+                t->failures++;
+                t->error = error;
         } else {
-                all->v[i].successes++;
+                t->successes++;
         }
-        all->v[i].total_ms += ms;
+        t->total_ms += ms;
 }
 
 static int by_name(const void *a, const void *b)
@@ -187,10 +194,23 @@ static struct tallies tally_batch(const struct batch *b)
                         tally(&all, item->run->who, NULL, item->run->took_ms);
                 if (item->run && strcmp(item->outcome.state, "failed") == 0)
                         tally(&all, item->run->who, item->outcome.error, item->run->took_ms);
+                if (item->run && execution_fault(&item->run->answer))
+                        tally_of(&all, item->run->who)->faults++;
         }
         if (all.n > 1)
                 qsort(all.v, all.n, sizeof(*all.v), by_name);
         return all;
+}
+
+/* An operator that is taken back gets its work back by and by; whether it is avoided is known to the store alone, so its rows are read again. */
+static void recover(struct execution_state *state, const struct execution_operator *op, const struct execution_tally *t)
+{
+        struct execution_slot *slot = execution_slot(state, op->name);
+
+        if (slot->limit < op->max_in_flight)
+                slot->limit += t->successes;
+        if (t->faults > 0 || (op->avoided && t->successes > 0))
+                state->operators_read_ms = 0;
 }
 
 /* The cached rows follow at once, so that an operator that has become DISABLED is not chosen for another second. */
@@ -205,6 +225,7 @@ static void count_cached(struct batch *b)
                                 state->operators.v[k].successes += all.v[i].successes;
                                 state->operators.v[k].failures += all.v[i].failures;
                                 state->operators.v[k].total_ms += all.v[i].total_ms;
+                                recover(state, &state->operators.v[k], &all.v[i]);
                         }
         free(all.v);
 }
@@ -223,7 +244,7 @@ static int work(struct db *db, void *arg)
         if (e == 0) {
                 /* Last, because other instances wait for these rows. */
                 struct tallies all = tally_batch(b);
-                e = execution_store_tally(db, all.v, all.n);
+                e = execution_store_tally(db, &((const struct execution_config *)b->s->config)->breaker, all.v, all.n);
                 free(all.v);
         }
         return e;

@@ -45,9 +45,27 @@ double execution_score(const struct execution_operator *op)
         return 0.6 * rate + 0.3 / (average_ms + 1) + 0.1 * (execution_health(op) == EXECUTION_HEALTHY ? 1 : 0.7);
 }
 
+bool execution_avoided(const struct execution_operator *op)
+{
+        return op->avoided || execution_health(op) == EXECUTION_DISABLED;
+}
+
+int64_t execution_room(const struct execution_operator *op)
+{
+        int64_t most = op->max_in_flight;
+
+        if (!op->in_flight)
+                return INT64_MAX;
+        if (op->limit && *op->limit < most)
+                most = *op->limit;
+        if (execution_avoided(op))
+                most = op->probe_due ? 1 : 0;
+        return most > *op->in_flight ? most - *op->in_flight : 0;
+}
+
 bool execution_has_room(const struct execution_operator *op)
 {
-        return !op->in_flight || *op->in_flight < op->max_in_flight;
+        return execution_room(op) > 0;
 }
 
 static bool listed(char *const list[], size_t n, const char *s)
@@ -89,11 +107,25 @@ static bool stands_in(const struct execution_operators *ops, const struct execut
         return false;
 }
 
-const struct execution_operator *execution_choose(
-        const struct execution_operators *ops, const char *tag, const struct execution_attempt failed[], size_t n_failed)
+enum rank { RANK_PROBE, RANK_FIRST, RANK_SECOND, RANK_AVOIDED, RANK_NEVER };
+
+/* An operator without a url computes at once, and risks nothing. */
+static enum rank rank(const struct execution_operator *op, bool second)
+{
+        bool probe = op->probe_due && execution_has_room(op);
+
+        if (!execution_avoided(op))
+                return second ? RANK_SECOND : RANK_FIRST;
+        if (probe && !second && (!op->url || op->status_url || op->idempotent))
+                return RANK_PROBE;
+        return !probe && execution_health(op) == EXECUTION_DISABLED ? RANK_NEVER : RANK_AVOIDED;
+}
+
+static const struct execution_operator *choose(
+        const struct execution_operators *ops, const char *tag, const struct execution_attempt failed[], size_t n_failed, bool avoided_too)
 {
         const struct execution_operator *best = NULL;
-        bool best_stands_in = false;
+        enum rank best_rank = RANK_NEVER;
 
         for (size_t i = 0; i < ops->n; i++) {
                 const struct execution_operator *op = &ops->v[i];
@@ -102,17 +134,29 @@ const struct execution_operator *execution_choose(
 
                 if (!second && !listed(op->tags, op->n_tags, tag))
                         continue;
-                if (execution_health(op) == EXECUTION_DISABLED || has_failed(op->name, failed, n_failed))
+                enum rank r = rank(op, second);
+                if (r == RANK_NEVER || (!avoided_too && execution_avoided(op)) || has_failed(op->name, failed, n_failed))
                         continue;
                 if (best) {
                         double a = execution_score(op), b = execution_score(best);
-                        if (second != best_stands_in ? second : a < b || (a <= b && strcmp(op->name, best->name) > 0))
+                        if (r != best_rank ? r > best_rank : a < b || (a <= b && strcmp(op->name, best->name) > 0))
                                 continue;
                 }
                 best = op;
-                best_stands_in = second;
+                best_rank = r;
         }
         return best;
+}
+
+const struct execution_operator *execution_choose(
+        const struct execution_operators *ops, const char *tag, const struct execution_attempt failed[], size_t n_failed)
+{
+        return choose(ops, tag, failed, n_failed, true);
+}
+
+bool execution_other(const struct execution_operators *ops, const char *tag, const struct execution_attempt failed[], size_t n_failed)
+{
+        return choose(ops, tag, failed, n_failed, false) != NULL;
 }
 
 /* --- what an answer means --- */
@@ -251,9 +295,15 @@ void execution_read_status(const struct execution_reply *reply, bool call_over, 
                 ret_answer->verdict = EXECUTION_ACCEPTED;
         } else if (json_string_is(&doc, status, "unknown")) {
                 answer_text(ret_answer, call_over ? EXECUTION_NOT_KNOWN : EXECUTION_UNKNOWN, "the operator does not know the run");
+                ret_answer->answered = true;
         } else {
                 answer_text(ret_answer, EXECUTION_UNKNOWN, "status query: no usable status");
         }
+}
+
+bool execution_fault(const struct execution_answer *a)
+{
+        return a->verdict == EXECUTION_FAILED || a->verdict == EXECUTION_NOT_SENT || (a->verdict == EXECUTION_UNKNOWN && !a->answered);
 }
 
 void execution_read_decision(bool done, struct slice output, struct slice by, struct slice reference, struct execution_answer *ret_answer)
@@ -285,6 +335,11 @@ enum execution_next execution_resolve(const struct execution_operator *op, const
         if (op->status_url)
                 return EXECUTION_NEXT_ASK;
         return op->idempotent ? EXECUTION_NEXT_SEND : EXECUTION_NEXT_WAIT;
+}
+
+enum execution_next execution_spare(const struct execution_operator *op, const struct execution_open_run *run)
+{
+        return run->other && (run->resend_marked || op->idempotent) ? EXECUTION_NEXT_OTHER : EXECUTION_NEXT_WAIT;
 }
 
 bool execution_gives_up(enum execution_verdict verdict, int tries, int tries_max, bool other)

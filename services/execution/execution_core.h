@@ -20,7 +20,11 @@ struct execution_operator {
         bool idempotent;
         int64_t timeout_ms, max_in_flight;
         int64_t successes, failures, total_ms;
-        int64_t *in_flight; /* calls under way in this instance; lives longer than this row; NULL counts as 0 */
+        bool avoided;         /* it failed too often in a row (operator.avoid_until) */
+        bool probe_due;       /* no pause, or its pause is over */
+        int64_t pause_ms;     /* what is left of it */
+        int64_t *in_flight;   /* calls under way in this instance; lives longer than this row; NULL counts as 0 */
+        const int64_t *limit; /* calls at once while it is being taken back; NULL: max_in_flight */
 };
 
 struct execution_operators {
@@ -32,6 +36,9 @@ void execution_operators_done(struct execution_operators *ops);
 
 enum execution_health execution_health(const struct execution_operator *op);
 double execution_score(const struct execution_operator *op);
+/* Avoided or DISABLED: it gets no work but one probe at a time, when its pause is over. */
+bool execution_avoided(const struct execution_operator *op);
+int64_t execution_room(const struct execution_operator *op); /* how many calls may be begun now */
 bool execution_has_room(const struct execution_operator *op);
 
 /* One finished attempt at the present step that definitely failed. */
@@ -41,10 +48,13 @@ struct execution_attempt {
 
 const struct execution_operator *execution_find(const struct execution_operators *ops, const char *name);
 /* Who performs `tag` next: the best score among those that have the tag; when none of these is left, among those registered as fallback for the tag
- * or for an operator of the tag or for one that failed. Never a DISABLED one, never one of the failed. Equal scores: the lesser name. NULL: nobody.
- */
+ * or for an operator of the tag or for one that failed. Never one of the failed. Equal scores: the lesser name. NULL: nobody.
+ * An avoided one comes last, and its step then waits for it; one that can be asked comes first for one run when its probe is due. A DISABLED one is
+ * chosen for its probe only. */
 const struct execution_operator *execution_choose(
         const struct execution_operators *ops, const char *tag, const struct execution_attempt failed[], size_t n_failed);
+/* Whether somebody who is not avoided could be chosen. */
+bool execution_other(const struct execution_operators *ops, const char *tag, const struct execution_attempt failed[], size_t n_failed);
 
 /* --- what an answer means --- */
 
@@ -69,8 +79,9 @@ struct execution_reply {
 
 struct execution_answer {
         enum execution_verdict verdict;
-        char *output; /* of DONE: minified JSON text */
-        char *error;  /* of everything else but ACCEPTED: for people, at most EXECUTION_ERROR_MAX bytes of UTF-8 */
+        char *output;  /* of DONE: minified JSON text */
+        char *error;   /* of everything else but ACCEPTED: for people, at most EXECUTION_ERROR_MAX bytes of UTF-8 */
+        bool answered; /* the operator said itself that it does not know the run */
 };
 #define EXECUTION_ERROR_MAX  500
 #define EXECUTION_BAD_OUTPUT "bad_output"
@@ -80,6 +91,9 @@ void execution_answer_done(struct execution_answer *a);
 void execution_read_call(const struct execution_reply *reply, bool clean, struct execution_answer *ret_answer);
 /* GET of `status_url`. `call_over`: the lease of the last call has run out, so that the operator cannot receive it any more. */
 void execution_read_status(const struct execution_reply *reply, bool call_over, struct execution_answer *ret_answer);
+
+/* Whether it speaks against the operator: failed, not reached, or nothing said about the outcome. */
+bool execution_fault(const struct execution_answer *a);
 
 /* A person's word in its place. */
 void execution_read_decision(bool done, struct slice output, struct slice by, struct slice reference, struct execution_answer *ret_answer);
@@ -107,6 +121,9 @@ struct execution_open_run {
 #define EXECUTION_PROBES_BEFORE_OTHER 3
 /* op NULL: it is not registered any more. */
 enum execution_next execution_resolve(const struct execution_operator *op, const struct execution_open_run *run);
+
+/* The same for a run whose operator is avoided, and is neither to be asked nor sent to now. */
+enum execution_next execution_spare(const struct execution_operator *op, const struct execution_open_run *run);
 
 /* Whether a run that is certainly not done is given up (the step goes to another operator, or fails) instead of sent again. */
 bool execution_gives_up(enum execution_verdict verdict, int tries, int tries_max, bool other);

@@ -33,6 +33,14 @@ static void adopt(struct execution_state *state, struct execution_operators *ops
                         continue;
                 }
                 op.in_flight = op.url ? &slot->in_flight : NULL;
+                op.limit = &slot->limit;
+                if (!execution_avoided(&op))
+                        slot->avoided = false;
+                else if (!slot->avoided) {
+                        slot->avoided = true;
+                        slot->limit = 1;
+                        slot->unsettled = waiting_count(slot->waiting);
+                }
                 ops->v[kept++] = op;
         }
         ops->n = kept;
@@ -129,13 +137,19 @@ void execution_serve_waiting(struct service *s)
         for (struct execution_slot *slot = state->slots; slot; slot = slot->next) {
                 const struct execution_operator *op = execution_find(&state->operators, slot->name);
                 struct uuid ids[WAITING_SERVED_MAX];
+                int64_t room = op ? execution_room(op) : INT64_MAX;
                 size_t n = WAITING_SERVED_MAX;
 
-                if (waiting_count(slot->waiting) == 0 || (op && !execution_has_room(op)))
+                if (slot->unsettled > 0)
+                        room = (int64_t)slot->unsettled;
+                if (waiting_count(slot->waiting) == 0 || room == 0)
                         continue;
-                if (op && op->max_in_flight - slot->in_flight < WAITING_SERVED_MAX)
-                        n = (size_t)(op->max_in_flight - slot->in_flight);
+                if (room < WAITING_SERVED_MAX)
+                        n = (size_t)room;
                 n = waiting_take(slot->waiting, ids, n);
+                slot->unsettled -= slot->unsettled < n ? slot->unsettled : n;
+                if (slot->unsettled > 0)
+                        service_wake_in(s, 0);
                 if (execution_on_bells(s, ids, n) < 0)
                         log_warning("chains that waited for an operator wait for their next bell", LOG_I("chains", (int64_t)n),
                                 LOG_S("error", db_error(s->db)));

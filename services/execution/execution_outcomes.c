@@ -46,7 +46,7 @@ static void not_done(struct service *s, struct execution_item *item)
         for (size_t i = 0; i < item->c.n_failed && n < ARRAY_SIZE(failed) - 1; i++)
                 failed[n++] = item->c.failed[i];
         failed[n++] = (struct execution_attempt){.who = run->who, .error = run->answer.error};
-        other = execution_choose(&state->operators, item->c.tags[run->step], failed, n) != NULL;
+        other = execution_other(&state->operators, item->c.tags[run->step], failed, n);
         if (execution_gives_up(run->answer.verdict, run->probes, (int)config->resend_tries, other)) {
                 fail_run(s, item);
                 return;

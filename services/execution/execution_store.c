@@ -14,7 +14,8 @@
 
 static const char sql_operators[] =
         "SELECT name, url, status_url, array_to_json(tags), array_to_json(fallback_for), idempotent, timeout_ms, max_in_flight,"
-        " successes, failures, total_ms FROM operator ORDER BY name";
+        " successes, failures, total_ms, avoid_until IS NOT NULL, coalesce(avoid_until <= now(), true),"
+        " coalesce(greatest(0, extract(epoch FROM avoid_until - now()) * 1000), 0)::bigint FROM operator ORDER BY name";
 
 static char *text_or_null(const PGresult *r, int row, int column)
 {
@@ -69,6 +70,9 @@ int execution_store_operators(struct db *db, struct execution_operators *ret_ope
                 op->successes = db_int(r, row, 8);
                 op->failures = db_int(r, row, 9);
                 op->total_ms = db_int(r, row, 10);
+                op->avoided = db_bool(r, row, 11);
+                op->probe_due = db_bool(r, row, 12);
+                op->pause_ms = db_int(r, row, 13);
         }
         *ret_operators = ops;
         return 0;
@@ -225,13 +229,20 @@ int execution_store_outcomes(struct db *db, const struct execution_outcome outco
         return e;
 }
 
+/* While an operator is avoided only the probe counts, so that calls that were under way together make one pause and not many. */
 static const char sql_tally[] =
         "WITH l AS MATERIALIZED (SELECT o.name FROM operator o WHERE o.name = ANY ($1) ORDER BY o.name FOR UPDATE)"
         " UPDATE operator o SET successes = o.successes + t.successes, failures = o.failures + t.failures, total_ms = o.total_ms + t.total_ms,"
-        "   last_error = coalesce(t.error, o.last_error)"
-        " FROM l JOIN unnest($1, $2, $3, $4, $5) AS t(name, successes, failures, total_ms, error) ON t.name = l.name WHERE o.name = l.name";
+        "   last_error = coalesce(t.error, o.last_error),"
+        "   streak = CASE WHEN t.successes > 0 THEN 0 WHEN t.faults = 0 OR o.avoid_until > now() THEN o.streak"
+        "     WHEN o.avoid_until IS NULL THEN least(o.streak + t.faults, $7) ELSE o.streak + 1 END,"
+        "   avoid_until = CASE WHEN t.successes > 0 THEN NULL WHEN t.faults = 0 OR o.avoid_until > now() THEN o.avoid_until"
+        "     WHEN o.avoid_until IS NOT NULL OR o.streak + t.faults >= $7 OR (o.successes = 0 AND o.failures + t.failures >= 3)"
+        "     THEN now() + least($9, $8 * 2 ^ least(greatest(o.streak + 1 - $7, 0), 20)) * (0.75 + 0.25 * random()) * interval '1 ms' END"
+        " FROM l JOIN unnest($1, $2, $3, $4, $5, $6) AS t(name, successes, failures, total_ms, error, faults) ON t.name = l.name WHERE o.name = "
+        "l.name";
 
-int execution_store_tally(struct db *db, const struct execution_tally tallies[], size_t n)
+int execution_store_tally(struct db *db, const struct execution_breaker *breaker, const struct execution_tally tallies[], size_t n)
 {
         _cleanup_(db_args_done) struct db_args args = {0};
 
@@ -252,6 +263,12 @@ int execution_store_tally(struct db *db, const struct execution_tally tallies[],
         db_array_begin(&args, DB_ARRAY_TEXT);
         for (size_t i = 0; i < n; i++)
                 text(&args, tallies[i].error);
+        db_array_begin(&args, DB_ARRAY_BIGINT);
+        for (size_t i = 0; i < n; i++)
+                db_array_int(&args, tallies[i].faults);
+        db_arg_int(&args, breaker->streak);
+        db_arg_int(&args, breaker->first_ms);
+        db_arg_int(&args, breaker->max_ms);
         return db_run(db, sql_tally, &args, NULL);
 }
 

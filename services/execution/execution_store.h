@@ -44,9 +44,15 @@ int execution_store_outcomes(struct db *db, const struct execution_outcome outco
 struct execution_tally {
         const char *who;
         int64_t successes, failures, total_ms;
+        int64_t faults;    /* failures, and answers that left the outcome open */
         const char *error; /* the last one; NULL: none */
 };
-int execution_store_tally(struct db *db, const struct execution_tally tallies[], size_t n); /* sorted by name, distinct */
+/* When an operator is avoided: after `streak` faults in a row (or when it is DISABLED), for a pause that doubles with every probe that fails. */
+struct execution_breaker {
+        int64_t streak, first_ms, max_ms;
+};
+int execution_store_tally(
+        struct db *db, const struct execution_breaker *breaker, const struct execution_tally tallies[], size_t n); /* sorted by name, distinct */
 
 /* Open runs whose time has come, locked until the end of the transaction. */
 struct execution_due {

@@ -48,7 +48,20 @@ static bool read_chain(const PGresult *chains, struct taken *t)
 static bool other_there(const struct execution_state *state, struct taken *t)
 {
         execution_chain_fail(&t->c, t->due.who.s, "its outcome is not known");
-        return execution_choose(&state->operators, t->due.tag.s, t->c.failed, t->c.n_failed) != NULL;
+        return execution_other(&state->operators, t->due.tag.s, t->c.failed, t->c.n_failed);
+}
+
+/* An operator that is avoided is asked and sent to by one probe at a time. */
+static bool spared(struct execution_state *state, const struct execution_operator *op)
+{
+        struct execution_slot *slot = execution_slot(state, op->name);
+
+        if (!execution_avoided(op))
+                return false;
+        if (!op->probe_due || slot->in_flight + slot->queries > 0 || slot->probed_ms == state->operators_read_ms)
+                return true;
+        slot->probed_ms = state->operators_read_ms;
+        return false;
 }
 
 static void decide(struct service *s, struct taken *t)
@@ -59,6 +72,7 @@ static void decide(struct service *s, struct taken *t)
         /* Who is found calling has ended without writing what came of it. */
         bool lost = slice_equal(t->due.state, "calling");
         const char *waits = slice_equal(t->due.state, "accepted") ? "accepted" : "unknown";
+        int64_t pause_ms = 0;
 
         t->take = (struct execution_take){.id = t->due.id,
                 .state = waits,
@@ -73,6 +87,11 @@ static void decide(struct service *s, struct taken *t)
         t->clean = open.resend_marked;
         open.other = other_there(state, t);
         t->next = execution_resolve(t->op, &open);
+        if ((t->next == EXECUTION_NEXT_ASK || t->next == EXECUTION_NEXT_SEND) && spared(state, t->op)) {
+                t->next = execution_spare(t->op, &open);
+                t->take.probes = t->due.probes;
+                pause_ms = t->op->pause_ms;
+        }
         switch (t->next) {
         case EXECUTION_NEXT_ASK:
                 t->take.hold_ms = config->status_timeout_ms + EXECUTION_LEASE_MARGIN_MS;
@@ -92,7 +111,7 @@ static void decide(struct service *s, struct taken *t)
                 t->take.hold_ms = t->op->timeout_ms + EXECUTION_LEASE_MARGIN_MS;
                 break;
         case EXECUTION_NEXT_WAIT:
-                t->take.hold_ms = execution_backoff(state, t->due.probes);
+                t->take.hold_ms = pause_ms + execution_backoff(state, t->due.probes);
                 break;
         case EXECUTION_NEXT_OTHER:
         case EXECUTION_NEXT_DECIDED:

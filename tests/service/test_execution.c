@@ -115,7 +115,7 @@ static int setup(void **state)
                 bus_maintain(w->bus);
                 usleep(20000);
         }
-        stack_spawn(w->stack, "execution", NULL);
+        stack_spawn(w->stack, "execution", (const char *const[]){"AETHELOS_AVOID_FIRST_MS=1000", NULL});
         /* It hears when it puts nonsense aside. */
         for (int i = 0; i < 200 && number(w, "SELECT count(*) FROM aethelos.quarantine") == 0; i++) {
                 bus_publish(w->bus, "aethelos.hop.execution.normal", NULL, NULL, 0, "x", 1);
@@ -386,6 +386,48 @@ static void a_run_is_looked_at_when_its_time_is_set_to_now(void **state)
         stack_assert_sound(w->stack);
 }
 
+static void an_operator_that_is_down_is_spared_and_taken_back(void **state)
+{
+        struct world *w = *state;
+        struct fake_truth truth;
+
+        fake_operator_down(w->one, true);
+        operator_is(w, "one", fake_operator_url(w->one), fake_operator_status_url(w->one), "out", ", timeout_ms", ", 1000");
+        jobs(w, 300, "[\"out\"]", "{}", true);
+        /* It was probed twice and is avoided for longer each time; nobody has failed. */
+        stack_await(w->stack, "SELECT streak >= 7 AND avoid_until > now() FROM aethelos.operator WHERE name = 'one'", "t", 60000);
+        truth = fake_operator_truth(w->one);
+        fprintf(stderr, "down: %zu first tries, %zu sent again, %zu status queries\n", truth.runs, truth.calls - truth.runs, truth.queries);
+        assert_true(10 * (truth.calls - truth.runs + truth.queries) < truth.runs);
+        assert_int_equal(number(w, "SELECT count(*) FROM aethelos.chain WHERE step NOT IN ('PAYMENT_CONFIRMED', 'EXECUTION_STARTED')"), 0);
+        fake_operator_down(w->one, false);
+        stack_await(w->stack, STANDING, "EXECUTION_COMPLETED 300", 120000);
+        assert_int_equal(number(w, "SELECT streak FROM aethelos.operator WHERE name = 'one' AND avoid_until IS NULL"), 0);
+        assert_int_equal(fake_operator_truth(w->one).most_per_step, 1);
+        stack_assert_sound(w->stack);
+}
+
+/* Who waited for room at the one that is down is not held up by it; only what was sent to it waits for its word. */
+static void who_waits_for_an_operator_that_is_down_is_done_by_another(void **state)
+{
+        struct world *w = *state;
+
+        fake_operator_down(w->one, true);
+        operator_is(w, "one", fake_operator_url(w->one), fake_operator_status_url(w->one), "out", ", successes, max_in_flight, timeout_ms",
+                ", 100, 20, 1000");
+        operator_is(w, "two", fake_operator_url(w->two), NULL, "out", ", failures", ", 1");
+        jobs(w, 300, "[\"out\"]", "{}", true);
+        stack_await(w->stack,
+                "SELECT count(*) >= 250 AND count(*) + (SELECT count(*) FROM aethelos.operator_run WHERE operator = 'one') = 300"
+                " FROM aethelos.chain WHERE step = 'EXECUTION_COMPLETED'",
+                "t", 60000);
+        fake_operator_down(w->one, false);
+        stack_await(w->stack, STANDING, "EXECUTION_COMPLETED 300", 120000);
+        assert_int_equal(fake_operator_truth(w->one).most_per_step, 1);
+        assert_int_equal(fake_operator_truth(w->two).most_per_step, 1);
+        stack_assert_sound(w->stack);
+}
+
 /* Three hundred calls are under way at once, and none of them ends before the fast ones are done and one more slow one has come. */
 static void slow_operators_hold_up_nobody(void **state)
 {
@@ -497,6 +539,8 @@ int main(int argc, char *argv[])
                 cmocka_unit_test_setup_teardown(a_failed_job_goes_on_at_the_failed_step, setup, teardown),
                 cmocka_unit_test_setup_teardown(a_person_decides_what_nobody_else_can_tell, setup, teardown),
                 cmocka_unit_test_setup_teardown(a_run_is_looked_at_when_its_time_is_set_to_now, setup, teardown),
+                cmocka_unit_test_setup_teardown(an_operator_that_is_down_is_spared_and_taken_back, setup, teardown),
+                cmocka_unit_test_setup_teardown(who_waits_for_an_operator_that_is_down_is_done_by_another, setup, teardown),
                 cmocka_unit_test_setup_teardown(slow_operators_hold_up_nobody, setup, teardown),
                 cmocka_unit_test_setup_teardown(runs_of_a_killed_instance_are_taken_over, setup, teardown),
                 cmocka_unit_test_setup_teardown(repeated_bells_do_nothing, setup, teardown),

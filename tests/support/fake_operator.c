@@ -29,6 +29,7 @@ struct fake_operator {
         size_t n;
         struct fake_truth truth;
         size_t now;
+        bool down;
 };
 
 static enum MHD_Result say(struct MHD_Connection *connection, unsigned status, const char *body)
@@ -63,6 +64,10 @@ static enum MHD_Result status_query(struct fake_operator *f, struct MHD_Connecti
 
         pthread_mutex_lock(&f->lock);
         f->truth.queries++;
+        if (f->down) {
+                pthread_mutex_unlock(&f->lock);
+                return say(connection, 503, "{}");
+        }
         run = id ? find(f, id) : NULL;
         if (run && run->accepted && ++run->queries >= 2)
                 run->done = true;
@@ -144,7 +149,7 @@ static enum MHD_Result call(struct fake_operator *f, struct MHD_Connection *conn
                 f->truth.most_at_once = f->now;
                 pthread_cond_broadcast(&f->more);
         }
-        status = perform(run, mode ? mode : "done");
+        status = f->down ? 503 : perform(run, mode ? mode : "done");
         while (mode && strcmp(mode, "meet") == 0 && f->truth.most_at_once < (size_t)n)
                 pthread_cond_wait(&f->more, &f->lock);
         pthread_mutex_unlock(&f->lock);
@@ -214,6 +219,13 @@ struct fake_operator *fake_operator_start(const char *name)
         snprintf(f->url, sizeof(f->url), "http://127.0.0.1:%u/run", (unsigned)info->port);
         snprintf(f->status_url, sizeof(f->status_url), "http://127.0.0.1:%u/status", (unsigned)info->port);
         return f;
+}
+
+void fake_operator_down(struct fake_operator *f, bool down)
+{
+        pthread_mutex_lock(&f->lock);
+        f->down = down;
+        pthread_mutex_unlock(&f->lock);
 }
 
 struct fake_operator *fake_operator_free(struct fake_operator *f)

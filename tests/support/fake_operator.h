@@ -15,6 +15,7 @@
 #ifndef AETHELOS_TESTS_FAKE_OPERATOR_H
 #define AETHELOS_TESTS_FAKE_OPERATOR_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct fake_operator;
@@ -23,6 +24,8 @@ struct fake_operator *fake_operator_start(const char *name);
 struct fake_operator *fake_operator_free(struct fake_operator *f); /* returns NULL */
 const char *fake_operator_url(const struct fake_operator *f);
 const char *fake_operator_status_url(const struct fake_operator *f);
+
+void fake_operator_down(struct fake_operator *f, bool down); /* answers 503 to everything, counts it, and does nothing */
 
 struct fake_truth {
         size_t runs;          /* distinct run_ids that came */

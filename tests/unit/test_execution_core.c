@@ -114,6 +114,70 @@ static void fallbacks_come_after(void **state)
         assert_string_equal(chosen(v, 2, "a", "gone"), "backup"); /* "first" is not registered: backup has the tag */
 }
 
+static char *t_any[] = {"any"};
+
+static void an_avoided_operator_is_probed(void **state)
+{
+        int64_t in_flight = 0, limit = 1, other_in_flight = 0;
+        struct execution_operator v[] = {
+                {.name = "bad",
+                        .url = "u",
+                        .status_url = "s",
+                        .tags = t_any,
+                        .n_tags = 1,
+                        .successes = 9,
+                        .max_in_flight = 9,
+                        .avoided = true,
+                        .in_flight = &in_flight,
+                        .limit = &limit},
+                {.name = "good", .url = "u", .tags = t_any, .n_tags = 1, .failures = 1, .max_in_flight = 9, .in_flight = &other_in_flight},
+        };
+        struct execution_operators both = {v, 2}, only = {v, 1};
+
+        (void)state;
+        /* In its pause: not while another can; alone, its step waits for it. */
+        assert_ptr_equal(execution_choose(&both, "any", NULL, 0), &v[1]);
+        assert_ptr_equal(execution_choose(&only, "any", NULL, 0), &v[0]);
+        assert_int_equal(execution_room(&v[0]), 0);
+        assert_false(execution_other(&only, "any", NULL, 0));
+        /* Its pause is over: one run. */
+        v[0].probe_due = true;
+        assert_ptr_equal(execution_choose(&both, "any", NULL, 0), &v[0]);
+        assert_int_equal(execution_room(&v[0]), 1);
+        assert_true(execution_other(&both, "any", NULL, 0));
+        in_flight = 1;
+        assert_ptr_equal(execution_choose(&both, "any", NULL, 0), &v[1]);
+        in_flight = 0;
+        /* One that could not be asked risks no job that another can do. */
+        v[0].status_url = NULL;
+        assert_ptr_equal(execution_choose(&both, "any", NULL, 0), &v[1]);
+        /* DISABLED: for a probe only. */
+        v[0].successes = 0;
+        v[0].failures = 3;
+        assert_ptr_equal(execution_choose(&only, "any", NULL, 0), &v[0]);
+        v[0].probe_due = false;
+        assert_null(execution_choose(&only, "any", NULL, 0));
+        /* Taken back by and by. */
+        v[0].successes = 1;
+        v[0].avoided = false;
+        limit = 3;
+        assert_int_equal(execution_room(&v[0]), 3);
+        limit = 100;
+        assert_int_equal(execution_room(&v[0]), 9);
+}
+
+static void an_avoided_operators_run_goes_where_that_is_safe(void **state)
+{
+        const struct execution_operator op = {.url = "u", .status_url = "s"}, idempotent = {.url = "u", .idempotent = true};
+
+        (void)state;
+        assert_int_equal(execution_spare(&op, &(struct execution_open_run){.other = true}), EXECUTION_NEXT_WAIT);
+        assert_int_equal(execution_spare(&op, &(struct execution_open_run){.other = true, .resend_marked = true}), EXECUTION_NEXT_OTHER);
+        assert_int_equal(execution_spare(&op, &(struct execution_open_run){.resend_marked = true}), EXECUTION_NEXT_WAIT);
+        assert_int_equal(execution_spare(&idempotent, &(struct execution_open_run){.other = true}), EXECUTION_NEXT_OTHER);
+        assert_int_equal(execution_spare(&idempotent, &(struct execution_open_run){.other = false}), EXECUTION_NEXT_WAIT);
+}
+
 static void two_that_stand_in_for_each_other(void **state)
 {
         struct execution_operator v[] = {
@@ -242,6 +306,38 @@ static void answers_to_status_queries(void **state)
                 expect(&a, "no answer", EXECUTION_UNKNOWN, NULL, NULL);
                 execution_answer_done(&a);
         }
+}
+
+static void what_speaks_against_an_operator(void **state)
+{
+        struct execution_reply reply = {.kind = EXECUTION_REPLY_ANSWERED, .status = 200, .body = slice_of("{\"status\":\"unknown\"}")};
+        struct execution_answer a;
+
+        (void)state;
+        /* One that is up again, and has never heard of the run, is not avoided for saying so. */
+        execution_read_status(&reply, false, &a);
+        assert_int_equal(a.verdict, EXECUTION_UNKNOWN);
+        assert_false(execution_fault(&a));
+        execution_answer_done(&a);
+        reply.status = 503;
+        execution_read_status(&reply, false, &a);
+        assert_true(execution_fault(&a));
+        execution_answer_done(&a);
+        execution_read_call(&reply, true, &a);
+        assert_true(execution_fault(&a));
+        execution_answer_done(&a);
+        reply.status = 422;
+        execution_read_call(&reply, true, &a);
+        assert_true(execution_fault(&a));
+        execution_answer_done(&a);
+        reply.status = 202;
+        execution_read_call(&reply, true, &a);
+        assert_false(execution_fault(&a));
+        execution_answer_done(&a);
+        reply.kind = EXECUTION_REPLY_NOT_SENT;
+        execution_read_call(&reply, true, &a);
+        assert_true(execution_fault(&a));
+        execution_answer_done(&a);
 }
 
 static void long_errors_are_cut_between_characters(void **state)
@@ -598,10 +694,13 @@ int main(void)
                 cmocka_unit_test(room),
                 cmocka_unit_test(choice_by_tag_and_score),
                 cmocka_unit_test(fallbacks_come_after),
+                cmocka_unit_test(an_avoided_operator_is_probed),
+                cmocka_unit_test(an_avoided_operators_run_goes_where_that_is_safe),
                 cmocka_unit_test(two_that_stand_in_for_each_other),
                 cmocka_unit_test(answers_to_calls),
                 cmocka_unit_test(no_answer_to_a_call),
                 cmocka_unit_test(answers_to_status_queries),
+                cmocka_unit_test(what_speaks_against_an_operator),
                 cmocka_unit_test(long_errors_are_cut_between_characters),
                 cmocka_unit_test(open_runs_are_never_resent_blindly),
                 cmocka_unit_test(a_decision_stands_for_the_answer),
