@@ -43,6 +43,7 @@ struct execution_run {
         bool clean;                    /* before this call it was certainly not done */
         bool call_over;                /* see execution_read_status */
         int64_t age_ms, taken_mono_ms; /* how long it had been open when it was taken, and when that was */
+        int64_t lease_mono_ms;         /* not later than the beginning of the lease of its call */
         int64_t took_ms;               /* set when it ended */
         char *evidence;                /* JSON text, when its answer is a person's word */
         int tries;                     /* how often its outcome could not be committed */

@@ -106,6 +106,14 @@ void execution_start_call(struct service *s, const struct execution_operator *op
 
         hold(s, op, run);
         run->slot = execution_slot(state, op->name);
+        /* Whoever stood still since the commit may find that others have asked the operator meanwhile and acted on its "never heard of it". */
+        if (!execution_in_time(now_mono_ms() - run->lease_mono_ms, EXECUTION_LEASE_MARGIN_MS)) {
+                run->slot->in_flight--;
+                execution_read_call(&(struct execution_reply){.kind = EXECUTION_REPLY_NOT_SENT, .why = "held up until it was too late to call"},
+                        run->clean, &run->answer);
+                execution_run_ended(run);
+                return;
+        }
         uuid_format(&run->id, id);
         snprintf(key, sizeof(key), "Idempotency-Key: %s", id);
         execution_call_body(&body, call);

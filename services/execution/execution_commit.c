@@ -56,6 +56,7 @@ struct batch {
         struct execution_item *items;
         size_t n;
         struct advance advance;
+        int64_t began_mono_ms;
 };
 
 static int fence(struct batch *b, struct db *db)
@@ -259,7 +260,7 @@ static void wait_for_room(struct execution_state *state, const struct execution_
         (void)waiting_put(slot->waiting, &item->c.id); /* no place: its bell comes again */
 }
 
-static void start_item(struct service *s, const struct execution_item *item)
+static void start_item(struct service *s, const struct execution_item *item, int64_t began_mono_ms)
 {
         const struct execution_operator *op = item->p.call;
         struct execution_run *run = xcalloc(1, sizeof(*run));
@@ -278,6 +279,7 @@ static void start_item(struct service *s, const struct execution_item *item)
         run->attempt = item->p.attempt;
         run->epoch = 1;
         run->clean = true;
+        run->lease_mono_ms = began_mono_ms;
         execution_start_call(s, op, run, &call);
 }
 
@@ -298,7 +300,7 @@ static void give_up(struct batch *b, bool uncertain)
 
 int execution_commit(struct service *s, struct execution_item items[], size_t n)
 {
-        struct batch b = {.s = s, .items = items, .n = n};
+        struct batch b = {.s = s, .items = items, .n = n, .began_mono_ms = now_mono_ms()};
         bool something = false;
         int e = 0;
 
@@ -323,7 +325,7 @@ int execution_commit(struct service *s, struct execution_item items[], size_t n)
                 if (items[i].run && !items[i].in && items[i].planned)
                         execution_log_late(items[i].run);
                 if (items[i].starts)
-                        start_item(s, &items[i]);
+                        start_item(s, &items[i], b.began_mono_ms);
                 else if (items[i].p.call)
                         --*items[i].p.call->in_flight;
                 if (items[i].p.room_for && (items[i].in || !something))

@@ -359,6 +359,11 @@ int64_t execution_backoff_ms(int probes, double jitter)
 
 /* --- what is sent --- */
 
+bool execution_in_time(int64_t held_up_ms, int64_t margin_ms)
+{
+        return held_up_ms < margin_ms;
+}
+
 void execution_call_body(struct strbuf *b, const struct execution_call *call)
 {
         char run_id[UUID_TEXT_SIZE], job_id[UUID_TEXT_SIZE];

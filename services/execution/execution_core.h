@@ -134,6 +134,10 @@ int64_t execution_backoff_ms(int probes, double jitter);
 
 /* --- what is sent --- */
 
+/* Whether a call that may take timeout_ms can begin now and be over before its lease is: the lease is timeout_ms + margin_ms from its transaction's
+ * beginning, which is held_up_ms ago. */
+bool execution_in_time(int64_t held_up_ms, int64_t margin_ms);
+
 struct execution_call {
         struct uuid run_id, job_id;
         int step, attempt;

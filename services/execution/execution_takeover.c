@@ -167,7 +167,7 @@ static void take_decision(const struct execution_due *due, struct execution_run 
         run->evidence = strbuf_take(&evidence);
 }
 
-static void act(struct service *s, struct taken *t)
+static void act(struct service *s, struct taken *t, int64_t began_mono_ms)
 {
         struct execution_run *run;
 
@@ -183,6 +183,7 @@ static void act(struct service *s, struct taken *t)
         run->age_ms = t->due.age_ms;
         run->call_over = t->due.call_over;
         run->clean = t->clean;
+        run->lease_mono_ms = began_mono_ms;
         if (t->next == EXECUTION_NEXT_ASK) {
                 execution_start_query(s, t->op, run);
         } else if (t->next == EXECUTION_NEXT_SEND) {
@@ -212,6 +213,7 @@ static int take_over(struct service *s, bool *ret_more)
         _cleanup_(PQclearp) PGresult *due = NULL;
         struct taken *taken = NULL;
         size_t n = 0;
+        int64_t began_mono_ms = now_mono_ms();
         int e = db_begin(s->db);
 
         if (e < 0)
@@ -223,7 +225,7 @@ static int take_over(struct service *s, bool *ret_more)
                 db_rollback(s->db);
         for (size_t i = 0; i < n; i++) {
                 if (e == 0)
-                        act(s, &taken[i]);
+                        act(s, &taken[i], began_mono_ms);
                 else if (taken[i].counted)
                         --*taken[i].op->in_flight;
                 execution_chain_done(&taken[i].c);

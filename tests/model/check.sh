@@ -124,11 +124,10 @@ all_twins() {
   done <<<"$twins"
 }
 
-# More of everything, with the number of states. Takes about ten minutes and 4 GB.
+# More of everything, with the number of states: some ten minutes, 2 GB.
 large() {
   local claim
   HASH=26 holds two_workers_two_repairers safety 8000 -DREPAIRERS=2
-  HASH=26 holds three_workers safety 8000 -DWORKERS=3
   for claim in moves ends answered; do
     HASH=24 holds "${claim}_two_workers" "$claim" 8000 -DWORKERS=2
   done

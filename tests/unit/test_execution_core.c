@@ -416,6 +416,16 @@ static void giving_up(void **state)
         assert_true(execution_gives_up(EXECUTION_NOT_KNOWN, 4, 4, false));
 }
 
+/* One that stood still between its commit and its call calls nobody: the operator may have been asked meanwhile (tests/model, LATE_CALL). */
+static void late_call(void **state)
+{
+        (void)state;
+        assert_true(execution_in_time(0, 5000));
+        assert_true(execution_in_time(4999, 5000));
+        assert_false(execution_in_time(5000, 5000));
+        assert_false(execution_in_time(30000, 5000));
+}
+
 static void backoff(void **state)
 {
         static const int64_t ms[] = {1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000};
@@ -706,6 +716,7 @@ int main(void)
                 cmocka_unit_test(a_decision_stands_for_the_answer),
                 cmocka_unit_test(giving_up),
                 cmocka_unit_test(backoff),
+                cmocka_unit_test(late_call),
                 cmocka_unit_test(what_is_sent),
                 cmocka_unit_test(plans_of_built_in_steps),
                 cmocka_unit_test(plans_with_outside_steps),
