@@ -28,6 +28,7 @@ static const struct http_route routes[] = {
         {"GET", "/payouts", HTTP_TOKEN, board_get_payouts},
         {"GET", "/payouts/summary", HTTP_TOKEN, board_get_payouts_summary},
         {"GET", "/jobs/{id}", HTTP_TOKEN, board_get_job},
+        {"GET", "/jobs/{id}/dossier", HTTP_TOKEN, board_get_dossier},
         {"GET", "/runs", HTTP_TOKEN, board_get_runs},
         {"POST", "/runs/{run_id}/resolve", HTTP_TOKEN, board_resolve_run},
         {"GET", "/meta/issues", HTTP_TOKEN, board_get_issues},

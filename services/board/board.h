@@ -58,6 +58,7 @@ void board_get_refunds(void *ctx, struct http_request *r);
 void board_get_events(void *ctx, struct http_request *r);
 void board_get_quarantine(void *ctx, struct http_request *r);
 void board_get_job(void *ctx, struct http_request *r);
+void board_get_dossier(void *ctx, struct http_request *r);
 
 /* board_runs.c: open runs at operators */
 void board_get_runs(void *ctx, struct http_request *r);

@@ -2,6 +2,7 @@
  * alone. */
 #include "board.h"
 #include "board_store.h"
+#include "services/intake/dossier.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -179,13 +180,12 @@ void board_get_quarantine(void *ctx, struct http_request *r)
                 board_answer(r, 200, &b);
 }
 
-void board_get_job(void *ctx, struct http_request *r)
+static void answer_job(struct service *s, struct http_request *r, int (*make)(struct db *db, const struct uuid *id, struct strbuf *b))
 {
-        struct service *s = ctx;
         const char *text = http_path_arg(r, 0);
         _cleanup_(strbuf_done) struct strbuf b = {0};
         struct uuid id;
-        int e = uuid_parse(text, strlen(text), &id) ? board_job(s->db, &id, &b) : -ENOENT;
+        int e = uuid_parse(text, strlen(text), &id) ? make(s->db, &id, &b) : -ENOENT;
 
         if (e == -ENOENT)
                 http_answer_problem(r, 404, "unknown-job", "there is no such job", NULL);
@@ -193,4 +193,19 @@ void board_get_job(void *ctx, struct http_request *r)
                 board_fail(s, r, e);
         else
                 board_answer(r, 200, &b);
+}
+
+void board_get_job(void *ctx, struct http_request *r)
+{
+        answer_job(ctx, r, board_job);
+}
+
+static int whole_dossier(struct db *db, const struct uuid *id, struct strbuf *b)
+{
+        return dossier(db, id, false, b);
+}
+
+void board_get_dossier(void *ctx, struct http_request *r)
+{
+        answer_job(ctx, r, whole_dossier);
 }

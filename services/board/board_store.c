@@ -1,6 +1,5 @@
-/* All SQL of board. It writes through submit_evidence() and into the append-only catalogue, and nowhere else. The figures are exact at any moment:
- * what feed has summed up to its checkpoint, plus the events behind it, read in one statement and so in one snapshot; feed moves figures and
- * checkpoint together. A crash here leaves nothing half done: each change is one transaction. */
+/* The SQL of documents, the catalogue and evidence. It writes through submit_evidence() and into the append-only catalogue, and nowhere else. A crash
+ * here leaves nothing half done: each change is one transaction. */
 #include "board_store.h"
 
 #include "base/crashpoint.h"
@@ -12,91 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* total(name, currency, minor, count): all events that this snapshot sees. */
-#define TOTAL                                                                                                                                        \
-        "WITH at AS MATERIALIZED (SELECT coalesce(max(generation), 0)::smallint AS g, coalesce(max(xid), 0) AS x, coalesce(max(id), 0) AS i"         \
-        " FROM reader WHERE name = 'feed'),"                                                                                                         \
-        " tail AS (SELECT e.type, coalesce(c.currency, '') AS currency, coalesce(c.amount, 0) AS amount FROM event e JOIN chain c ON c.id = "        \
-        "e.chain_id"                                                                                                                                 \
-        "  WHERE (e.generation, e.xid, e.id) > ((SELECT g FROM at), (SELECT x FROM at), (SELECT i FROM at))),"                                       \
-        " total AS MATERIALIZED (SELECT name, currency, sum(minor) AS minor, sum(count) AS count FROM (SELECT name, currency, minor, count FROM "    \
-        "figure"                                                                                                                                     \
-        "  UNION ALL SELECT type, currency, sum(amount), count(*) FROM tail GROUP BY 1, 2) u GROUP BY 1, 2)"
-#define COUNT(name) "(SELECT coalesce(sum(count), 0) FROM total WHERE name = '" name "')"
-/* [{"minor", "currency", "count"}]; `less` is taken off, "" = nothing. */
-#define SUMS(name, less)                                                                                                                             \
-        "(SELECT coalesce(json_agg(row_to_json(a)), '[]') FROM (SELECT sum(CASE name WHEN '" name                                                    \
-        "' THEN minor ELSE -minor END) AS minor, currency,"                                                                                          \
-        " sum(CASE name WHEN '" name "' THEN count ELSE -count END) AS count FROM total WHERE name IN ('" name "', '" less "') GROUP BY currency"    \
-        " HAVING sum(CASE name WHEN '" name "' THEN count ELSE -count END) > 0 ORDER BY currency) a)"
-
-struct document {
-        const char *sql;
-        struct strbuf *b;
-};
-
-static int read_document(struct db *db, void *arg)
-{
-        /* A third of the table is what the planner expects behind any checkpoint: it would scan all events, and all chains to join them. */
-        static const char plan[] = "SELECT set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),"
-                                   " set_config('enable_mergejoin', 'off', true), set_config('enable_bitmapscan', 'off', true)";
-        struct document *d = arg;
-        _cleanup_(PQclearp) PGresult *r = NULL;
-        int e = db_run(db, plan, NULL, NULL);
-
-        if (e == 0)
-                e = db_run(db, d->sql, NULL, &r);
-        if (e == 0) {
-                strbuf_reset(d->b);
-                strbuf_adds(d->b, PQgetvalue(r, 0, 0));
-        }
-        return e;
-}
-
-int board_overview(struct db *db, struct strbuf *b)
-{
-        /* No edge leaves EXECUTION_FAILED yet, so its events are the chains that stand there. */
-        static const char sql[] = TOTAL " SELECT row_to_json(o)::text FROM (SELECT " COUNT("JOB_CREATED") " AS jobs_total, " COUNT("REVENUE_BOOKED") " AS jobs_completed, " COUNT(
-                "EXECUTION_FAILED") " AS jobs_failed, " COUNT("PAYMENT_EXPIRED") " AS jobs_expired, " SUMS("REVENUE_BOOKED",
-                "") " AS revenue, " COUNT("PAYOUT_EARNED") " AS payouts_earned, " COUNT("PAYOUT_READY") " - " COUNT("PAYOUT_DONE") " AS "
-                                                                                                                                   "payouts_ready,"
-                                                                                                                                   " " COUNT("PAYOUT_"
-                                                                                                                                             "DONE") " AS payouts_done, " SUMS("PAYOUT_EARNED",
-                                                                                                                                           "") " AS "
-                                                                                                                                               "payou"
-                                                                                                                                               "ts_"
-                                                                                                                                               "earne"
-                                                                                                                                               "d_"
-                                                                                                                                               "amoun"
-                                                                                                                                               "ts,"
-                                                                                                                                               " " SUMS("PAYOUT_READY", "PAYOUT_DONE") " AS payouts_ready_amounts, " SUMS(
-                                                                                                                                                       "PAYOUT_DONE",
-                                                                                                                                                       "") " AS payouts_done_amounts, " COUNT("EXECUTION_FAILED") " + (SELECT count(*) FROM quarantine) AS open_issues,"
-                                                                                                                                                                                                                  " (SELECT count(*) FROM chain c WHERE c.status = 'open' AND c.waits_for IS NULL) AS standing,"
-                                                                                                                                                                                                                  " (SELECT count(*) FROM quarantine) AS quarantined) o";
-        struct document d = {sql, b};
-
-        return db_transaction(db, read_document, &d);
-}
-
-int board_revenue(struct db *db, struct strbuf *b)
-{
-        static const char sql[] = TOTAL " SELECT row_to_json(o)::text FROM (SELECT " SUMS("REVENUE_BOOKED", "") " AS items, NULL AS next) o";
-        struct document d = {sql, b};
-
-        return db_transaction(db, read_document, &d);
-}
-
-int board_payouts_summary(struct db *db, struct strbuf *b)
-{
-        static const char sql[] = TOTAL " SELECT row_to_json(o)::text FROM (SELECT " SUMS("PAYOUT_EARNED", "") " AS earned, " SUMS(
-                "PAYOUT_EARNED", "PAYOUT_DONE") " AS pending, " SUMS("PAYOUT_DONE",
-                "") " AS paid_out, " COUNT("PAYOUT_EARNED") " - " COUNT("PAYOUT_DONE") " AS open) o";
-        struct document d = {sql, b};
-
-        return db_transaction(db, read_document, &d);
-}
 
 /* --- pages --- */
 

@@ -1,4 +1,4 @@
-/* All SQL of board. Results are 0 or a negative errno of db_run unless said otherwise. */
+/* The SQL of documents, figures, the catalogue and evidence. Results are 0 or a negative errno of db_run unless said otherwise. */
 #ifndef AETHELOS_BOARD_STORE_H
 #define AETHELOS_BOARD_STORE_H
 

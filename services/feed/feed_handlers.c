@@ -33,10 +33,10 @@ static void add_up(struct page *p, const struct feed_event *e)
 {
         struct feed_figure *f = p->figures, *end = p->figures + p->n_figures;
 
-        while (f < end && (strcmp(f->type, e->type) != 0 || strcmp(f->currency, e->currency) != 0))
+        while (f < end && (strcmp(f->name, e->figure) != 0 || strcmp(f->currency, e->currency) != 0))
                 f++;
         if (f == end) {
-                *f = (struct feed_figure){.type = e->type, .currency = e->currency};
+                *f = (struct feed_figure){.name = e->figure, .currency = e->currency};
                 p->n_figures++;
         }
         f->minor += e->minor;

@@ -17,7 +17,9 @@ int feed_page(struct db *db, PGresult **ret_events, struct feed_position *ret_fr
                 "SELECT p.generation, p.xid, p.id, p.type, p.chain_id, p.version, date_part('epoch', p.at), c.client, coalesce(c.currency, ''), "
                 "c.amount,"
                 " p.data, (SELECT generation FROM reader WHERE name = 'feed'), (SELECT xid FROM reader WHERE name = 'feed'),"
-                " (SELECT id FROM reader WHERE name = 'feed')"
+                " (SELECT id FROM reader WHERE name = 'feed'),"
+                " CASE p.type WHEN 'CHAIN_REOPENED' THEN (SELECT q.type FROM event q WHERE q.chain_id = p.chain_id AND q.version = p.version - 1)"
+                " || ' reopened' ELSE p.type END"
                 " FROM (SELECT * FROM event e WHERE (e.generation, e.xid, e.id) > (coalesce((SELECT generation FROM reader WHERE name = 'feed'), 0),"
                 " coalesce((SELECT xid FROM reader WHERE name = 'feed'), 0), coalesce((SELECT id FROM reader WHERE name = 'feed'), 0))"
                 " AND (e.generation < (SELECT max(n) FROM generation) OR e.xid < (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint))"
@@ -41,7 +43,8 @@ void feed_event(const PGresult *events, int row, struct feed_event *ret_event)
                 .client = PQgetvalue(events, row, 7),
                 .currency = PQgetvalue(events, row, 8),
                 .minor = db_int(events, row, 9),
-                .data = db_text(events, row, 10)};
+                .data = db_text(events, row, 10),
+                .figure = PQgetvalue(events, row, 14)};
 }
 
 int feed_count(struct db *db, const struct feed_position *from, const struct feed_position *to, const struct feed_figure figures[], size_t n)
@@ -65,7 +68,7 @@ int feed_count(struct db *db, const struct feed_position *from, const struct fee
         db_arg_int(&args, to->id);
         db_array_begin(&args, DB_ARRAY_TEXT);
         for (size_t i = 0; i < n; i++)
-                db_array_text(&args, figures[i].type, strlen(figures[i].type));
+                db_array_text(&args, figures[i].name, strlen(figures[i].name));
         db_array_begin(&args, DB_ARRAY_TEXT);
         for (size_t i = 0; i < n; i++)
                 db_array_text(&args, figures[i].currency, strlen(figures[i].currency));

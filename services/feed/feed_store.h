@@ -13,7 +13,7 @@ struct feed_position {
 
 /* What is added to a row of `figure`. */
 struct feed_figure {
-        const char *type, *currency; /* borrowed from the page */
+        const char *name, *currency; /* borrowed from the page */
         int64_t minor, count;
 };
 
@@ -23,6 +23,7 @@ int feed_page(struct db *db, PGresult **ret_events, struct feed_position *ret_fr
 struct feed_event {
         struct feed_position at;
         const char *type, *chain_id, *client, *currency; /* currency "" before the chain is priced */
+        const char *figure; /* under which it counts: its type; of CHAIN_REOPENED what it takes back, as "<type> reopened" */
         int64_t version, minor;
         double time; /* seconds since 1970; a double holds microseconds until the year 2242 */
         struct slice data;

@@ -2,6 +2,7 @@
  * parameter, and an id that is none is an unknown one. A crash loses open requests, nothing else. */
 #include "base/util.h"
 #include "http/http_route.h"
+#include "services/intake/dossier.h"
 #include "services/intake/intake.h"
 #include "services/intake/intake_store.h"
 #include "services/intake/job_view.h"
@@ -170,6 +171,21 @@ static void get_events(void *ctx, struct http_request *r)
                 http_answer_json(r, 200, b.s, b.len);
 }
 
+static void get_dossier(void *ctx, struct http_request *r)
+{
+        struct service *s = ctx;
+        _cleanup_(strbuf_done) struct strbuf b = {0};
+        struct uuid id;
+        int e = path_id(r, &id) ? dossier(s->db, &id, true, &b) : -ENOENT;
+
+        if (e == -ENOENT)
+                answer_unknown(r);
+        else if (e < 0)
+                answer_failed(s, r, e);
+        else
+                http_answer_json(r, 200, b.s, b.len);
+}
+
 static void get_offers(void *ctx, struct http_request *r)
 {
         struct service *s = ctx;
@@ -234,6 +250,7 @@ const struct http_route intake_routes[] = {
         {.method = "POST", .pattern = "/buy/offer/{id}", .flags = HTTP_IDEMPOTENCY_KEY, .handle = post_purchase},
         {.method = "GET", .pattern = "/jobs/{id}", .handle = get_job},
         {.method = "GET", .pattern = "/jobs/{id}/events", .handle = get_events},
+        {.method = "GET", .pattern = "/jobs/{id}/dossier", .handle = get_dossier},
         {.method = "GET", .pattern = "/payment-intents/{id}", .handle = get_intent},
         {.method = "GET", .pattern = "/offers", .handle = get_offers},
         {.method = "GET", .pattern = "/receipts/{key}", .handle = get_receipt},
