@@ -21,6 +21,7 @@ int cmd_runs(int argc, char **argv);
 int cmd_offers(int argc, char **argv);
 int cmd_payouts(int argc, char **argv);
 int cmd_refunds(int argc, char **argv);
+int cmd_explain(int argc, char **argv);
 int cmd_issues(int argc, char **argv);
 int cmd_repair(int argc, char **argv);
 int cmd_redrive(int argc, char **argv);

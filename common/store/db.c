@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define STATEMENTS_MAX 64
+#define STATEMENTS_MAX 128
 
 struct db {
         char *url, *user, *passfile, *application_name;
@@ -164,7 +164,7 @@ static int prepare(struct db *db, const char *sql, const struct db_args *args, c
                 if (db->prepared[i] == sql)
                         return 0;
         if (db->n_prepared == STATEMENTS_MAX)
-                die("more than 64 prepared statements in one service");
+                die("more than 128 prepared statements in one service");
         r = PQprepare(db->connection, ret_name, sql, args ? args->n : 0, args ? args->oids : NULL);
         if (PQresultStatus(r) != PGRES_COMMAND_OK)
                 return fail(db, r);

@@ -52,6 +52,7 @@ check "a job of the greatest depth is shown" "$("$aethelos" run "$work/deep.json
 check "and stands in no one's way" "$("$aethelos" events)" PAYOUT_READY
 
 job=$("$aethelos" submit --json "$home/examples/numeric-analysis.json" | first id)
+check "explain says for whom it waits" "$("$aethelos" explain "$job")" "payer"
 check "a submitted job waits for its payer" "$("$aethelos" show "$job" --json)" '"step":"PAYMENT_INITIATED"'
 "$aethelos" pay "$job" --reference "bank 1" >"$work/pay.log"
 for i in $(seq 100); do
@@ -70,7 +71,7 @@ echo '{"type":"none","payload":{}}' >"$work/bad.json"
 refuses "a job of an unknown type" 1 "$aethelos" submit "$work/bad.json"
 refuses "run of a job that is refused" 1 "$aethelos" run "$work/bad.json"
 for command in flows operators offers payouts issues rules doctor; do "$aethelos" $command --json >/dev/null; done
-for command in up down status doctor run submit pay show events flows operators offers payouts refunds issues repair redrive refund close rules bench; do "$aethelos" $command --help >/dev/null; done
+for command in up down status doctor run submit pay show events explain flows operators offers payouts refunds issues repair redrive refund close rules bench; do "$aethelos" $command --help >/dev/null; done
 check "help and json everywhere" ok ok
 
 # A service that dies is started again, and the work goes on.

@@ -1,0 +1,116 @@
+/* explain: the dossier of a job for people: why it ended, or for whom it waits and what happens next; what was tried, what is owed, what a person may
+ * do. It only reads. */
+#include "client.h"
+#include "client_args.h"
+
+#include "cli.h"
+
+#include "base/util.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char HELP[] =
+        "usage: aethelos explain JOB [--json]\n"
+        "\n"
+        "Explains a job: for whom or what it waits and what happens next, or why it ended and what was compensated; what was tried, where\n"
+        "the money stands, and what a person may still do.\n"
+        "\n"
+        "  --json  prints the dossier as the API gives it\n";
+
+/* One line for each element of a list: its named members, where they are there. */
+static void print_list(const struct json_doc *doc, json_value root, const char *name, const char *const members[])
+{
+        json_value list = answer_at(doc, root, name);
+
+        if (!list || !json_is(list, JSON_ARRAY) || list->n == 0)
+                return;
+        printf("\n%s\n", name);
+        for (json_value v = json_first(doc, list); v; v = json_after(doc, list, v)) {
+                printf(" ");
+                for (size_t i = 0; members[i]; i++) {
+                        _cleanup_(freep) char *text =
+                                strcmp(members[i], "amount") == 0 ? answer_amount(doc, v, "amount") : answer_text(doc, v, members[i]);
+
+                        if (*text)
+                                printf(" %s", text);
+                }
+                printf("\n");
+        }
+}
+
+static void print_waits(const struct json_doc *doc, json_value root)
+{
+        if (!json_is(answer_at(doc, root, "waits"), JSON_OBJECT))
+                return;
+        printf("\nwaits\n");
+        print_field("for", answer_text(doc, root, "waits.for"));
+        print_field("at", answer_text(doc, root, "waits.step"));
+        print_field("since", answer_text(doc, root, "waits.since"));
+        print_field("next", answer_text(doc, root, "waits.next.what"));
+        print_field("then", answer_text(doc, root, "waits.next.at"));
+        print_field("deadline", answer_text(doc, root, "waits.deadline_at"));
+}
+
+static void print_end(const struct json_doc *doc, json_value root)
+{
+        if (!json_is(answer_at(doc, root, "end"), JSON_OBJECT))
+                return;
+        printf("\nended\n");
+        print_field("reason", answer_text(doc, root, "end.error.reason"));
+        print_field("rule", answer_text(doc, root, "end.rule"));
+        print_field("compensated", answer_text(doc, root, "end.compensation.kind"));
+        print_field("amount", answer_amount(doc, root, "end.compensation.amount"));
+}
+
+static void print_dossier(const struct json_doc *doc, json_value root)
+{
+        static const char *const runs[] = {"started_at", "operator", "state", "error", NULL};
+        static const char *const calls[] = {"started_at", "what", "state", "error", NULL};
+        static const char *const issues[] = {"since", "kind", "step", "state", "waits_for", "antibody", "outcome", "next_at", NULL};
+        static const char *const entries[] = {"event", "debit", "credit", "amount", NULL};
+        static const char *const acts[] = {"what", "route", NULL};
+        static const char *const events[] = {"time", "type", NULL};
+
+        printf("job\n");
+        print_field("id", answer_text(doc, root, "job.id"));
+        print_field("type", answer_text(doc, root, "job.type"));
+        print_field("status", answer_text(doc, root, "job.status"));
+        print_field("step", answer_text(doc, root, "job.step"));
+        print_field("price", answer_amount(doc, root, "job.price"));
+        print_field("error", answer_text(doc, root, "job.error.reason"));
+        print_field("held", answer_amount(doc, root, "held"));
+        print_waits(doc, root);
+        print_end(doc, root);
+        print_list(doc, root, "timeline", events);
+        print_list(doc, root, "runs", runs);
+        print_list(doc, root, "provider_calls", calls);
+        print_list(doc, root, "issues", issues);
+        print_list(doc, root, "journal", entries);
+        print_list(doc, root, "may", acts);
+}
+
+int cmd_explain(int argc, char **argv)
+{
+        _cleanup_(client_done) struct client c = {0};
+        _cleanup_(answer_done) struct answer answer = {0};
+        _cleanup_(strbuf_done) struct strbuf path = {0};
+        bool json = false;
+        struct args a = {.help = HELP, .options = (struct args_option[]){{"--json", .flag = &json}, {0}}, .least = 1, .most = 1};
+        int r = args_parse(&a, argc, argv);
+
+        if (r != ARGS_GO_ON)
+                return r;
+        if (!client_id_ok("job", a.rest[0]) || client_find(&c) < 0)
+                return 1;
+        c.json = json;
+        strbuf_addf(&path, "/jobs/%s/dossier", a.rest[0]);
+        r = client_get(&c, client_has_admin(&c) ? CLIENT_ADMIN : CLIENT_PUBLIC, path.s, &answer);
+        if (json && answer.body.len > 0)
+                print_json(&answer);
+        if (r < 0 || json)
+                return r < 0;
+        print_dossier(&answer.doc, answer.root);
+        return 0;
+}
