@@ -11,27 +11,28 @@ command -v spin >/dev/null || { echo "model: spin is not here (apt-get install s
 
 fail() { echo "model: $*" >&2; failed=1; }
 
-# The twins: bug, property that it breaks (README.md).
+# The twins: bug, property that it breaks (README.md), how many workers that takes.
 twins='
-RECEIPT_BEFORE_COMMIT S1
-NEW_KEY               S1
-NO_KEY_CHECK          S1
-REPAIR_RESENDS        S2
-NO_EPOCH              S2
-LATE_CALL             S2
-CALL_BEFORE_COMMIT    S2
-TRUST_BELL            S3
-INVENTED_EVIDENCE     S4
-NO_CAS                S5
-NEW_REFUND_KEY        S5
-RING_BUMPS            S6
-FINAL_OWES            S7
-REFUND_WHILE_RUNNING  S7
-NO_RINGER             L1
-NO_TAKE_OVER          L1
-NO_REPAIR             L1
-NEVER_ASKS            L2
-CLIENT_GIVES_UP       L3
+RECEIPT_BEFORE_COMMIT S1 2
+NEW_KEY               S1 2
+NO_KEY_CHECK          S1 2
+REPAIR_RESENDS        S2 2
+NO_EPOCH              S2 2
+LATE_CALL             S2 2
+CALL_BEFORE_COMMIT    S2 2
+TRUST_BELL            S3 2
+INVENTED_EVIDENCE     S4 2
+NO_CAS                S5 2
+NEW_REFUND_KEY        S5 2
+RING_BUMPS            S6 2
+FINAL_OWES            S7 2
+REFUND_WHILE_RUNNING  S7 2
+NO_RINGER             L1 1
+NO_TAKE_OVER          L1 1
+NO_REPAIR             L1 1
+NEVER_ASKS            L2 1
+NO_HOLD               L2 2
+CLIENT_GIVES_UP       L3 1
 '
 declare -A claims=([L1]=moves [L2]=ends [L3]=answered)
 
@@ -105,8 +106,8 @@ liveness() {
   done
 }
 
-twin() { # bug property
-  local claim=${claims[$2]:-safety} flags=(-DBUG_"$1") words='acceptance cycle'
+twin() { # bug property workers
+  local claim=${claims[$2]:-safety} flags=(-DBUG_"$1" -DWORKERS="$3") words='acceptance cycle'
   [ "$claim" != safety ] || flags+=(-DONLY="${2#S}") words='assertion violated'
   OPTIMISE=-O0 search "$1" "$claim" 2000 "${flags[@]}"
   if grep -q "^pan:1: $words" "$work/$1.out" && ! grep -q 'violated.*runs<' "$work/$1.out"; then
@@ -118,9 +119,9 @@ twin() { # bug property
 }
 
 all_twins() {
-  local bug property
-  while read -r bug property; do
-    [ -z "$bug" ] || twin "$bug" "$property"
+  local bug property workers
+  while read -r bug property workers; do
+    [ -z "$bug" ] || twin "$bug" "$property" "$workers"
   done <<<"$twins"
 }
 

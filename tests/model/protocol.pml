@@ -239,8 +239,13 @@ inline conclude(k, outcome)
 #else
 #define LEASE_OUT(k) (!op_run[k].lease)
 #endif
+#if defined(FAULTS) && !defined(BUG_NO_HOLD)
+#define FREE (!held)
+#else
+#define FREE true
+#endif
 /* An open run that somebody must look at. */
-#define DUE(k) ((op_run[k].state == CALLING && LEASE_OUT(k)) || op_run[k].state == RESEND || (op_run[k].state == UNKNOWN && MAY_ASK))
+#define DUE(k) ((op_run[k].state == CALLING && LEASE_OUT(k)) || op_run[k].state == RESEND || (op_run[k].state == UNKNOWN && MAY_ASK && FREE))
 #ifdef BUG_NO_EPOCH
 #define MINE(k) true
 #else
@@ -253,10 +258,15 @@ inline conclude(k, outcome)
 #endif
 
 #ifdef FAULTS
-bit orphan = 0; /* whoever called has died: time will pass until its lease is out */
-#define DIES FAULT; orphan = 1; FORGET
+bit held = 0;   /* who asks has the run to itself, for as long as asking may take */
+bit orphan = 0; /* somebody has died: time will pass until what it held is free */
+#define DIES   FAULT; orphan = 1; FORGET
+#define HOLD   held = 1
+#define LET_GO held = 0
 #else
-#define DIES FORGET
+#define DIES   FORGET
+#define HOLD   skip /* asking may take any time */
+#define LET_GO skip
 #endif
 #define FORGET  heard = NOBODY; to = NONE; seen = 0; k = 0; outcome = O_NONE; clean = 0; over = 0
 #define OR_DIES :: atomic { FAULT_LEFT -> DIES; goto end_idle }
@@ -352,7 +362,7 @@ end_idle:
 #endif
                 if
                 :: op_run[k].state == RESEND -> clean = 1; over = 0; op_run[k].state = CALLING; op_run[k].lease = 1; goto send
-                :: op_run[k].state != RESEND && askable -> op_run[k].state = UNKNOWN; goto ask
+                :: op_run[k].state != RESEND && askable -> op_run[k].state = UNKNOWN; HOLD; goto ask
                 :: op_run[k].state != RESEND && !askable && idempotent -> over = 0; op_run[k].state = CALLING; op_run[k].lease = 1; goto send
                 :: op_run[k].state != RESEND && !askable && !idempotent -> op_run[k].state = UNKNOWN; FORGET /* it waits for a person */
                 fi }
@@ -447,7 +457,7 @@ ask:    if
 concluded:
         if
         /* Done is a fact and counts from anybody; everything else only from whoever has the run. */
-        :: atomic { OPEN(k) && (outcome == O_DONE || MINE(k)) -> conclude(k, outcome); FORGET; goto end_idle }
+        :: atomic { OPEN(k) && (outcome == O_DONE || MINE(k)) -> conclude(k, outcome); LET_GO; FORGET; goto end_idle }
         :: atomic { !(OPEN(k) && (outcome == O_DONE || MINE(k))) -> FORGET; goto end_idle }
         OR_DIES
         fi;
@@ -568,7 +578,7 @@ end_idle:
 
 /* --- the outside --- */
 
-/* The network to the operator. */
+/* The network to the operator, and time. */
 #define REACHES(k) :: atomic { call[k] -> call[k] = 0; begin(k) }
 proctype network()
 {
@@ -579,10 +589,12 @@ end_idle:
 #if RUNS > 2
         REACHES(2)
 #endif
-        /* Its time is over: it reaches the operator now or never. (A lease is longer than a call may take.) */
+        /* A lease is out: the call reaches the operator now or never. (A lease is longer than a call may take.) */
         :: atomic { RUN_OPEN && op_run[LAST].lease && FAULT_LEFT -> FAULT; op_run[LAST].lease = 0; call[LAST] = 0 }
 #ifdef FAULTS
         :: atomic { RUN_OPEN && op_run[LAST].lease && !call[LAST] && (op_run[LAST].state != CALLING || orphan) -> op_run[LAST].lease = 0 }
+        :: atomic { held && orphan -> held = 0 }
+        :: atomic { held && FAULT_LEFT -> FAULT; held = 0 }
 #endif
         od
 }
