@@ -55,6 +55,7 @@ static void confirm(struct load *l, const char *intent)
                                      .body = slice_of(body),
                                      .timeout_ms = 30000,
                                      .answer_max = 1 << 20,
+                                     .reuse = true,
                                      .done = on_confirmed,
                                      .arg = l});
 }
@@ -113,6 +114,7 @@ void load_repeat(struct load *l, size_t i)
                                      .body = {body.s, body.len},
                                      .timeout_ms = 30000,
                                      .answer_max = 1 << 20,
+                                     .reuse = true,
                                      .done = on_submitted,
                                      .arg = l});
 }

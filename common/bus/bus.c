@@ -196,14 +196,15 @@ static void on_closed(natsConnection *nc, void *closure)
         pthread_mutex_lock(&b->lock);
         closing = b->closing;
         pthread_mutex_unlock(&b->lock);
-        if (!closing) {
+        if (!closing && b->epoch > 0) {
                 natsConnection_GetLastError(nc, &why);
                 log_error("bus connection closed for good", LOG_S("error", why));
                 die("bus: connection closed for good (refused user or password, or a protocol error)");
         }
         pthread_mutex_lock(&b->lock);
         b->connected = false;
-        b->closed = true;
+        b->closed = true; /* bus_free goes on from here, and takes b with it */
+        wake(b);
         pthread_cond_broadcast(&b->changed);
         pthread_mutex_unlock(&b->lock);
 }
@@ -300,32 +301,88 @@ static natsStatus set_options(natsOptions *o, const struct bus_config *config, s
         return s;
 }
 
-static int subscribe(struct bus *b, const char *subject, const char *queue, natsMsgHandler handler)
+static int subscribe_at(struct bus *b, struct subscription *to)
 {
-        natsSubscription *sub = NULL;
         natsStatus s;
 
-        if (queue)
-                s = natsConnection_QueueSubscribe(&sub, b->nc, subject, queue, handler, b);
+        if (to->queue)
+                s = natsConnection_QueueSubscribe(&to->sub, b->nc, to->subject, to->queue, to->handler, b);
         else
-                s = natsConnection_Subscribe(&sub, b->nc, subject, handler, b);
+                s = natsConnection_Subscribe(&to->sub, b->nc, to->subject, to->handler, b);
         if (s != NATS_OK)
                 return errno_of(s);
         pthread_mutex_lock(&b->lock);
         b->live_subs++;
         pthread_mutex_unlock(&b->lock);
-        if (natsSubscription_SetOnCompleteCB(sub, on_sub_complete, b) != NATS_OK)
+        if (natsSubscription_SetOnCompleteCB(to->sub, on_sub_complete, b) != NATS_OK)
                 die("bus: on-complete callback refused");
+        return 0;
+}
+
+static int subscribe(struct bus *b, const char *subject, const char *queue, natsMsgHandler handler)
+{
+        struct subscription sub = {.subject = xstrdup(subject), .queue = queue ? xstrdup(queue) : NULL, .handler = handler};
+        int r = subscribe_at(b, &sub);
+
+        if (r == -ENOTCONN && b->epoch == 0) /* given up already: open_again subscribes */
+                r = 0;
+        if (r < 0) {
+                free(sub.subject);
+                free(sub.queue);
+                return r;
+        }
         b->subs = xrealloc(b->subs, (b->n_subs + 1) * sizeof(*b->subs));
         b->subs[b->n_subs++] = sub;
         return 0;
+}
+
+static natsStatus connect_now(struct bus *b)
+{
+        natsStatus s = natsConnection_Connect(&b->nc, b->options), last;
+        const char *why;
+
+        /* An immediate success calls no callback. */
+        if (s == NATS_OK)
+                on_connected(b->nc, b);
+        if (s != NATS_NOT_YET_CONNECTED)
+                return s;
+        /* A refusal is said here, until the connection is given up a moment later. Who misses that moment comes by again. */
+        last = natsConnection_GetLastError(b->nc, &why);
+        return last == NATS_CONNECTION_AUTH_FAILED ? last : NATS_OK;
+}
+
+/* libnats 3.4 gives a connection up when the very first handshake breaks off (a server that dies, a proxy that resets), although it is told to try
+ * for ever. Then there is a new one, with the same subscriptions. */
+static void open_again(struct bus *b, int64_t now)
+{
+        bool closed;
+
+        pthread_mutex_lock(&b->lock);
+        closed = b->closed;
+        pthread_mutex_unlock(&b->lock);
+        if (!closed || now < b->open_again_at)
+                return;
+        b->open_again_at = now + RECONNECT_WAIT_MS;
+        for (size_t i = 0; i < b->n_subs; i++) {
+                natsSubscription_Destroy(b->subs[i].sub);
+                b->subs[i].sub = NULL;
+        }
+        natsConnection_Destroy(b->nc);
+        b->nc = NULL;
+        pthread_mutex_lock(&b->lock);
+        b->closed = false;
+        pthread_mutex_unlock(&b->lock);
+        if (connect_now(b) != NATS_OK)
+                die("bus: the server refuses us");
+        for (size_t i = 0; i < b->n_subs; i++)
+                if (subscribe_at(b, &b->subs[i]) < 0)
+                        return; /* closed again: the next round */
 }
 
 int bus_open(const struct bus_config *config, struct bus **ret_bus)
 {
         struct bus *b = xcalloc(1, sizeof(*b));
         _cleanup_(strbuf_done) struct strbuf inbox = {0};
-        natsOptions *options = NULL;
         pthread_condattr_t attr;
         uint8_t nonce[8];
         natsStatus s;
@@ -348,17 +405,11 @@ int bus_open(const struct bus_config *config, struct bus **ret_bus)
         b->inbox_len = inbox.len;
         b->inbox = strbuf_take(&inbox);
 
-        s = natsOptions_Create(&options);
+        s = natsOptions_Create(&b->options);
         if (s == NATS_OK)
-                s = set_options(options, config, b);
+                s = set_options(b->options, config, b);
         if (s == NATS_OK)
-                s = natsConnection_Connect(&b->nc, options);
-        natsOptions_Destroy(options);
-        /* An immediate success calls no callback. */
-        if (s == NATS_OK)
-                on_connected(b->nc, b);
-        else if (s == NATS_NOT_YET_CONNECTED)
-                s = NATS_OK;
+                s = connect_now(b);
         r = errno_of(s);
         if (r == 0) {
                 strbuf_addf(&inbox, "%s>", b->inbox);
@@ -397,8 +448,8 @@ struct bus *bus_free(struct bus *b)
                 return NULL;
         if (b->nc) {
                 /* Without the inbox the standing pulls are void; otherwise the server would send what we give back to us again. */
-                if (b->source && b->connected && natsSubscription_DrainTimeout(b->subs[0], DRAIN_MS) == NATS_OK)
-                        natsSubscription_WaitForDrainCompletion(b->subs[0], DRAIN_MS);
+                if (b->source && b->connected && natsSubscription_DrainTimeout(b->subs[0].sub, DRAIN_MS) == NATS_OK)
+                        natsSubscription_WaitForDrainCompletion(b->subs[0].sub, DRAIN_MS);
                 b->source = source_free(b);
                 if (b->connected)
                         natsConnection_FlushTimeout(b->nc, 1000);
@@ -412,8 +463,13 @@ struct bus *bus_free(struct bus *b)
                         return NULL;
                 }
                 for (size_t i = 0; i < b->n_subs; i++)
-                        natsSubscription_Destroy(b->subs[i]);
+                        natsSubscription_Destroy(b->subs[i].sub);
                 natsConnection_Destroy(b->nc);
+        }
+        natsOptions_Destroy(b->options);
+        for (size_t i = 0; i < b->n_subs; i++) {
+                free(b->subs[i].subject);
+                free(b->subs[i].queue);
         }
         while ((m = message_pop(&b->inbox_in)))
                 message_free(m);
@@ -650,6 +706,7 @@ int64_t bus_maintain(struct bus *b)
 {
         int64_t now = now_mono_ms();
 
+        open_again(b, now);
         report(b, now);
         return source_maintain(b, now);
 }

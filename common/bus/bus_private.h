@@ -31,7 +31,12 @@ struct source;
 
 struct bus {
         natsConnection *nc;
-        natsSubscription **subs;
+        natsOptions *options;
+        struct subscription {
+                natsSubscription *sub;
+                char *subject, *queue; /* queue NULL: none */
+                natsMsgHandler handler;
+        } * subs;
         size_t n_subs;
         char *inbox; /* "_INBOX_<service>.<random>." */
         size_t inbox_len;
@@ -44,7 +49,8 @@ struct bus {
         pthread_mutex_t lock; /* of the block below, which libnats' threads touch */
         pthread_cond_t changed;
         struct message_list inbox_in, plain_in;
-        bool closing, closed;
+        bool closing; /* bus_free is at work */
+        bool closed;
         size_t live_subs;
         uint64_t dropped, n_errors;
         char error[256];
@@ -53,7 +59,7 @@ struct bus {
 
         uint64_t next_id; /* the rest belongs to the caller's thread */
         struct source *source;
-        int64_t report_at;
+        int64_t report_at, open_again_at;
 };
 
 /* --- bus_source.c --- */

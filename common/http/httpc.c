@@ -1,12 +1,12 @@
 /* Outside calls: libcurl's multi interface driven by an epoll descriptor.
  *
  * Invariant: a call is sent at most once, and HTTP_NOT_SENT is said only when no byte of the request was written. libcurl by itself breaks the first
- * half: when a kept connection dies before the first byte of the answer, it sends the request again over a new one, a POST too. Giving up connection
- * reuse would cost a handshake per call, so instead the pre-request hook, which libcurl calls each time just before it writes a request, allows one
- * pass per call: a second pass is aborted, and the call ends as HTTP_UNKNOWN. The same hook decides the second half: as long as it was not called,
- * nothing was written, whatever the error code says afterwards ("connection refused" may also come from such a second attempt).
- * The time-out of a call is kept here and not by libcurl: 7.88 forgets its own when another event comes in the last millisecond before it.
- * "Expect: 100-continue" is switched off because libcurl resends after 417; HTTP/2 because it resends refused streams. */
+ * half: when a kept connection dies before the first byte of the answer, it sends the request again over a new one, a POST too. So the pre-request
+ * hook, which libcurl calls each time just before it writes a request, allows one pass per call: a second pass is aborted, and the call ends as
+ * HTTP_UNKNOWN. The same hook decides the second half: as long as it was not called, nothing was written, whatever the error code says afterwards
+ * ("connection refused" may also come from such a second attempt). The time-out of a call is kept here and not by libcurl: 7.88 forgets its own when
+ * another event comes in the last millisecond before it. "Expect: 100-continue" is switched off because libcurl resends after 417; HTTP/2 because it
+ * resends refused streams. */
 #include "http/httpc.h"
 
 #include "base/strbuf.h"
@@ -264,6 +264,8 @@ static void set_up(struct call *call, const struct http_call *from)
         curl_easy_setopt(e, CURLOPT_TCP_NODELAY, 1L);
         /* A time-out while a name is being resolved must not wait for the resolver. */
         curl_easy_setopt(e, CURLOPT_QUICK_EXIT, 1L);
+        curl_easy_setopt(e, CURLOPT_FRESH_CONNECT, (long)!from->reuse);
+        curl_easy_setopt(e, CURLOPT_FORBID_REUSE, (long)!from->reuse);
         curl_easy_setopt(e, CURLOPT_PREREQFUNCTION, on_request);
         curl_easy_setopt(e, CURLOPT_PREREQDATA, call);
         curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_answer);

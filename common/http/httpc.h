@@ -30,6 +30,8 @@ struct http_call {
         struct slice body;          /* copied */
         int64_t timeout_ms;         /* of the whole call */
         size_t answer_max;          /* bytes; a longer answer is HTTP_UNKNOWN */
+        bool reuse;                 /* over a kept connection, and its own is kept. Only where one request has one answer: an answer too many would
+                                       be taken for that of the next call */
         void (*done)(void *arg, const struct http_reply *reply);
         void *arg;
 };

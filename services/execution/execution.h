@@ -38,6 +38,7 @@ struct execution_run {
         struct service *service;
         struct uuid id, chain_id;
         int step, attempt, epoch, probes;
+        int sends;                     /* this one included */
         char *who;                     /* the operator */
         struct execution_slot *slot;   /* counted in its in_flight; NULL: a status query */
         bool clean;                    /* before this call it was certainly not done */

@@ -277,7 +277,7 @@ static void start_item(struct service *s, const struct execution_item *item, int
         run->chain_id = item->c.id;
         run->step = item->p.step;
         run->attempt = item->p.attempt;
-        run->epoch = 1;
+        run->epoch = run->sends = 1;
         run->clean = true;
         run->lease_mono_ms = began_mono_ms;
         execution_start_call(s, op, run, &call);

@@ -47,13 +47,13 @@ static void not_done(struct service *s, struct execution_item *item)
                 failed[n++] = item->c.failed[i];
         failed[n++] = (struct execution_attempt){.who = run->who, .error = run->answer.error};
         other = execution_other(&state->operators, item->c.tags[run->step], failed, n);
-        if (execution_gives_up(run->answer.verdict, run->probes, (int)config->resend_tries, other)) {
+        if (execution_gives_up(run->answer.verdict, run->sends - 1, (int)config->resend_tries, other)) {
                 fail_run(s, item);
                 return;
         }
         _cleanup_(strbuf_done) struct strbuf error = {0};
         strbuf_addf(&error, EXECUTION_RESEND "%s", run->answer.error);
-        outcome(item, "unknown", error.s, execution_backoff(state, run->probes));
+        outcome(item, "unknown", error.s, execution_backoff(state, run->sends - 1));
 }
 
 static void decide(struct service *s, struct execution_item *item)

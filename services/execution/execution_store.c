@@ -277,7 +277,7 @@ int execution_store_tally(struct db *db, const struct execution_breaker *breaker
 /* Others may move next_at; while a call may still be under way its run is its caller's all the same. */
 static const char sql_due[] =
         "SELECT r.id, r.chain_id, r.step, r.attempt, r.epoch, r.probes, r.operator, r.tag, r.state, r.error, r.lease_until <= now(),"
-        " greatest(0, extract(epoch FROM now() - r.started_at) * 1000)::bigint, d.outcome, d.output, d.who, d.reference"
+        " greatest(0, extract(epoch FROM now() - r.started_at) * 1000)::bigint, d.outcome, d.output, d.who, d.reference, r.sends"
         " FROM operator_run r LEFT JOIN LATERAL (SELECT * FROM run_decision x WHERE x.run_id = r.id OFFSET 0) d ON true"
         " WHERE r.state IN ('calling', 'accepted', 'unknown') AND r.next_at <= now() AND (r.state <> 'calling' OR r.lease_until <= now())"
         " ORDER BY r.next_at LIMIT $1 FOR UPDATE OF r SKIP LOCKED";
@@ -309,14 +309,16 @@ struct execution_due execution_store_due_row(const PGresult *r, int row)
                 .output = db_text(r, row, 13),
                 .by = db_text(r, row, 14),
                 .reference = db_text(r, row, 15),
+                .sends = (int)db_int(r, row, 16),
         };
 }
 
 /* A status query leaves lease_until alone: it says until when the last call may still reach the operator. */
-static const char sql_take[] = "UPDATE operator_run r SET epoch = r.epoch + 1, owner = $1, state = t.state, error = t.error, probes = t.probes,"
-                               "   next_at = now() + t.hold_ms * interval '1 ms',"
-                               "   lease_until = CASE WHEN t.call <> 0 THEN now() + t.hold_ms * interval '1 ms' ELSE r.lease_until END"
-                               " FROM unnest($2, $3, $4, $5, $6, $7) AS t(id, state, error, call, hold_ms, probes) WHERE r.id = t.id";
+static const char sql_take[] =
+        "UPDATE operator_run r SET epoch = r.epoch + 1, owner = $1, state = t.state, error = t.error, probes = t.probes,"
+        "   next_at = now() + t.hold_ms * interval '1 ms',"
+        "   lease_until = CASE WHEN t.call <> 0 THEN now() + t.hold_ms * interval '1 ms' ELSE r.lease_until END, sends = r.sends + t.call"
+        " FROM unnest($2, $3, $4, $5, $6, $7) AS t(id, state, error, call, hold_ms, probes) WHERE r.id = t.id";
 
 int execution_store_take(struct db *db, const char *owner, const struct execution_take takes[], size_t n)
 {

@@ -57,7 +57,7 @@ int execution_store_tally(
 /* Open runs whose time has come, locked until the end of the transaction. */
 struct execution_due {
         struct uuid id, chain_id;
-        int step, attempt, epoch, probes;
+        int step, attempt, epoch, probes, sends;
         struct slice who, tag, state, error; /* into the result */
         bool call_over;                      /* the lease of its last call has run out */
         int64_t age_ms;

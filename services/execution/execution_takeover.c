@@ -180,6 +180,7 @@ static void act(struct service *s, struct taken *t, int64_t began_mono_ms)
         run->attempt = t->due.attempt;
         run->epoch = t->due.epoch + 1;
         run->probes = t->take.probes;
+        run->sends = t->due.sends + t->take.call;
         run->age_ms = t->due.age_ms;
         run->call_over = t->due.call_over;
         run->clean = t->clean;

@@ -8,15 +8,20 @@
 #include "bus/bus_private.h"
 #include "tests/support/nats_fixture.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <poll.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <spawn.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -650,6 +655,61 @@ static void test_server_stalls(void **state)
         nats_fixture_free(nats);
 }
 
+/* A listener on the server's port that hangs up on everybody, as a proxy does whose server is away. */
+struct hanger_up {
+        int fd;
+        pthread_t thread;
+        atomic_int n;
+};
+
+static void *hang_up(void *arg)
+{
+        struct hanger_up *h = arg;
+
+        for (int fd; (fd = accept(h->fd, NULL, NULL)) >= 0; atomic_fetch_add(&h->n, 1)) {
+                setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1}, sizeof(struct linger));
+                close(fd);
+        }
+        return NULL;
+}
+
+static void hanger_up_start(struct hanger_up *h, int port)
+{
+        struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+
+        h->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        setsockopt(h->fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
+        assert_int_equal(bind(h->fd, (struct sockaddr *)&a, sizeof(a)), 0);
+        assert_int_equal(listen(h->fd, 16), 0);
+        assert_int_equal(pthread_create(&h->thread, NULL, hang_up, h), 0);
+}
+
+static void hanger_up_stop(struct hanger_up *h)
+{
+        shutdown(h->fd, SHUT_RDWR);
+        pthread_join(h->thread, NULL);
+        close(h->fd);
+}
+
+/* Found by the fault suite: a service that was started while connections to the bus were reset ended, instead of trying again. */
+static void test_hung_up_on_at_start(void **state)
+{
+        struct nats_fixture *nats = nats_fixture_new(NULL);
+        struct hanger_up h = {0};
+        struct party p;
+
+        (void)state;
+        hanger_up_start(&h, nats_fixture_port(nats));
+        p = party_open(nats, (struct bus_config){.send_asap = true});
+        TURN_UNTIL(&p, atomic_load(&h.n) >= 4);
+        hanger_up_stop(&h);
+        assert_false(bus_connected(p.bus));
+        nats_fixture_restart(nats);
+        TURN_UNTIL(&p, bus_connected(p.bus));
+        party_close(&p);
+        nats_fixture_free(nats);
+}
+
 static const char users[] =
         "authorization { users = ["
         "{ user: worker, password: secret, permissions: {"
@@ -965,6 +1025,7 @@ int main(int argc, char *argv[])
                 cmocka_unit_test(test_window),
                 cmocka_unit_test(test_pause),
                 cmocka_unit_test(test_server_stalls),
+                cmocka_unit_test(test_hung_up_on_at_start),
                 cmocka_unit_test(test_permissions),
                 cmocka_unit_test(test_wrong_password),
                 cmocka_unit_test(test_queue_is_bounded),

@@ -484,6 +484,40 @@ static void repeated_bells_do_nothing(void **state)
         stack_assert_sound(w->stack);
 }
 
+/* Found by the fault suite: questions that were asked while the call might still arrive were counted as attempts, and the run was given up unsent. */
+static void a_lost_call_is_sent_again_however_often_it_was_asked_about(void **state)
+{
+        struct world *w = *state;
+
+        stack_stop(w->stack, "execution", SIGTERM);
+        stack_spawn(w->stack, "execution", (const char *const[]){"AETHELOS_RESEND_TRIES=2", NULL});
+        operator_is(w, "one", fake_operator_url(w->one), fake_operator_status_url(w->one), "out", ", timeout_ms", ", 300");
+        jobs(w, 1, "[\"out\"]", "{\"mode\":\"never\"}", true);
+        stack_await(w->stack, STANDING, "EXECUTION_COMPLETED 1", 30000);
+        assert_true(number(w, "SELECT probes FROM aethelos.operator_run") >= 3);
+        assert_int_equal(number(w, "SELECT sends FROM aethelos.operator_run"), 2);
+        assert_int_equal(fake_operator_truth(w->one).calls, 2);
+        stack_assert_sound(w->stack);
+}
+
+/* Found by the fault suite: over a kept connection the second answer became the output of the next job, and so on for every job behind it. */
+static void an_answer_too_many_is_nobody_elses(void **state)
+{
+        struct world *w = *state;
+
+        operator_is(w, "one", fake_operator_url(w->one), fake_operator_status_url(w->one), "out", ", max_in_flight", ", 1");
+        jobs(w, 20, "[\"out\"]", "{\"mode\":\"twice\"}", true);
+        for (int i = 0; i < 60 && number(w, "SELECT count(*) FROM aethelos.chain WHERE step <> 'EXECUTION_COMPLETED'") > 0; i++) {
+                ring(w, "step <> 'EXECUTION_COMPLETED'");
+                usleep(200000);
+        }
+        stack_await(w->stack, STANDING, "EXECUTION_COMPLETED 20", 1000);
+        assert_int_equal(number(w, "SELECT count(*) FROM aethelos.event WHERE type = 'STEP_COMPLETED'"
+                                   " AND data::json -> 'output' ->> 'job' <> chain_id::text"),
+                0);
+        stack_assert_sound(w->stack);
+}
+
 static void killed_at_every_point(void **state)
 {
 #ifdef AETHELOS_CRASH_POINTS
@@ -544,6 +578,8 @@ int main(int argc, char *argv[])
                 cmocka_unit_test_setup_teardown(slow_operators_hold_up_nobody, setup, teardown),
                 cmocka_unit_test_setup_teardown(runs_of_a_killed_instance_are_taken_over, setup, teardown),
                 cmocka_unit_test_setup_teardown(repeated_bells_do_nothing, setup, teardown),
+                cmocka_unit_test_setup_teardown(a_lost_call_is_sent_again_however_often_it_was_asked_about, setup, teardown),
+                cmocka_unit_test_setup_teardown(an_answer_too_many_is_nobody_elses, setup, teardown),
                 cmocka_unit_test_setup_teardown(killed_at_every_point, setup, teardown),
         };
 

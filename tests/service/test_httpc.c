@@ -92,7 +92,7 @@ static bool respond(struct client *c, const char *path)
 {
         static char block[65536];
 
-        if (strcmp(path, "/ok") == 0) {
+        if (strcmp(path, "/ok") == 0 || strcmp(path, "/alone") == 0) {
                 puts_to(c->fd, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
         } else if (strcmp(path, "/chunked") == 0) {
                 puts_to(c->fd, "HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n");
@@ -334,6 +334,7 @@ static void start(struct http_call call, const char *path, struct result *ret_re
                 call.timeout_ms = TIMEOUT_MS;
         if (!call.answer_max)
                 call.answer_max = 4096;
+        call.reuse = !path || strcmp(path, "/alone") != 0;
         call.done = on_done;
         call.arg = ret_result;
         httpc_start(client, &call);
@@ -623,6 +624,21 @@ static void connections_are_kept(void **state)
         assert_int_equal(atomic_load(&server.n_connections), 1);
 }
 
+/* What an operator answers too much must not be taken for the answer of the next call: nobody shares a connection who did not ask for it. */
+static void connections_of_their_own(void **state)
+{
+        (void)state;
+        for (int i = 0; i < 3; i++) {
+                _cleanup_(result_done) struct result r = {0};
+
+                run_call((struct http_call){.method = "POST"}, "/alone", &r);
+                assert_int_equal(r.outcome, HTTP_ANSWERED);
+                run_call((struct http_call){.method = "POST"}, "/ok", &r); /* may be kept, but is no /alone's */
+                assert_int_equal(r.outcome, HTTP_ANSWERED);
+                assert_int_equal(atomic_load(&server.n_connections), i + 2);
+        }
+}
+
 /* --- many, and the end --- */
 
 static void hundreds(void **state)
@@ -725,6 +741,7 @@ int main(void)
                 TEST(refused_after_sent),
                 TEST(closed_between_calls),
                 TEST(connections_are_kept),
+                TEST(connections_of_their_own),
                 TEST(hundreds),
                 TEST(started_from_a_callback),
                 TEST(freed_with_calls_under_way),

@@ -2,6 +2,7 @@
 #include "tests/support/fake_operator.h"
 
 #include "base/json.h"
+#include "base/strbuf.h"
 
 #include <microhttpd.h>
 #include <pthread.h>
@@ -13,23 +14,25 @@
 
 #define RUNS_MAX 65536
 
-struct run {
-        char id[64], job[64];
-        int64_t step;
-        int calls, queries;
-        bool done, failed, accepted;
-};
+#define CUT_STATUS 0 /* the connection is cut instead of an answer */
+#define BAD_STATUS 299
 
 struct fake_operator {
         struct MHD_Daemon *daemon;
         char name[32], url[64], status_url[64];
         pthread_mutex_t lock;
         pthread_cond_t more; /* calls at once than ever before */
-        struct run *runs;
+        struct fake_run *runs;
         size_t n;
         struct fake_truth truth;
         size_t now;
-        bool down;
+        bool down, tells;
+};
+
+/* What one request leaves until its answer is out. */
+struct request {
+        struct strbuf body;
+        char *second; /* bytes that follow the answer */
 };
 
 static enum MHD_Result say(struct MHD_Connection *connection, unsigned status, const char *body)
@@ -43,7 +46,7 @@ static enum MHD_Result say(struct MHD_Connection *connection, unsigned status, c
         return r;
 }
 
-static struct run *find(struct fake_operator *f, const char *id)
+static struct fake_run *find(struct fake_operator *f, const char *id)
 {
         for (size_t i = 0; i < f->n; i++)
                 if (strcmp(f->runs[i].id, id) == 0)
@@ -51,16 +54,25 @@ static struct run *find(struct fake_operator *f, const char *id)
         return NULL;
 }
 
-static void output(const struct fake_operator *f, char *to, size_t size, const char *before)
+static void output(const struct fake_operator *f, const struct fake_run *run, char *to, size_t size, const char *before)
 {
-        snprintf(to, size, "{%s\"output\":{\"text\":\"done by %s\"}}", before, f->name);
+        snprintf(to, size, "{%s\"output\":{\"text\":\"done by %s\",\"job\":\"%s\"}}", before, f->name, run->job);
+}
+
+static enum MHD_Result cut(struct MHD_Connection *connection)
+{
+        const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+
+        shutdown(info->connect_fd, SHUT_RDWR);
+        return MHD_NO;
 }
 
 static enum MHD_Result status_query(struct fake_operator *f, struct MHD_Connection *connection)
 {
         const char *id = MHD_lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, "run_id");
         char body[256] = "{\"status\":\"unknown\"}";
-        struct run *run;
+        struct fake_run *run;
+        bool silent;
 
         pthread_mutex_lock(&f->lock);
         f->truth.queries++;
@@ -69,40 +81,64 @@ static enum MHD_Result status_query(struct fake_operator *f, struct MHD_Connecti
                 return say(connection, 503, "{}");
         }
         run = id ? find(f, id) : NULL;
+        silent = run && run->withheld && !f->tells;
         if (run && run->accepted && ++run->queries >= 2)
                 run->done = true;
         if (run && run->done)
-                output(f, body, sizeof(body), "\"status\":\"done\",");
+                output(f, run, body, sizeof(body), "\"status\":\"done\",");
         else if (run && run->failed)
                 snprintf(body, sizeof(body), "{\"status\":\"failed\",\"error\":\"refused\"}");
         else if (run && run->accepted)
                 snprintf(body, sizeof(body), "{\"status\":\"running\"}");
         pthread_mutex_unlock(&f->lock);
-        return say(connection, 200, body);
+        return silent ? cut(connection) : say(connection, 200, body);
 }
 
-/* What a call leads to, decided under the lock. status 0: cut the connection. */
-static unsigned perform(struct run *run, const char *mode)
+static bool fails(const struct fake_operator *f, const char *mode)
 {
-        if (strcmp(mode, "failed") == 0) {
+        return strcmp(mode, "failed") == 0 || (strncmp(mode, "failed@", 7) == 0 && strcmp(mode + 7, f->name) == 0);
+}
+
+/* What a call leads to, decided under the lock. */
+static unsigned perform(const struct fake_operator *f, struct fake_run *run, const char *mode)
+{
+        static const struct {
+                const char *mode;
+                unsigned status;
+        } after[] = {{"error", 500}, {"lost", CUT_STATUS}, {"withheld", CUT_STATUS}};
+
+        run->again += run->done || run->failed || run->accepted;
+        if (fails(f, mode)) {
                 run->failed = true;
                 return 422;
         }
         if (strcmp(mode, "bad") == 0)
-                return 299;
+                return BAD_STATUS;
         if (strcmp(mode, "accept") == 0) {
                 run->accepted = true;
                 return 202;
         }
         if (strcmp(mode, "never") == 0 && run->calls == 1)
-                return 0;
+                return CUT_STATUS;
         run->done = true;
-        if (strcmp(mode, "error") == 0)
-                return 500;
-        return strcmp(mode, "lost") == 0 ? 0 : 200;
+        run->withheld = strcmp(mode, "withheld") == 0;
+        if (strcmp(mode, "lost once") == 0 && run->calls == 1)
+                return CUT_STATUS;
+        for (size_t i = 0; i < ARRAY_SIZE(after); i++)
+                if (strcmp(mode, after[i].mode) == 0)
+                        return after[i].status;
+        return 200;
 }
 
-static enum MHD_Result call(struct fake_operator *f, struct MHD_Connection *connection, const struct strbuf *text)
+static char *whole_answer(const char *body)
+{
+        struct strbuf b = {0};
+
+        strbuf_addf(&b, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s", strlen(body), body);
+        return strbuf_take(&b);
+}
+
+static enum MHD_Result call(struct fake_operator *f, struct MHD_Connection *connection, struct request *request)
 {
         const char *key = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Idempotency-Key");
         _cleanup_(json_done) struct json_doc doc = {0};
@@ -111,7 +147,7 @@ static enum MHD_Result call(struct fake_operator *f, struct MHD_Connection *conn
         unsigned status;
         int64_t step = 0, ms = 0, n = 0;
 
-        if (json_parse_own(text->s ? text->s : "", text->len, &doc, &error) < 0) {
+        if (json_parse_own(request->body.s ? request->body.s : "", request->body.len, &doc, &error) < 0) {
                 pthread_mutex_lock(&f->lock);
                 f->truth.wrong++;
                 pthread_mutex_unlock(&f->lock);
@@ -134,7 +170,7 @@ static enum MHD_Result call(struct fake_operator *f, struct MHD_Connection *conn
         pthread_mutex_lock(&f->lock);
         if (!id || !job || !key || strcmp(key, id) != 0)
                 f->truth.wrong++;
-        struct run *run = find(f, id ? id : "");
+        struct fake_run *run = find(f, id ? id : "");
         if (!run) {
                 if (f->n == RUNS_MAX)
                         abort();
@@ -149,7 +185,8 @@ static enum MHD_Result call(struct fake_operator *f, struct MHD_Connection *conn
                 f->truth.most_at_once = f->now;
                 pthread_cond_broadcast(&f->more);
         }
-        status = f->down ? 503 : perform(run, mode ? mode : "done");
+        status = f->down ? 503 : perform(f, run, mode ? mode : "done");
+        output(f, run, body, sizeof(body), "");
         while (mode && strcmp(mode, "meet") == 0 && f->truth.most_at_once < (size_t)n)
                 pthread_cond_wait(&f->more, &f->lock);
         pthread_mutex_unlock(&f->lock);
@@ -160,14 +197,12 @@ static enum MHD_Result call(struct fake_operator *f, struct MHD_Connection *conn
         f->now--;
         pthread_mutex_unlock(&f->lock);
 
-        output(f, body, sizeof(body), "");
-        if (status == 0) {
-                const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-                shutdown(info->connect_fd, SHUT_RDWR);
-                return MHD_NO;
-        }
-        if (status == 299)
+        if (status == CUT_STATUS)
+                return cut(connection);
+        if (status == BAD_STATUS)
                 return say(connection, 200, "{\"result\":1}");
+        if (status == 200 && mode && strcmp(mode, "twice") == 0)
+                request->second = whole_answer(body);
         if (status == 200)
                 return say(connection, 200, body);
         return say(connection, status, status == 422 ? "{\"error\":\"refused\"}" : status == 500 ? "{\"error\":\"boom\"}" : "{}");
@@ -176,29 +211,37 @@ static enum MHD_Result call(struct fake_operator *f, struct MHD_Connection *conn
 static enum MHD_Result handle(void *cls, struct MHD_Connection *connection, const char *url, const char *method, const char *version,
         const char *data, size_t *size, void **state)
 {
-        struct strbuf *body = *state;
+        struct request *request = *state;
 
         (void)version;
-        if (!body) {
-                *state = xcalloc(1, sizeof(struct strbuf));
+        if (!request) {
+                *state = xcalloc(1, sizeof(*request));
                 return MHD_YES;
         }
         if (*size > 0) {
-                strbuf_add(body, data, *size);
+                strbuf_add(&request->body, data, *size);
                 *size = 0;
                 return MHD_YES;
         }
         if (strcmp(method, "GET") == 0 && strcmp(url, "/status") == 0)
                 return status_query(cls, connection);
-        return call(cls, connection, body);
+        return call(cls, connection, request);
 }
 
 static void completed(void *cls, struct MHD_Connection *connection, void **state, enum MHD_RequestTerminationCode code)
 {
-        (void)cls, (void)connection, (void)code;
-        if (*state)
-                strbuf_done(*state);
-        free(*state);
+        struct request *request = *state;
+
+        (void)cls;
+        if (!request)
+                return;
+        if (request->second && code == MHD_REQUEST_TERMINATED_COMPLETED_OK) {
+                const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+                (void)!send(info->connect_fd, request->second, strlen(request->second), MSG_NOSIGNAL);
+        }
+        free(request->second);
+        strbuf_done(&request->body);
+        free(request);
         *state = NULL;
 }
 
@@ -271,4 +314,23 @@ struct fake_truth fake_operator_truth(struct fake_operator *f)
         }
         pthread_mutex_unlock(&f->lock);
         return truth;
+}
+
+struct fake_run *fake_operator_runs(struct fake_operator *f, size_t *ret_n)
+{
+        struct fake_run *runs;
+
+        pthread_mutex_lock(&f->lock);
+        runs = xmalloc((f->n + 1) * sizeof(*runs));
+        memcpy(runs, f->runs, f->n * sizeof(*runs));
+        *ret_n = f->n;
+        pthread_mutex_unlock(&f->lock);
+        return runs;
+}
+
+void fake_operator_tell(struct fake_operator *f)
+{
+        pthread_mutex_lock(&f->lock);
+        f->tells = true;
+        pthread_mutex_unlock(&f->lock);
 }

@@ -47,10 +47,10 @@ static char **environment(const struct stack *s, const char *service, const char
         struct strbuf b = {0};
         size_t n = 0;
 
-        strbuf_addf(&b, "AETHELOS_DATABASE_URL=%s", pg_fixture_url(s->pg));
+        strbuf_addf(&b, "AETHELOS_DATABASE_URL=%s", s->database_url);
         add_setting(list, &n, b.s);
         strbuf_reset(&b);
-        strbuf_addf(&b, "AETHELOS_NATS_URL=%s", nats_fixture_url(s->nats));
+        strbuf_addf(&b, "AETHELOS_NATS_URL=%s", s->nats_url);
         add_setting(list, &n, b.s);
         if (serves_http(service)) {
                 strbuf_reset(&b);
@@ -152,12 +152,12 @@ static size_t collect(char *data, size_t size, size_t n, void *arg)
         return size * n;
 }
 
-static long port_of(const struct stack *s, const char *service)
+long stack_port(const struct stack *s, bool admin)
 {
         _cleanup_(freep) char *text = NULL;
         char path[128];
 
-        snprintf(path, sizeof(path), "%s/%s.port", s->dir, service);
+        snprintf(path, sizeof(path), "%s/%s.port", s->dir, admin ? "board" : "intake");
         return read_file(path, 64, &text) == 0 ? atol(text) : 0;
 }
 
@@ -174,7 +174,7 @@ char *stack_send(struct stack *s, bool admin, const char *method, const char *pa
         struct strbuf answer = {0}, lines = {0};
         char url[512];
 
-        snprintf(url, sizeof(url), "http://127.0.0.1:%ld%s", port_of(s, admin ? "board" : "intake"), path);
+        snprintf(url, sizeof(url), "http://127.0.0.1:%ld%s", stack_port(s, admin), path);
         if (admin)
                 list = curl_slist_append(list, "Authorization: Bearer " STACK_TOKEN);
         for (size_t i = 0; headers && headers[i]; i++)
@@ -247,6 +247,8 @@ struct stack *stack_start_bare(void)
         fclose(f);
         s->pg = pg_fixture_start();
         s->nats = nats_fixture_start(NULL);
+        s->database_url = pg_fixture_url(s->pg);
+        s->nats_url = nats_fixture_url(s->nats);
         current = s;
         return s;
 }

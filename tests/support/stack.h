@@ -18,7 +18,8 @@ struct stack {
                 pid_t pid;
         } processes[64];
         size_t n;
-        const char *settings[16]; /* NAME=value for every service started from now on */
+        const char *settings[16];            /* NAME=value for every service started from now on */
+        const char *database_url, *nats_url; /* where services find them; a test may put something in between */
 };
 
 #define STACK_TOKEN "test-token"
@@ -33,6 +34,7 @@ void stack_stop(struct stack *s, const char *service, int signal);           /* 
 int stack_wait_end(struct stack *s, const char *service, int ms);
 void stack_wait_ready(struct stack *s); /* until intake's /readyz and board's /readyz are 200 */
 
+long stack_port(const struct stack *s, bool admin); /* of intake or the board; 0 before it listens. It changes when they are started again */
 /* One request; admin: to the board, with the token. *ret_status; the body, malloc'ed. headers: NULL-terminated lines or NULL. -1 = no answer. */
 char *stack_http(struct stack *s, bool admin, const char *method, const char *path, const char *const headers[], const char *body, long *ret_status);
 /* The same for a body of any bytes; ret_headers (may be NULL): the header lines of the answer, malloc'ed. */
