@@ -88,11 +88,11 @@ void board_resolve_run(void *ctx, struct http_request *r)
         }
         if (uuid_parse(text, strlen(text), &id))
                 e = board_decide_run(s->db, &id, &d, verdict);
+        if (e == 0 && strcmp(verdict, "stored") == 0) /* before the answer, which ends the request and its texts */
+                log_info("a person has decided what came of a run", LOG_S("run", text), LOG_S("by", d.by), LOG_S("reference", d.reference));
         if (e < 0)
                 board_fail(s, r, e);
         else
                 answer_decision(r, &id, &d, verdict);
-        if (e == 0 && strcmp(verdict, "stored") == 0)
-                log_info("a person has decided what came of a run", LOG_S("run", text), LOG_S("by", d.by), LOG_S("reference", d.reference));
         board_decision_done(&d);
 }
