@@ -100,6 +100,7 @@ static void unpaid_then_done(void **state)
         char sql[200];
 
         (void)state;
+        await_step(id, "PAYMENT_INITIATED");
         _cleanup_(freep) char *unpaid = dossier(false, id), *at = json_at(unpaid, "waits.next.at"), *late = json_at(unpaid, "waits.late_at");
         assert_at(unpaid, "job.id", id);
         assert_at(unpaid, "waits.for", "payer");
