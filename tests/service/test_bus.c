@@ -280,7 +280,9 @@ static void test_server_killed(void **state)
         bus_ack(p.bus, kept); /* lost: it comes again */
         nats_fixture_restart(nats);
         TURN_UNTIL(&p, bus_source_ready(p.bus));
-        expect_message(&p, "before", 2);
+        kept = next(&p); /* whether it was delivered before, a server that was killed may have forgotten */
+        assert_string_equal(kept->data, "before");
+        bus_ack(p.bus, kept);
         say(&p, "hop.test.high", "after");
         expect_message(&p, "after", 1);
 
