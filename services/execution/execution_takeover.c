@@ -11,6 +11,7 @@
 #define TICK_MS      1000
 #define TICK_MORE_MS 20 /* when there was as much as may be taken at once */
 #define NO_ROOM_MS   1000
+#define SPARED_MS    15000 /* a run of an avoided operator is looked at again at least so often: nobody tells it when the operator is back */
 
 /* One run on its way through a tick. */
 struct taken {
@@ -72,7 +73,7 @@ static void decide(struct service *s, struct taken *t)
         /* Who is found calling has ended without writing what came of it. */
         bool lost = slice_equal(t->due.state, "calling");
         const char *waits = slice_equal(t->due.state, "accepted") ? "accepted" : "unknown";
-        int64_t pause_ms = 0;
+        bool spares = false;
 
         t->take = (struct execution_take){.id = t->due.id,
                 .state = waits,
@@ -90,7 +91,7 @@ static void decide(struct service *s, struct taken *t)
         if ((t->next == EXECUTION_NEXT_ASK || t->next == EXECUTION_NEXT_SEND) && spared(state, t->op)) {
                 t->next = execution_spare(t->op, &open);
                 t->take.probes = t->due.probes;
-                pause_ms = t->op->pause_ms;
+                spares = true;
         }
         switch (t->next) {
         case EXECUTION_NEXT_ASK:
@@ -111,7 +112,8 @@ static void decide(struct service *s, struct taken *t)
                 t->take.hold_ms = t->op->timeout_ms + EXECUTION_LEASE_MARGIN_MS;
                 break;
         case EXECUTION_NEXT_WAIT:
-                t->take.hold_ms = pause_ms + execution_backoff(state, t->due.probes);
+                t->take.hold_ms = spares ? (t->op->pause_ms < SPARED_MS ? t->op->pause_ms : SPARED_MS) + execution_backoff(state, 0)
+                                         : execution_backoff(state, t->due.probes);
                 break;
         case EXECUTION_NEXT_OTHER:
         case EXECUTION_NEXT_DECIDED:
