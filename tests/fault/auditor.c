@@ -200,6 +200,29 @@ bool auditor_look(struct auditor *a, bool whole)
         return true;
 }
 
+bool auditor_compare(struct auditor *a)
+{
+        int64_t paid = 0, refunded = 0;
+
+        for (size_t o = 0; o < a->n_operators; o++)
+                if (fake_operator_truth(a->operators[o].fake).wrong > 0)
+                        strbuf_addf(&a->found, "operator %s was called against the contract\n", a->operators[o].name);
+        if (!a->load->provider)
+                return true;
+
+        struct fake_provider_truth t = fake_provider_truth(a->load->provider);
+        if (auditor_store_counts(a->db, &paid, &refunded) < 0)
+                return false;
+        if (t.wrong > 0)
+                strbuf_adds(&a->found, "the provider was called against the contract\n");
+        if ((int64_t)t.paid != paid)
+                strbuf_addf(&a->found, "I7 the provider was paid %zu times, and %lld payments are confirmed\n", t.paid, (long long)paid);
+        if ((int64_t)t.refunded != refunded || t.refunds != t.refunded)
+                strbuf_addf(&a->found, "I8 the provider was asked for %zu refunds and made %zu, and %lld are confirmed\n", t.refunds, t.refunded,
+                        (long long)refunded);
+        return true;
+}
+
 int auditor_standing(struct auditor *a, struct strbuf *text)
 {
         _cleanup_(db_args_done) struct db_args jobs = {0};

@@ -84,7 +84,7 @@ const struct audit_check audit_checks[] = {
                 "SELECT c.id, e.type || ' without evidence of its amount' FROM chain c JOIN event e ON e.chain_id = c.id"
                 " WHERE e.type IN ('PAYMENT_CONFIRMED', 'REFUND_CONFIRMED', 'PAYOUT_DONE') AND " MOVED
                 "   AND NOT EXISTS (SELECT 1 FROM evidence v WHERE v.chain_id = c.id AND v.event = e.type AND v.version = e.version - 1"
-                "                   AND v.amount = c.amount AND v.currency = c.currency AND v.kind = 'person')"},
+                "                   AND v.amount = c.amount AND v.currency = c.currency)"},
         {"I1", AUDIT_JOBS, false,
                 "SELECT x.id, 'receipted and lost: ' || x.key FROM " JOBS
                 " LEFT JOIN chain c ON c.id = x.id WHERE x.id IS NOT NULL AND c.id IS NULL"},
@@ -113,8 +113,9 @@ const struct audit_check audit_checks[] = {
         {"I7", AUDIT_JOBS, false,
                 "SELECT x.id, v.event || ' by evidence that is not of ' || x.key || ': ' || v.reference FROM " JOBS
                 " JOIN chain c ON c.id = x.id OR c.parent = x.id JOIN evidence v ON v.chain_id = c.id"
-                " WHERE v.reference <> CASE v.event WHEN 'PAYMENT_CONFIRMED' THEN 'pay ' WHEN 'REFUND_CONFIRMED' THEN 'refund ' ELSE 'transfer ' END "
-                "|| x.key"},
+                " WHERE NOT CASE v.event WHEN 'PAYMENT_CONFIRMED' THEN v.reference IN ('pay ' || x.key, 'py_' || x.id)"
+                "   WHEN 'REFUND_CONFIRMED' THEN v.reference = 'refund ' || x.key OR v.reference LIKE 'rf\\_%'"
+                "   ELSE v.reference = 'transfer ' || x.key END"},
         {"I5", AUDIT_JOBS, false,
                 "SELECT x.id, 'wrong result of ' || x.key || ': ' || e.data FROM " JOBS
                 " JOIN event e ON e.chain_id = x.id AND e.type = 'EXECUTION_COMPLETED'"
@@ -169,6 +170,20 @@ static void add_rows(const PGresult *r, struct strbuf *text)
                         strbuf_addf(text, "%s ", PQgetvalue(r, row, column));
                 strbuf_addc(text, '\n');
         }
+}
+
+int auditor_store_counts(struct db *db, int64_t *ret_paid, int64_t *ret_refunded)
+{
+        static const char sql[] =
+                "SELECT count(*) FILTER (WHERE type = 'PAYMENT_CONFIRMED'), count(*) FILTER (WHERE type = 'REFUND_CONFIRMED') FROM event";
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        int e = db_run(db, sql, NULL, &r);
+
+        if (e < 0)
+                return e;
+        *ret_paid = db_int(r, 0, 0);
+        *ret_refunded = db_int(r, 0, 1);
+        return 0;
 }
 
 int auditor_store_history(struct db *db, const char *chain, struct strbuf *text)

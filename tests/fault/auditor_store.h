@@ -18,6 +18,8 @@ extern const struct audit_check audit_checks[];
 extern const size_t audit_n_checks;
 extern const struct audit_check audit_standing;
 
+/* Payments and refunds that are confirmed. */
+int auditor_store_counts(struct db *db, int64_t *ret_paid, int64_t *ret_refunded);
 /* All that is stored about a chain, for people. */
 int auditor_store_history(struct db *db, const char *chain, struct strbuf *text);
 

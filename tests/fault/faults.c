@@ -144,6 +144,15 @@ static void mischief(struct world *w)
         proxy_order(w->proxies[WORLD_NATS], PROXY_MISCHIEF, number(w, 500, 3000));
 }
 
+/* It does what it is asked, and its answer is lost or wrong; or it does nothing. What it has done it can be asked about. */
+static void hurt_provider(struct world *w)
+{
+        static const char *const modes[] = {"lost", "error", "never", "down"};
+
+        fake_provider_mode(w->provider, modes[number(w, 0, ARRAY_SIZE(modes) - 1)]);
+        world_later(w, CURE_PROVIDER, number(w, 500, 3000), 0, NULL);
+}
+
 static void feed_poison(struct world *w)
 {
         poison(w);
@@ -171,6 +180,7 @@ static struct fault {
         {"connections refused", 3, refuse, 0},
         {"bus messages dropped, doubled, delayed, spoiled", 10, mischief, 0},
         {"poison fed", 10, feed_poison, 0},
+        {"the payment provider misbehaves", 8, hurt_provider, 0},
 };
 
 void faults_inject(struct world *w, bool verbose)

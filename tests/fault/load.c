@@ -127,7 +127,7 @@ static void on_seen(struct load *l, struct load_job *j, int status, const char *
                 enter(l, j, j->marks ? LOAD_FIND_PAYOUT : LOAD_END);
         else if (strcmp(state, "final_fail") == 0)
                 enter(l, j, LOAD_END);
-        else if (strcmp(step, "REFUND_INITIATED") == 0 && !j->refund_sent)
+        else if (strcmp(step, "REFUND_INITIATED") == 0 && !j->refund_sent && !l->provider)
                 enter(l, j, LOAD_REFUND);
 }
 
@@ -240,6 +240,15 @@ static void send_submission(struct load *l, size_t n, bool another)
         }
 }
 
+/* At the provider, once the intent is there. */
+static void pay_provider(struct load *l, struct load_job *j, const char *id)
+{
+        if (!fake_provider_pay(l->provider, id, -1))
+                return;
+        j->pay_sent = j->paid = true;
+        after_payment(l, j);
+}
+
 static void act(struct load *l, size_t n)
 {
         struct load_job *j = &l->jobs[n];
@@ -252,6 +261,10 @@ static void act(struct load *l, size_t n)
                 send_submission(l, n, j->stage == LOAD_PROBE);
                 break;
         case LOAD_PAY:
+                if (l->provider) {
+                        pay_provider(l, j, id);
+                        break;
+                }
                 snprintf(path, sizeof(path), "/payment-intents/%s/confirm", id);
                 snprintf(body, sizeof(body), "{\"reference\":\"pay %s\",\"by\":\"fault\"}", j->key);
                 j->pay_sent = true;
@@ -306,11 +319,11 @@ static void hear(struct load *l, const struct bus_message *m)
 
 /* --- the life of the load --- */
 
-void load_open(struct load *l, struct stack *stack, struct bus *bus, uint64_t seed)
+void load_open(struct load *l, struct stack *stack, struct fake_provider *provider, struct bus *bus, uint64_t seed)
 {
         char inbox[64];
 
-        *l = (struct load){.stack = stack, .bus = bus, .random = {seed}};
+        *l = (struct load){.stack = stack, .provider = provider, .bus = bus, .random = {seed}};
         snprintf(l->run, sizeof(l->run), "f%x", (unsigned)seed);
         strbuf_addf(&l->token, "Authorization: Bearer %s", STACK_TOKEN);
         if (httpc_open(&l->http) < 0)

@@ -7,6 +7,7 @@
 #include "bus/bus.h"
 #include "fault_random.h"
 #include "http/httpc.h"
+#include "tests/support/fake_provider.h"
 #include "tests/support/stack.h"
 
 /* How a paid job must end. */
@@ -44,6 +45,7 @@ struct load_job {
 
 struct load {
         struct stack *stack;
+        struct fake_provider *provider; /* NULL: payments and refunds are confirmed by a person */
         struct bus *bus;
         struct httpc *http;
         struct fault_random random;
@@ -55,7 +57,7 @@ struct load {
         struct strbuf token;
 };
 
-void load_open(struct load *l, struct stack *stack, struct bus *bus, uint64_t seed);
+void load_open(struct load *l, struct stack *stack, struct fake_provider *provider, struct bus *bus, uint64_t seed);
 void load_done(struct load *l);
 void load_submit(struct load *l, size_t kind); /* one more; kind load_n_kinds: any */
 void load_round(struct load *l);               /* hears, sends what is due */

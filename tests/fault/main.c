@@ -199,7 +199,7 @@ int main(int argc, char *argv[])
         warm_up(&w, &o);
         safety(&w, &o);
         liveness(&w, &o);
-        if (!auditor_look(&w.auditor, true))
+        if (!auditor_look(&w.auditor, true) || !auditor_compare(&w.auditor))
                 failed(&w, &o, "The last audit could not be made:");
         judge(&w, &o);
         stack_assert_sound(w.stack);

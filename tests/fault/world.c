@@ -97,6 +97,10 @@ static void start_proxies(struct world *w, uint64_t seed)
 
                 w->proxies[WORLD_KEEPER + i] = proxy_start(&(struct proxy_config){.name = operators[i].name, .to_port = port, .seed = seed + 2 + i});
         }
+        w->proxies[WORLD_PROVIDER] = proxy_start(&(struct proxy_config){
+                .name = "provider", .to_port = atoi(strrchr(fake_provider_url(w->provider), ':') + 1), .seed = seed + WORLD_PROVIDER});
+        snprintf(w->provider_setting, sizeof(w->provider_setting), "AETHELOS_PAYMENT_HTTP_URL=http://127.0.0.1:%d",
+                proxy_port(w->proxies[WORLD_PROVIDER]));
         snprintf(w->pg_url, sizeof(w->pg_url), "host=%s dbname=postgres", w->pg_dir);
         snprintf(w->nats_url, sizeof(w->nats_url), "nats://127.0.0.1:%d", proxy_port(w->proxies[WORLD_NATS]));
         w->stack->database_url = w->pg_url;
@@ -105,18 +109,24 @@ static void start_proxies(struct world *w, uint64_t seed)
 
 void world_start(struct world *w, uint64_t seed)
 {
+        bool by_provider = seed % 2 == 1; /* else a person confirms payments and refunds */
         struct bus_config config = {.name = "fault", .inbox_prefix = "_INBOX.fault", .send_asap = true};
 
         *w = (struct world){.random = {seed}, .freeze_max_ms = 3000};
         for (size_t i = 0; i < WORLD_OPERATORS; i++)
                 w->operators[i] = (struct audit_operator){
                         .name = operators[i].name, .fake = fake_operator_start(operators[i].name), .asked = operators[i].asked};
+        w->provider = fake_provider_start();
         w->stack = stack_start_bare();
         start_proxies(w, seed);
         hurry_repair(w);
         /* The operators fail on purpose, again and again. An operator that is avoided for minutes would outlast the liveness phase. */
         w->stack->settings[0] = "AETHELOS_AVOID_FIRST_MS=500";
         w->stack->settings[1] = "AETHELOS_AVOID_MAX_MS=4000";
+        w->stack->settings[2] = w->provider_setting;
+        w->stack->settings[3] = "AETHELOS_PAYMENT_HTTP_TIMEOUT_MS=2000";
+        if (by_provider)
+                w->stack->settings[4] = "AETHELOS_PAYMENT_DRIVER=http";
         for (size_t i = 0; i < ARRAY_SIZE(services); i++)
                 stack_spawn(w->stack, services[i], NULL);
         stack_wait_ready(w->stack);
@@ -125,7 +135,7 @@ void world_start(struct world *w, uint64_t seed)
         config.wake_fd = w->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         if (bus_open(&config, &w->bus) < 0)
                 die("fault: no bus");
-        load_open(&w->load, w->stack, w->bus, seed);
+        load_open(&w->load, w->stack, by_provider ? w->provider : NULL, w->bus, seed);
         auditor_open(&w->auditor, w->stack, &w->load, w->operators, WORLD_OPERATORS);
 }
 
@@ -140,6 +150,7 @@ void world_end(struct world *w)
                 w->proxies[i] = proxy_free(w->proxies[i]);
         for (size_t i = 0; i < WORLD_OPERATORS; i++)
                 w->operators[i].fake = fake_operator_free(w->operators[i].fake);
+        w->provider = fake_provider_free(w->provider);
         strbuf_done(&w->broken);
 }
 
@@ -182,6 +193,9 @@ static void cure(struct world *w, const struct world_due *d)
         case CURE_PG_START:
                 pg_fixture_restart(w->stack->pg);
                 w->pg_hurt = false;
+                break;
+        case CURE_PROVIDER:
+                fake_provider_mode(w->provider, "ok");
                 break;
         }
 }

@@ -6,16 +6,17 @@
 #include "load.h"
 #include "proxy.h"
 
-enum world_proxy { WORLD_PG, WORLD_NATS, WORLD_KEEPER, WORLD_SPARE, WORLD_AGAIN, WORLD_MUTE, WORLD_PROXY_COUNT };
-#define WORLD_OPERATORS (WORLD_PROXY_COUNT - WORLD_KEEPER)
+enum world_proxy { WORLD_PG, WORLD_NATS, WORLD_KEEPER, WORLD_SPARE, WORLD_AGAIN, WORLD_MUTE, WORLD_PROVIDER, WORLD_PROXY_COUNT };
+#define WORLD_OPERATORS (WORLD_PROVIDER - WORLD_KEEPER)
 
 /* What heals by the clock. */
-enum world_cure { CURE_SPAWN, CURE_THAW, CURE_NATS_START, CURE_NATS_THAW, CURE_PG_START };
+enum world_cure { CURE_SPAWN, CURE_THAW, CURE_NATS_START, CURE_NATS_THAW, CURE_PG_START, CURE_PROVIDER };
 
 struct world {
         struct stack *stack;
         struct proxy *proxies[WORLD_PROXY_COUNT];
-        char pg_dir[96], pg_url[160], nats_url[64];
+        struct fake_provider *provider;
+        char pg_dir[96], pg_url[160], nats_url[64], provider_setting[96];
         struct audit_operator operators[WORLD_OPERATORS];
         struct bus *bus;
         int wake_fd;
