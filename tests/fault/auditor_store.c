@@ -20,10 +20,10 @@
 
 /* The histories that a chain may have: every beginning of them. A job that failed may be run again, and is refunded or stays failed. */
 #define JOB_HISTORY                                                                                                                                  \
-        "'^JOB_CREATED( FLOW_CHOSEN PRICED( PAYMENT_REQUIRED PAYMENT_INITIATED( PAYMENT_EXPIRED| PAYMENT_CONFIRMED"                                  \
+        "'^JOB_CREATED( FLOW_CHOSEN PRICED( PAYMENT_REQUIRED( PAYMENT_INITIATED( PAYMENT_EXPIRED| PAYMENT_CONFIRMED"                                 \
         "( EXECUTION_STARTED( STEP_COMPLETED)*| EXECUTION_FAILED EXECUTION_REQUIRED)*"                                                               \
         "( EXECUTION_FAILED( REFUND_REQUIRED( REFUND_INITIATED( REFUND_CONFIRMED( FINAL_FAIL)?)?)?)?|"                                               \
-        "(?<= STEP_COMPLETED) EXECUTION_COMPLETED( REVENUE_BOOKED)?)?)?)?)?$'"
+        "(?<= STEP_COMPLETED) EXECUTION_COMPLETED( REVENUE_BOOKED)?)?)?)?)?)?$'"
 #define PAYOUT_HISTORY "'^PAYOUT_EARNED( PAYOUT_READY( PAYOUT_DONE)?)?$'"
 #define ISSUE_HISTORY  "'^META_ISSUE( META_REPAIR)*( META_RESOLVED)?$'"
 
