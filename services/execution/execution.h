@@ -24,6 +24,7 @@ struct execution_slot {
         char *name;
         bool warned;  /* about a row that cannot be used */
         bool avoided; /* when its row was read last */
+        bool answers; /* the last status query was answered, and that since it is avoided */
         int64_t in_flight;
         int64_t queries;         /* status queries under way */
         int64_t probed_ms;       /* operators_read_ms at the last probe of an open run: one for each time the rows are read */

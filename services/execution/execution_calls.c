@@ -81,11 +81,13 @@ static void on_answer(void *arg, const struct http_reply *reply)
 static void on_status(void *arg, const struct http_reply *reply)
 {
         struct execution_run *run = arg;
+        struct execution_slot *slot = execution_slot(run->service->state, run->who);
         struct execution_reply plain = convert(reply);
 
         CRASH_POINT("execution: after status query");
-        execution_slot(run->service->state, run->who)->queries--;
         execution_read_status(&plain, run->call_over, &run->answer);
+        slot->queries--;
+        slot->answers = run->answer.verdict != EXECUTION_UNKNOWN || run->answer.answered;
         execution_run_ended(run);
 }
 

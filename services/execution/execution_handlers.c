@@ -38,6 +38,7 @@ static void adopt(struct execution_state *state, struct execution_operators *ops
                         slot->avoided = false;
                 else if (!slot->avoided) {
                         slot->avoided = true;
+                        slot->answers = false;
                         slot->limit = 1;
                         slot->unsettled = waiting_count(slot->waiting);
                 }

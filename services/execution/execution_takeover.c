@@ -52,12 +52,13 @@ static bool other_there(const struct execution_state *state, struct taken *t)
         return execution_other(&state->operators, t->due.tag.s, t->c.failed, t->c.n_failed);
 }
 
-/* An operator that is avoided is asked and sent to by one probe at a time. */
-static bool spared(struct execution_state *state, const struct execution_operator *op)
+/* An operator that is avoided is asked and sent to by one probe at a time. One that answers queries is asked for everything that is open there:
+ * it may know none of it, which is no success that would end its avoidance, and one query a pause would then go on for hours. */
+static bool spared(struct execution_state *state, const struct execution_operator *op, enum execution_next next)
 {
         struct execution_slot *slot = execution_slot(state, op->name);
 
-        if (!execution_avoided(op))
+        if (!execution_avoided(op) || (next == EXECUTION_NEXT_ASK && slot->answers))
                 return false;
         if (!op->probe_due || slot->in_flight + slot->queries > 0 || slot->probed_ms == state->operators_read_ms)
                 return true;
@@ -88,7 +89,7 @@ static void decide(struct service *s, struct taken *t)
         t->clean = open.resend_marked;
         open.other = other_there(state, t);
         t->next = execution_resolve(t->op, &open);
-        if ((t->next == EXECUTION_NEXT_ASK || t->next == EXECUTION_NEXT_SEND) && spared(state, t->op)) {
+        if ((t->next == EXECUTION_NEXT_ASK || t->next == EXECUTION_NEXT_SEND) && spared(state, t->op, t->next)) {
                 t->next = execution_spare(t->op, &open);
                 t->take.probes = t->due.probes;
                 spares = true;
