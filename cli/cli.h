@@ -28,6 +28,9 @@ int cmd_redrive(int argc, char **argv);
 int cmd_refund(int argc, char **argv);
 int cmd_close(int argc, char **argv);
 int cmd_rules(int argc, char **argv);
+int cmd_backup(int argc, char **argv);
+int cmd_restore(int argc, char **argv);
+int cmd_migrate(int argc, char **argv);
 int cmd_bench(int argc, char **argv); /* runs the program aethelos-bench beside this one */
 
 /* Where the running stack is: state directory of AETHELOS_STATE, else `var` in the checkout. */

@@ -44,7 +44,7 @@ static const char *environment(const char *name)
         return s && *s ? s : NULL;
 }
 
-static char *absolute(const char *path)
+char *path_absolute(const char *path)
 {
         _cleanup_(freep) char *here = path[0] == '/' ? NULL : getcwd(NULL, 0);
         struct strbuf b = {0};
@@ -90,7 +90,7 @@ int stack_locate(struct stack *ret_stack, const char *state)
         s.bin = xstrdup(self);
         const char *home = environment("AETHELOS_HOME");
         if (home) {
-                s.home = absolute(home);
+                s.home = path_absolute(home);
         } else {
                 for (int i = 0; i < 3; i++) /* build/<preset>/bin */
                         cut_last(self);
@@ -98,7 +98,7 @@ int stack_locate(struct stack *ret_stack, const char *state)
         }
         if (!state)
                 state = environment("AETHELOS_STATE");
-        s.state = state ? absolute(state) : state_default(s.home);
+        s.state = state ? path_absolute(state) : state_default(s.home);
         *ret_stack = s;
         return 0;
 }

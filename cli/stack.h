@@ -12,6 +12,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/types.h>
 
 #define STACK_USER        "aethelos"          /* runs the servers when root starts them */
@@ -27,6 +28,8 @@ struct stack {
         char *state; /* absolute */
         char *postgres_bin;
         bool external;              /* PostgreSQL and NATS are somebody else's */
+        bool database_only;         /* PostgreSQL alone: for a restore */
+        const char *secrets_from;   /* borrowed: a directory of secrets to take over; NULL: make them */
         char *database_url;         /* as the owner */
         char *database_passfile;    /* NULL: what the URL says */
         char *service_database_url; /* without user and password */
@@ -43,6 +46,7 @@ struct stack {
 void stack_done(struct stack *s);
 int stack_locate(struct stack *ret_stack, const char *state);                       /* home, bin, state; state may be NULL. 0 or -1, said */
 char *stack_path(const struct stack *s, const char *tail);                          /* STATE/tail, malloc'ed */
+char *path_absolute(const char *path);                                              /* malloc'ed, without slashes at its end */
 bool stack_running(const struct stack *s);                                          /* somebody holds the lock */
 int stack_state_file(const struct stack *s, char **ret_json);                       /* text of state.json; 0 or a negative errno */
 int write_file_atomic(const char *path, mode_t mode, const void *data, size_t len); /* 0 or a negative errno */
@@ -50,9 +54,19 @@ int port_free_from(int first, int avoid);                                       
 void say_errno(const char *what, int r);                                            /* "aethelos: what: why" on stderr */
 
 /* --- stack_prepare.c: everything that must exist before a process starts --- */
-int stack_prepare_outside(struct stack *s);          /* as who called: user, directories, copies. 0; 1: it runs already; or -1, said */
-int stack_prepare_inside(struct stack *s);           /* as whom the servers run: secrets. 0 or -1, said */
-int postgres_find(const char *data, char **ret_bin); /* newest, or the version of the cluster in `data`. 0 or -1, said */
+int stack_prepare_outside(struct stack *s); /* as who called: user, directories, copies. 0; 1: it runs already; or -1, said */
+int make_directory(const char *path, mode_t mode, const struct stack *owner); /* owner NULL: who called. 0, also when it is there; or -1, said */
+int copy_file(const char *from, const char *to, mode_t mode);                 /* whole or not at all, with its time. 0 or -1, said */
+int postgres_find(const char *data, char **ret_bin);                          /* newest, or the version of the cluster in `data`. 0 or -1, said */
+
+/* --- secrets.c --- */
+int stack_prepare_inside(struct stack *s); /* as whom the servers run: makes what is missing. 0 or -1, said */
+int secrets_copy(
+        const char *from, const struct stack *to); /* a directory of secrets into STATE/secrets, what is there already stays. 0 or -1, said */
+
+/* --- stack_commands.c --- */
+int stack_start_database(struct stack *s, FILE *progress); /* PostgreSQL alone, in the background. 0 or -1, said */
+int stack_stop(const struct stack *s);                     /* ends what runs, and waits for it. 0 or -1, said */
 
 /* --- supervise.c: the process in the background --- */
 /* Never returns; says on `fd`, line by line: "say <text>", "fail <text>", "up". */

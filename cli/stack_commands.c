@@ -227,7 +227,7 @@ static int start(struct stack *s, FILE *progress)
 
         int r = stack_prepare_outside(s);
         if (r != 0)
-                return r > 0 ? wait_ready(s) : -1;
+                return r > 0 && !s->database_only ? wait_ready(s) : -1;
         if (pipe2(pipes, O_CLOEXEC) < 0) {
                 say_errno("pipe", errno);
                 return -1;
@@ -247,7 +247,13 @@ static int start(struct stack *s, FILE *progress)
         r = from ? listen_to(from, progress) : -1;
         if (from)
                 fclose(from);
-        return r < 0 ? r : wait_ready(s);
+        return r < 0 || s->database_only ? r : wait_ready(s);
+}
+
+int stack_start_database(struct stack *s, FILE *progress)
+{
+        s->database_only = true;
+        return start(s, progress);
 }
 
 static int up(struct stack *s, int first_port, FILE *progress)
@@ -341,15 +347,38 @@ int cmd_up(int argc, char **argv)
 
 /* --- down --- */
 
+int stack_stop(const struct stack *s)
+{
+        _cleanup_(freep) char *pid_text = NULL, *lock = stack_path(s, "run/lock");
+        int64_t until = now_mono_ms() + DOWN_MS;
+
+        int r = read_file(lock, 32, &pid_text);
+        if (r < 0 || atoi(pid_text) <= 1) {
+                say_errno(lock, r < 0 ? r : EINVAL);
+                return -1;
+        }
+        if (kill(atoi(pid_text), SIGTERM) < 0 && errno != ESRCH) {
+                fprintf(stderr, "aethelos: the supervisor (pid %s) cannot be told to stop: %s. Run the command as the user who started it.\n",
+                        pid_text, strerror(errno));
+                return -1;
+        }
+        while (stack_running(s)) {
+                if (now_mono_ms() > until) {
+                        fprintf(stderr, "aethelos: the stack has not ended after %d s; see %s/log/supervisor.log\n", DOWN_MS / 1000, s->state);
+                        return -1;
+                }
+                sleep_ms(20);
+        }
+        return 0;
+}
+
 int cmd_down(int argc, char **argv)
 {
         _cleanup_(stack_done) struct stack s = {0};
-        _cleanup_(freep) char *pid_text = NULL;
         const char *state = NULL;
         bool json = false;
         const struct args_option options[] = {{"--state", .value = &state}, {"--json", .flag = &json}, {0}};
         struct args a = {.help = DOWN_HELP, .options = options};
-        int64_t until = now_mono_ms() + DOWN_MS;
 
         int r = args_parse(&a, argc, argv);
         if (r != ARGS_GO_ON)
@@ -360,24 +389,8 @@ int cmd_down(int argc, char **argv)
                 printf("%s\n", json ? "{\"stopped\":false}" : "no stack is running");
                 return 0;
         }
-        _cleanup_(freep) char *lock = stack_path(&s, "run/lock");
-        r = read_file(lock, 32, &pid_text);
-        if (r < 0 || atoi(pid_text) <= 1) {
-                say_errno(lock, r < 0 ? r : EINVAL);
+        if (stack_stop(&s) < 0)
                 return 1;
-        }
-        if (kill(atoi(pid_text), SIGTERM) < 0 && errno != ESRCH) {
-                fprintf(stderr, "aethelos: the supervisor (pid %s) cannot be told to stop: %s. Run the command as the user who started it.\n",
-                        pid_text, strerror(errno));
-                return 1;
-        }
-        while (stack_running(&s)) {
-                if (now_mono_ms() > until) {
-                        fprintf(stderr, "aethelos: the stack has not ended after %d s; see %s/log/supervisor.log\n", DOWN_MS / 1000, s.state);
-                        return 1;
-                }
-                sleep_ms(20);
-        }
         printf("%s\n", json ? "{\"stopped\":true}" : "stopped");
         return 0;
 }

@@ -1,18 +1,14 @@
-/* What must exist before a process starts: the user, the directories, copies of what was built, the secrets, the addresses of the engines.
+/* What must exist before a process starts: the user, the directories, copies of what was built, the addresses of the engines. Secrets: secrets.c.
  *
- * Invariant: secrets are made once, by the user who runs the servers, 0600 under a 0700 directory, and never travel through arguments or the log.
- * Programs run from copies, so that a build under a running stack changes nothing in it. A crash here leaves a part of all that; the next start
- * completes it. */
+ * Invariant: programs run from copies, so that a build under a running stack changes nothing in it. A crash here leaves a part of all that; the next
+ * start completes it. */
+#include "database.h"
 #include "stack.h"
 
-#include "base/hash.h"
-
-#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
-#include <libpq-fe.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,7 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static int make_directory(const char *path, mode_t mode, const struct stack *owner)
+int make_directory(const char *path, mode_t mode, const struct stack *owner)
 {
         struct stat st;
 
@@ -99,7 +95,7 @@ static void link_var(const struct stack *s)
                 fprintf(stderr, "aethelos: %s cannot be made a link to %s (%s); the state is there all the same\n", var.s, s->state, strerror(errno));
 }
 
-static int copy_file(const char *from, const char *to, mode_t mode)
+int copy_file(const char *from, const char *to, mode_t mode)
 {
         struct stat a, b;
         _cleanup_(strbuf_done) struct strbuf temporary = {0};
@@ -218,27 +214,13 @@ int postgres_find(const char *data, char **ret_bin)
 /* Somebody else's engines: their address without user and password is what the services get, each with a role of its own. */
 static int external_engines(struct stack *s, const char *database_url, const char *nats_url)
 {
-        char *why = NULL;
-        PQconninfoOption *options = PQconninfoParse(database_url, &why);
-        struct strbuf plain = {0};
+        static const char *const who[] = {"user", "password", "passfile", NULL};
 
-        if (!options) {
-                fprintf(stderr, "aethelos: AETHELOS_DATABASE_URL: %s", why ? why : "cannot be understood\n");
-                PQfreemem(why);
+        s->service_database_url = conninfo_without(database_url, who, NULL);
+        if (!s->service_database_url)
                 return -1;
-        }
-        for (const PQconninfoOption *o = options; o->keyword; o++) {
-                if (!o->val || strcmp(o->keyword, "user") == 0 || strcmp(o->keyword, "password") == 0 || strcmp(o->keyword, "passfile") == 0)
-                        continue;
-                strbuf_addf(&plain, "%s%s='", plain.len ? " " : "", o->keyword);
-                for (const char *c = o->val; *c; c++)
-                        strbuf_addf(&plain, "%s%c", *c == '\'' || *c == '\\' ? "\\" : "", *c);
-                strbuf_addc(&plain, '\'');
-        }
-        PQconninfoFree(options);
         s->external = true;
         s->database_url = xstrdup(database_url);
-        s->service_database_url = strbuf_take(&plain);
         s->nats_url = xstrdup(nats_url);
         const char *passwords = getenv("AETHELOS_NATS_PASSWORDS");
         s->nats_passwords = passwords && *passwords ? xstrdup(passwords) : NULL;
@@ -278,6 +260,8 @@ int stack_prepare_outside(struct stack *s)
                 if (make_directory(path, directories[i].mode, directories[i].own ? s : NULL) < 0)
                         return -1;
         }
+        if (s->secrets_from && secrets_copy(s->secrets_from, s) < 0)
+                return -1;
         link_var(s);
         if (!s->external) {
                 _cleanup_(freep) char *data = stack_path(s, "postgresql");
@@ -285,88 +269,4 @@ int stack_prepare_outside(struct stack *s)
                         return -1;
         }
         return install(s);
-}
-
-/* A secret that is not there yet. *ret_text is wiped by the caller's end of process, nothing else keeps it. */
-static int secret(const char *path, char **ret_text)
-{
-        uint8_t bytes[24];
-        char text[2 * sizeof(bytes) + 2];
-
-        int r = read_file(path, 4096, ret_text);
-        if (r == 0 && **ret_text)
-                return 0;
-        r = random_bytes(bytes, sizeof(bytes));
-        for (size_t i = 0; i < sizeof(bytes); i++)
-                snprintf(text + 2 * i, 3, "%02x", bytes[i]);
-        strcat(text, "\n");
-        if (r == 0)
-                r = write_file_atomic(path, 0600, text, strlen(text));
-        if (r < 0) {
-                say_errno(path, r);
-                return -1;
-        }
-        text[2 * sizeof(bytes)] = '\0';
-        *ret_text = xstrdup(text);
-        return 0;
-}
-
-static char *role_of(const char *service)
-{
-        struct strbuf b = {0};
-        strbuf_addf(&b, "aethelos_%s", service);
-        for (char *c = b.s; *c; c++)
-                if (*c == '-')
-                        *c = '_';
-        return strbuf_take(&b);
-}
-
-int stack_prepare_inside(struct stack *s)
-{
-        _cleanup_(strbuf_done) struct strbuf pgpass = {0}, nats = {0};
-        _cleanup_(freep) char *roles = stack_path(s, "secrets/roles"), *users = stack_path(s, "secrets/nats"),
-                              *token_file = stack_path(s, "secrets/admin-token");
-        _cleanup_(freep) char *owner_file = stack_path(s, "secrets/owner"), *pgpass_file = stack_path(s, "secrets/pgpass"),
-                              *nats_file = stack_path(s, "nats/nats-passwords.conf");
-        _cleanup_(freep) char *owner = NULL, *token = NULL;
-        int r;
-
-        if (make_directory(roles, 0700, NULL) < 0 || make_directory(users, 0700, NULL) < 0 || secret(owner_file, &owner) < 0 ||
-                secret(token_file, &token) < 0)
-                return -1;
-        strbuf_addf(&pgpass, "*:*:*:" STACK_USER ":%s\n", owner);
-        for (int i = -1; i < STACK_SERVICES; i++) {
-                const char *name = i < 0 ? "default" : stack_services[i];
-                _cleanup_(freep) char *role = role_of(name), *password = NULL, *bus_password = NULL;
-                char path[4096];
-
-                snprintf(path, sizeof(path), "%s/%s", users, name);
-                if (secret(path, &bus_password) < 0)
-                        return -1;
-                strbuf_adds(&nats, "PASSWORD_");
-                for (const char *c = name; *c; c++)
-                        strbuf_addc(&nats, *c == '-' ? '_' : (char)toupper((unsigned char)*c));
-                strbuf_addf(&nats, ": \"%s\"\n", bus_password);
-                if (i < 0)
-                        continue;
-                snprintf(path, sizeof(path), "%s/%s", roles, role);
-                if (secret(path, &password) < 0)
-                        return -1;
-                strbuf_addf(&pgpass, "*:*:*:%s:%s\n", role, password);
-        }
-        r = write_file_atomic(pgpass_file, 0600, pgpass.s, pgpass.len);
-        if (r == 0)
-                r = write_file_atomic(nats_file, 0600, nats.s, nats.len);
-        explicit_bzero(pgpass.s, pgpass.len);
-        explicit_bzero(nats.s, nats.len);
-        if (r < 0) {
-                say_errno("secrets", r);
-                return -1;
-        }
-        s->service_passfile = TAKE_PTR(pgpass_file);
-        if (!s->external) {
-                s->database_passfile = xstrdup(s->service_passfile);
-                s->nats_passwords = TAKE_PTR(users);
-        }
-        return 0;
 }

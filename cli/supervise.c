@@ -245,9 +245,9 @@ void supervise(struct stack *s, int fd)
                 exit(1);
         }
         state_write(&v);
-        if ((!s->external && engines_start(&v) < 0) || migrate_run(&v) < 0)
+        if ((!s->external && engines_start(&v) < 0) || (!s->database_only && migrate_run(&v) < 0))
                 end(&v, 1);
-        for (int n = 1; n <= s->instances; n++)
+        for (int n = 1; n <= s->instances && !s->database_only; n++)
                 for (size_t i = 0; i < STACK_SERVICES; i++)
                         process_spawn(&v, process_add(&v, stack_services[i], PROCESS_SERVICE, n));
         state_write(&v);

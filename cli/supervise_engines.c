@@ -234,5 +234,5 @@ static int nats_start(struct supervisor *v)
 
 int engines_start(struct supervisor *v)
 {
-        return postgres_start(v) < 0 || nats_start(v) < 0 ? -1 : 0;
+        return postgres_start(v) < 0 || (!v->stack->database_only && nats_start(v) < 0) ? -1 : 0;
 }

@@ -26,7 +26,7 @@
 
 struct options {
         const char *database_url, *database_user, *passfile, *directory, *passwords;
-        bool check;
+        bool check, new_generation;
 };
 
 #define FUNCTIONS "functions/"
@@ -54,7 +54,8 @@ static const char USAGE[] =
         "  --passfile FILE      libpq password file; default AETHELOS_DATABASE_PASSFILE\n"
         "  --directory DIR      with the numbered *.sql files and functions/*.sql; default migrations\n"
         "  --passwords DIR      DIR/aethelos_<service> holds the password of that role\n"
-        "  --check              says what would be applied, and changes nothing; exit status 0 when that is nothing, else 3\n";
+        "  --check              says what would be applied, and changes nothing; exit status 0 when that is nothing, else 3\n"
+        "  --new-generation     opens a generation in any case: after the cluster was set back to an earlier moment. No service may run meanwhile\n";
 
 static int fail(const char *what, const char *why)
 {
@@ -289,15 +290,18 @@ static int apply(PGconn *c, const struct migration *m)
 }
 
 /* After a restore into another cluster, old transaction ids may stand above the new horizon: readers tell them apart by generation. */
-static int generation_open(PGconn *c)
+static int generation_open(PGconn *c, bool anyway)
 {
-        _cleanup_(freep) char *opened = ask(c,
-                "INSERT INTO aethelos.generation (n, system_identifier)"
-                " SELECT coalesce(max(g.n), 0) + 1, s.system_identifier FROM pg_control_system() s LEFT JOIN aethelos.generation g ON true"
-                " GROUP BY s.system_identifier"
-                " HAVING s.system_identifier IS DISTINCT FROM (SELECT system_identifier FROM aethelos.generation ORDER BY n DESC LIMIT 1)"
-                " RETURNING n",
-                "generation");
+        _cleanup_(strbuf_done) struct strbuf sql = {0};
+
+        strbuf_adds(&sql, "INSERT INTO aethelos.generation (n, system_identifier)"
+                          " SELECT coalesce(max(g.n), 0) + 1, s.system_identifier FROM pg_control_system() s LEFT JOIN aethelos.generation g ON true"
+                          " GROUP BY s.system_identifier");
+        if (!anyway)
+                strbuf_adds(&sql, " HAVING s.system_identifier IS DISTINCT FROM"
+                                  " (SELECT system_identifier FROM aethelos.generation ORDER BY n DESC LIMIT 1)");
+        strbuf_adds(&sql, " RETURNING n");
+        _cleanup_(freep) char *opened = ask(c, sql.s, "generation");
         if (!opened)
                 return -1;
         if (*opened)
@@ -367,7 +371,7 @@ static int migrate(PGconn *c, const struct options *o, struct history *h)
         for (size_t i = 0; i < h->n; i++)
                 if (!h->files[i].applied && apply(c, &h->files[i]) < 0)
                         return 1;
-        if (generation_open(c) < 0 || (o->passwords && passwords_set(c, o->passwords) < 0))
+        if (generation_open(c, o->new_generation) < 0 || (o->passwords && passwords_set(c, o->passwords) < 0))
                 return 1;
         return 0;
 }
@@ -387,6 +391,7 @@ int main(int argc, char *argv[])
                 {"directory", required_argument, NULL, 'd'},
                 {"passwords", required_argument, NULL, 'p'},
                 {"check", no_argument, NULL, 'c'},
+                {"new-generation", no_argument, NULL, 'g'},
                 {"help", no_argument, NULL, 'h'},
                 {0},
         };
@@ -418,6 +423,9 @@ int main(int argc, char *argv[])
                         break;
                 case 'c':
                         o.check = true;
+                        break;
+                case 'g':
+                        o.new_generation = true;
                         break;
                 case 'h':
                         fputs(USAGE, stdout);
