@@ -354,3 +354,48 @@ int cmd_rules(int argc, char **argv)
         add_member(&body, "by", client_by(by));
         return send_command(json, "/meta/rules", &body);
 }
+
+int cmd_tasks(int argc, char **argv)
+{
+        static const char help[] = "usage: aethelos tasks [--kind KIND] [--json]\n"
+                                   "       aethelos tasks run KIND [ENTITY] [--by NAME] [--json]\n"
+                                   "\n"
+                                   "Lists the system tasks, the latest first, or has one done now: HEALTH_CHECK, FLOW_AUDIT, PAYOUT_SETTLEMENT, or\n"
+                                   "OPERATOR_TUNING with the name of an operator. One of a kind is active about the same thing: a second request\n"
+                                   "answers with it. `aethelos explain TASK` shows what came of it.\n"
+                                   "\n"
+                                   "  --kind KIND  only tasks of this kind\n"
+                                   "  --by NAME    who asks; without it the login name\n"
+                                   "  --json       prints the answer of the API: of the list the latest 1000\n";
+        static const char *const columns[] = {"id", "kind", "entity", "state", "step", "price", "created_at", "updated_at"};
+        _cleanup_(client_done) struct client c = {0};
+        _cleanup_(strbuf_done) struct strbuf path = {0}, body = {0};
+        const char *kind = NULL, *by = NULL;
+        bool json = false;
+        struct args a = {.help = help,
+                .options = (struct args_option[]){{"--kind", .value = &kind}, {"--by", .value = &by}, {"--json", .flag = &json}, {0}},
+                .most = 3};
+        int r = args_parse(&a, argc, argv);
+
+        if (r != ARGS_GO_ON)
+                return r;
+        if (a.n_rest > 0 && (strcmp(a.rest[0], "run") != 0 || a.n_rest < 2 || kind))
+                return args_usage(&a, "tasks run KIND [ENTITY]", NULL);
+        if (a.n_rest > 0) {
+                strbuf_addc(&body, '{');
+                add_member(&body, "kind", a.rest[1]);
+                add_member(&body, "entity", a.n_rest > 2 ? a.rest[2] : NULL);
+                add_raw(&body, "now", "true");
+                add_member(&body, "by", client_by(by));
+                return send_command(json, "/system/tasks", &body);
+        }
+        if (!word_ok(kind))
+                return args_usage(&a, "there is no such kind of task", kind);
+        if (client_find(&c) < 0)
+                return 1;
+        c.json = json;
+        strbuf_adds(&path, "/system/tasks?limit=1000");
+        if (kind)
+                strbuf_addf(&path, "&kind=%s", kind);
+        return print_pages(&c, path.s, columns, ARRAY_SIZE(columns), "no tasks", false);
+}

@@ -29,6 +29,7 @@ static const struct command commands[] = {
         {"flows", "", "job types, their prices and steps", cmd_flows},
         {"operators", "", "who performs the steps", cmd_operators},
         {"runs", "[resolve RUN ...]", "what is open at operators; say what came of a run that nobody else can tell of", cmd_runs},
+        {"tasks", "[run KIND [ENTITY]]", "system tasks: what the stack does for itself, and having it done now", cmd_tasks},
         {"offers", "", "what can be bought as it is", cmd_offers},
         {"payouts", "[mark ID --reference TEXT]", "what is owed to the owner; mark one as transferred", cmd_payouts},
         {"refunds", "[confirm JOB --reference TEXT]", "what must go back to payers; record that it went", cmd_refunds},

@@ -46,7 +46,8 @@ BEGIN
   )
   SELECT array_agg(ROW(s.id, s.parent, s.events,
            CASE WHEN s.nth > 1 OR s.version <> s.expected THEN 'lost'
-                WHEN w.known AND (s.opens OR s.status = 'open' OR w.reopens) AND NOT (s.opens AND s.kind = 'payout' AND s.amount IS NULL) THEN 'won'
+                WHEN w.known AND (s.opens OR s.status = 'open' OR w.reopens) AND NOT (s.opens AND s.kind = 'payout' AND s.amount IS NULL)
+                  AND NOT (s.opens AND s.kind = 'system' AND cardinality(t_id) > 1) THEN 'won'
                 ELSE 'refused' END,
            w.guarded, s.opens, s.kind, s.version, coalesce(w.n, 0), s.step, w.new_step, f.status, f.waits_for, f.hearer, s.lane, s.client, s.amount, s.currency)::judged
            ORDER BY s.ord),
@@ -143,8 +144,10 @@ BEGIN
     END LOOP;
   END IF;
   IF 0 = ANY (t_expected) THEN
-    INSERT INTO chain (id, kind, step, version, status, waits_for, lane, client, amount, currency, parent, created_at, updated_at)
-    SELECT u.id, u.kind, u.new_step, u.n, u.status, u.waits_for, u.lane, u.client, u.amount, u.currency, u.parent, now(), now()
+    -- A task is opened alone (open_task), and its first event names its slot.
+    INSERT INTO chain (id, kind, step, version, status, waits_for, lane, client, amount, currency, parent, created_at, updated_at, task)
+    SELECT u.id, u.kind, u.new_step, u.n, u.status, u.waits_for, u.lane, u.client, u.amount, u.currency, u.parent, now(), now(),
+           CASE u.kind WHEN 'system' THEN e_data[1]::json ->> 'slot' END
     FROM unnest(d) u WHERE u.verdict = 'won' AND u.opens;
   END IF;
   IF 0 < ANY (t_expected) THEN

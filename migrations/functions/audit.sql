@@ -28,6 +28,15 @@ LANGUAGE sql STABLE SET search_path = aethelos, pg_temp AS $$
   SELECT 'I5', c.id, 'completed without exactly one payout obligation'
   FROM chain c WHERE c.kind = 'job' AND c.status = 'completed' AND (SELECT count(*) FROM chain p WHERE p.parent = c.id) <> 1
   UNION ALL
+  SELECT 'I5', p.id, 'a payout of something else than a job' FROM chain p JOIN chain c ON c.id = p.parent WHERE c.kind <> 'job'
+  UNION ALL
+  SELECT 'I5', c.id, 'not the task that its first event names'
+  FROM chain c LEFT JOIN event e ON e.chain_id = c.id AND e.version = 1 WHERE c.kind = 'system' AND c.task IS DISTINCT FROM e.data::json ->> 'slot'
+  UNION ALL
+  SELECT 'I6', j.chain_id, 'the books of tasks and of customers mix'
+  FROM journal j JOIN chain c ON c.id = j.chain_id
+  WHERE (c.kind = 'system') <> (j.debit LIKE 'system\_%') OR (c.kind = 'system') <> (j.credit LIKE 'system\_%')
+  UNION ALL
   SELECT 'I6', e.chain_id, 'money event and journal entry do not match'
   FROM event e JOIN chain c ON c.id = e.chain_id JOIN step s ON s.kind = c.kind AND s.name = e.type
   LEFT JOIN journal j ON j.chain_id = e.chain_id AND j.version = e.version
@@ -46,6 +55,10 @@ LANGUAGE sql STABLE SET search_path = aethelos, pg_temp AS $$
   FROM (SELECT j.chain_id, sum(CASE 'customer_prepayment' WHEN j.credit THEN j.amount WHEN j.debit THEN -j.amount ELSE 0 END) AS held
         FROM journal j GROUP BY j.chain_id) b JOIN chain c ON c.id = b.chain_id
   WHERE b.held < 0 OR (b.held > 0 AND c.status <> 'open')
+  UNION ALL
+  SELECT 'I8', c.id, 'failed, and its internal transfer stands'
+  FROM chain c JOIN journal j ON j.chain_id = c.id WHERE c.kind = 'system' AND c.status = 'final_fail'
+  GROUP BY c.id HAVING sum(CASE j.debit WHEN 'system_expense' THEN j.amount ELSE -j.amount END) <> 0
   UNION ALL
   SELECT 'I8', NULL, 'more paid out than earned in ' || j.currency
   FROM journal j WHERE 'owner_payable' IN (j.debit, j.credit)

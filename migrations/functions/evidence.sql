@@ -1,5 +1,5 @@
 -- submit_evidence(): the only writer of evidence. Who may say what: a person's word comes through board or meta-repair, a provider's answer through
--- payments. What a provider says and the chain cannot take is kept in evidence_mismatch, and moves nothing.
+-- payments, and an internal transfer, which only system tasks know, is made by payments and reversed by meta-repair. What a provider says and the chain cannot take is kept in evidence_mismatch, and moves nothing.
 
 CREATE OR REPLACE FUNCTION submit_evidence(
   p_id uuid[], p_event text[], p_kind text[], p_who text[], p_reference text[], p_amount bigint[]
@@ -12,9 +12,9 @@ SET plan_cache_mode = force_generic_plan SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
-  mine text := CASE session_user WHEN 'aethelos_payments' THEN 'provider' ELSE 'person' END;
+  mine text[] := CASE session_user WHEN 'aethelos_payments' THEN '{provider,internal}' WHEN 'aethelos_meta_repair' THEN '{person,internal}' ELSE '{person}' END;
 BEGIN
-  IF session_user LIKE 'aethelos_%' AND mine <> ANY (p_kind) THEN
+  IF session_user LIKE 'aethelos_%' AND NOT p_kind <@ mine THEN
     RAISE EXCEPTION '% may not say this', session_user USING ERRCODE = 'insufficient_privilege';
   END IF;
   -- Against a clock that expires the chain meanwhile.

@@ -44,6 +44,9 @@ void board_close(void *ctx, struct http_request *r);
 void board_get_command(void *ctx, struct http_request *r);
 void board_get_rules(void *ctx, struct http_request *r);
 void board_post_rule(void *ctx, struct http_request *r);
+void board_post_task(void *ctx, struct http_request *r);
+void board_run_task(void *ctx, struct http_request *r);
+void board_get_task(void *ctx, struct http_request *r);
 void board_commands_round(struct service *s);
 struct board_commands *board_commands_free(struct board_commands *c);
 
@@ -63,6 +66,10 @@ void board_get_dossier(void *ctx, struct http_request *r);
 /* board_runs.c: open runs at operators */
 void board_get_runs(void *ctx, struct http_request *r);
 void board_resolve_run(void *ctx, struct http_request *r);
+
+/* board_tasks.c: system tasks */
+void board_get_tasks(void *ctx, struct http_request *r);
+void board_get_export(void *ctx, struct http_request *r);
 
 /* board_catalogue.c: operators and flows */
 void board_get_operators(void *ctx, struct http_request *r);

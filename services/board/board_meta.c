@@ -4,6 +4,7 @@
 #include "board.h"
 #include "board_meta_core.h"
 #include "board_meta_store.h"
+#include "board_tasks_store.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -171,6 +172,11 @@ void board_redrive(void *ctx, struct http_request *r)
         command(ctx, r, BOARD_DO_REDRIVE, NULL);
 }
 
+void board_post_task(void *ctx, struct http_request *r)
+{
+        command(ctx, r, BOARD_DO_TASK, NULL);
+}
+
 void board_post_rule(void *ctx, struct http_request *r)
 {
         command(ctx, r, BOARD_DO_RULE, NULL);
@@ -213,19 +219,30 @@ static void document(struct service *s, struct http_request *r, int (*read)(stru
                 board_answer(r, 200, &b);
 }
 
-void board_repair_issue(void *ctx, struct http_request *r)
+/* A command about what the path names, which must be there. */
+static void command_on(struct service *s, struct http_request *r, enum board_command what,
+        int (*read)(struct db *db, const struct uuid *id, struct strbuf *b), const char *slug, const char *detail)
 {
-        struct service *s = ctx;
         _cleanup_(strbuf_done) struct strbuf b = {0};
         struct uuid id;
-        int e = path_id(r, &id) ? board_issue(s->db, &id, &b) : -ENOENT;
+        int e = path_id(r, &id) ? read(s->db, &id, &b) : -ENOENT;
 
         if (e == -ENOENT)
-                unknown(r, "unknown-issue", "there is no such issue");
+                unknown(r, slug, detail);
         else if (e < 0)
                 board_fail(s, r, e);
         else
-                command(s, r, BOARD_DO_REPAIR_ISSUE, &id);
+                command(s, r, what, &id);
+}
+
+void board_repair_issue(void *ctx, struct http_request *r)
+{
+        command_on(ctx, r, BOARD_DO_REPAIR_ISSUE, board_issue, "unknown-issue", "there is no such issue");
+}
+
+void board_run_task(void *ctx, struct http_request *r)
+{
+        command_on(ctx, r, BOARD_DO_RUN_TASK, board_task, "unknown-task", "there is no such task");
 }
 
 void board_get_command(void *ctx, struct http_request *r)
@@ -236,6 +253,11 @@ void board_get_command(void *ctx, struct http_request *r)
 void board_get_issue(void *ctx, struct http_request *r)
 {
         document(ctx, r, board_issue, "unknown-issue", "there is no such issue");
+}
+
+void board_get_task(void *ctx, struct http_request *r)
+{
+        document(ctx, r, board_task, "unknown-task", "there is no such task");
 }
 
 void board_get_rules(void *ctx, struct http_request *r)

@@ -245,13 +245,12 @@ int board_operators(struct db *db, PGresult **ret_result)
 
 void board_add_operator(struct strbuf *b, const PGresult *r, int row)
 {
-        static const char *const healths[] = {[EXECUTION_HEALTHY] = "healthy", [EXECUTION_DEGRADED] = "degraded", [EXECUTION_DISABLED] = "disabled"};
         struct execution_operator o = {.successes = db_int(r, row, 1), .failures = db_int(r, row, 2), .total_ms = db_int(r, row, 3)};
         int64_t runs = o.successes + o.failures;
 
         strbuf_adds(b, PQgetvalue(r, row, 0));
         b->len--; /* the closing brace */
-        strbuf_addf(b, ",\"health\":\"%s\",\"score\":", healths[execution_health(&o)]);
+        strbuf_addf(b, ",\"health\":\"%s\",\"score\":", execution_health_name(&o));
         json_add_double(b, execution_score(&o));
         if (runs > 0)
                 strbuf_addf(b, ",\"average_ms\":%lld}", (long long)(o.total_ms / runs));

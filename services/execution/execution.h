@@ -75,6 +75,8 @@ struct execution_item {
         struct execution_outcome outcome;
         char *outcome_error;
         struct uuid run_id; /* of p.call */
+        bool task;          /* of kind system: planned within the transaction that commits it, because the work is done there */
+        bool broker;        /* whether the broker answered just before */
         bool planned;       /* there is a plan (else only the run's row changes) */
         bool in;            /* takes part: its fence held, or it needs none */
         bool starts;        /* its run is in the store and belongs to us */
@@ -95,6 +97,11 @@ int execution_commit(struct service *s, struct execution_item items[], size_t n)
 bool execution_items_fail(const struct execution_item items[], size_t n);
 void execution_items_cancel(struct service *s, struct execution_item items[], size_t n);
 void execution_items_done(struct execution_item items[], size_t n);
+
+/* execution_tasks.c */
+bool execution_task_operator(const char *name); /* a built-in operator of system tasks */
+/* Does the work of a task and makes its plan, in the caller's transaction; again when that is tried again. */
+int execution_task_plan(struct service *s, struct db *db, struct execution_item *item);
 
 /* execution_calls.c */
 struct execution_slot *execution_slot(struct execution_state *state, const char *name);

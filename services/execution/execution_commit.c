@@ -78,6 +78,16 @@ static int fence(struct batch *b, struct db *db)
         return 0;
 }
 
+static int work_on_tasks(struct batch *b, struct db *db)
+{
+        int e = 0;
+
+        for (size_t i = 0; e == 0 && i < b->n; i++)
+                if (b->items[i].task)
+                        e = execution_task_plan(b->s, db, &b->items[i]);
+        return e;
+}
+
 static int move(struct batch *b, struct db *db)
 {
         advance_reset(&b->advance);
@@ -99,7 +109,7 @@ static int move(struct batch *b, struct db *db)
 
                 if (item->t == SIZE_MAX || b->advance.t[item->t].verdict == ADVANCE_WON)
                         continue;
-                if (item->run)
+                if (item->run || item->task)
                         return -ESTALE; /* its outcome must not be written without the move */
                 item->in = false;
         }
@@ -239,6 +249,8 @@ static int work(struct db *db, void *arg)
         int e = fence(b, db);
 
         if (e == 0)
+                e = work_on_tasks(b, db);
+        if (e == 0)
                 e = move(b, db);
         if (e == 0)
                 e = start_runs(b, db);
@@ -305,7 +317,7 @@ int execution_commit(struct service *s, struct execution_item items[], size_t n)
         int e = 0;
 
         for (size_t i = 0; i < n; i++)
-                something |= items[i].run || items[i].p.n_events > 0 || items[i].p.call;
+                something |= items[i].run || items[i].task || items[i].p.n_events > 0 || items[i].p.call;
         if (something)
                 e = db_transaction(s->db, work, &b);
         if (e < 0) {

@@ -36,6 +36,13 @@ enum execution_health execution_health(const struct execution_operator *op)
         return op->failures > op->successes ? EXECUTION_DEGRADED : EXECUTION_HEALTHY;
 }
 
+const char *execution_health_name(const struct execution_operator *op)
+{
+        static const char *const names[] = {[EXECUTION_HEALTHY] = "healthy", [EXECUTION_DEGRADED] = "degraded", [EXECUTION_DISABLED] = "disabled"};
+
+        return names[execution_health(op)];
+}
+
 double execution_score(const struct execution_operator *op)
 {
         double runs = (double)op->successes + (double)op->failures;

@@ -27,14 +27,22 @@ struct execution_operator {
         const int64_t *limit; /* calls at once while it is being taken back; NULL: max_in_flight */
 };
 
+/* Who runs built-in operators that need more than their input (tasks). Answers as struct builtin's run does. */
+struct execution_host {
+        const char *(*run)(void *arg, const char *who, const struct json_doc *doc, json_value input, struct strbuf *ret_output);
+        void *arg;
+};
+
 struct execution_operators {
         struct execution_operator *v;
         size_t n;
+        const struct execution_host *host; /* NULL: built-in operators are those of builtin.h */
 };
 
 void execution_operators_done(struct execution_operators *ops);
 
 enum execution_health execution_health(const struct execution_operator *op);
+const char *execution_health_name(const struct execution_operator *op); /* healthy, degraded, disabled */
 double execution_score(const struct execution_operator *op);
 /* Avoided or DISABLED: it gets no work but one probe at a time, when its pause is over. */
 bool execution_avoided(const struct execution_operator *op);

@@ -22,7 +22,7 @@ static void adopt(struct execution_state *state, struct execution_operators *ops
                 struct execution_operator op = ops->v[i];
                 struct execution_slot *slot = execution_slot(state, op.name);
 
-                if (!op.url && !builtin_find(op.name)) {
+                if (!op.url && !builtin_find(op.name) && !execution_task_operator(op.name)) {
                         if (!slot->warned)
                                 log_warning("an operator is registered as built in, and is not", LOG_S("operator", op.name));
                         slot->warned = true;
@@ -98,11 +98,36 @@ static int plan_bells(struct service *s, const struct uuid ids[], size_t n, stru
                 struct execution_item *item = &items[*ret_kept];
 
                 if (take_chain(s, &stand, item)) {
-                        execution_item_plan(s, item, NULL);
+                        item->task = stand.task;
+                        if (!item->task)
+                                execution_item_plan(s, item, NULL);
                         ++*ret_kept;
                 } else {
                         execution_chain_done(&item->c);
                 }
+        }
+        return e;
+}
+
+/* Jobs together; tasks one by one, because each is work of its own within its transaction. */
+static int commit_all(struct service *s, struct execution_item items[], size_t n)
+{
+        size_t jobs = 0;
+        int e;
+
+        for (size_t i = 0; i < n; i++)
+                if (!items[i].task) {
+                        struct execution_item job = items[i];
+
+                        items[i] = items[jobs];
+                        items[jobs++] = job;
+                }
+        e = execution_commit(s, items, jobs);
+        for (size_t i = jobs; e == 0 && i < n; i++) {
+                items[i].broker = bus_connected(s->bus) && bus_flush(s->bus) == 0;
+                e = execution_commit(s, &items[i], 1);
+                if (e == -ESTALE)
+                        e = 0; /* another was faster */
         }
         return e;
 }
@@ -124,7 +149,7 @@ int execution_on_bells(struct service *s, const struct uuid ids[], size_t n)
                         continue;
                 }
                 if (e == 0)
-                        e = execution_commit(s, items, kept);
+                        e = commit_all(s, items, kept);
                 execution_items_done(items, kept);
                 return e;
         }

@@ -256,12 +256,16 @@ static int next_attempt(const struct planner *m)
 
 static void run_builtin(struct planner *m, const struct execution_operator *op)
 {
+        const struct execution_host *host = m->ops->host;
         const struct builtin *builtin = builtin_find(op->name);
         _cleanup_(strbuf_done) struct strbuf output = {0};
         const char *error;
 
         start(m);
-        error = builtin ? builtin->run(m->doc, m->value, &output) : "not built in";
+        if (host)
+                error = host->run(host->arg, op->name, m->doc, m->value, &output);
+        else
+                error = builtin ? builtin->run(m->doc, m->value, &output) : "not built in";
         count(m, op, error);
         if (error) {
                 note_failed(m, op->name, error);

@@ -83,7 +83,7 @@ int execution_store_operators(struct db *db, struct execution_operators *ret_ope
 /* Runs exist only once the execution was started. The last STEP_COMPLETED is the last event, but for a further start: then it is looked for from the
  * end of the chain backwards, by primary key. */
 static const char sql_read[] =
-        "SELECT c.id, c.version, c.lane, c.step, s.hearer, j.data, l.data, r.runs, b.attempts_before"
+        "SELECT c.id, c.version, c.lane, c.step, s.hearer, j.data, l.data, r.runs, b.attempts_before, c.kind = 'system'"
         " FROM unnest($1) AS u(id)"
         " JOIN LATERAL (SELECT * FROM chain x WHERE x.id = u.id OFFSET 0) c ON true"
         " JOIN step s ON s.kind = c.kind AND s.name = c.step"
@@ -114,6 +114,7 @@ struct execution_stand execution_store_stand(const PGresult *r, int row)
         struct execution_stand s = {.id = db_uuid(r, row, 0),
                 .version = (int)db_int(r, row, 1),
                 .hearer = PQgetvalue(r, row, 4),
+                .task = db_bool(r, row, 9),
                 .record = {.at = PQgetvalue(r, row, 3),
                         .job = db_text(r, row, 5),
                         .last = db_text(r, row, 6),

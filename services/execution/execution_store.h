@@ -14,6 +14,7 @@ struct execution_stand {
         enum lane lane;
         bool ours;                      /* it is execution's turn: there is a record */
         const char *hearer;             /* empty: nobody's turn */
+        bool task;                      /* of kind system */
         struct execution_record record; /* into the result, as hearer */
 };
 int execution_store_read(struct db *db, const struct uuid ids[], size_t n, PGresult **ret_result);

@@ -18,13 +18,14 @@ int feed_page(struct db *db, PGresult **ret_events, struct feed_position *ret_fr
                 "c.amount,"
                 " p.data, (SELECT generation FROM reader WHERE name = 'feed'), (SELECT xid FROM reader WHERE name = 'feed'),"
                 " (SELECT id FROM reader WHERE name = 'feed'),"
-                " CASE p.type WHEN 'CHAIN_REOPENED' THEN (SELECT q.type FROM event q WHERE q.chain_id = p.chain_id AND q.version = p.version - 1)"
+                " CASE WHEN c.kind = 'system' THEN 'system ' || p.type"
+                " WHEN p.type = 'CHAIN_REOPENED' THEN (SELECT q.type FROM event q WHERE q.chain_id = p.chain_id AND q.version = p.version - 1)"
                 " || ' reopened' ELSE p.type END"
                 " FROM (SELECT * FROM event e WHERE (e.generation, e.xid, e.id) > (coalesce((SELECT generation FROM reader WHERE name = 'feed'), 0),"
                 " coalesce((SELECT xid FROM reader WHERE name = 'feed'), 0), coalesce((SELECT id FROM reader WHERE name = 'feed'), 0))"
                 " AND (e.generation < (SELECT max(n) FROM generation) OR e.xid < (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint))"
                 " ORDER BY e.generation, e.xid, e.id LIMIT 2000) p"
-                " JOIN LATERAL (SELECT x.client, x.currency, x.amount FROM chain x WHERE x.id = p.chain_id OFFSET 0) c ON true"
+                " JOIN LATERAL (SELECT x.kind, x.client, x.currency, x.amount FROM chain x WHERE x.id = p.chain_id OFFSET 0) c ON true"
                 " ORDER BY p.generation, p.xid, p.id";
         int e = db_run(db, sql, NULL, ret_events);
 

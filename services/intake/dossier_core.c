@@ -46,9 +46,12 @@ bool dossier_waits(const struct dossier_facts *f, struct dossier_waits *ret_wait
                 {"job", "EXECUTION_FAILED", ISSUE, NULL, "the failed step is run again, or the payment goes back", DOSSIER_ISSUE},
                 {"job", "EXECUTION_FAILED", 0, NULL, "the failed step is run again, or the payment goes back: within 60 s", DOSSIER_NO_TIME},
                 {"payout", "PAYOUT_READY", 0, NULL, "the transfer is recorded with its reference", DOSSIER_NO_TIME},
+                {"system", "EXECUTION_FAILED", ISSUE, NULL, "the work is done again, or its internal transfer is reversed", DOSSIER_ISSUE},
                 {"job", NULL, ISSUE, NULL, "repair acts", DOSSIER_ISSUE},
+                {"system", NULL, ISSUE, NULL, "repair acts", DOSSIER_ISSUE},
                 {"payout", NULL, ISSUE, NULL, "repair acts", DOSSIER_ISSUE},
                 {"job", NULL, 0, NULL, "rung again within 60 s", DOSSIER_NO_TIME},
+                {"system", NULL, 0, NULL, "rung again within 60 s", DOSSIER_NO_TIME},
                 {"payout", NULL, 0, NULL, "rung again within 60 s", DOSSIER_NO_TIME},
         };
 
@@ -93,6 +96,7 @@ size_t dossier_may(const struct dossier_facts *f, struct dossier_act ret_acts[DO
                 {"job", "EXECUTION_FAILED", NO_RUN, {"refund", "POST /jobs/{id}/refund"}},
                 {"job", "REFUND_INITIATED", MANUAL, {"confirm_refund", "POST /refunds/{id}/confirm"}},
                 {"payout", "PAYOUT_READY", 0, {"mark_payout", "POST /payouts/mark"}},
+                {"system", NULL, 0, {"run_task", "POST /system/tasks/{id}/run"}},
         };
         size_t n = 0;
 

@@ -1,4 +1,4 @@
-/* All SQL of intake. The key space is the primary key of submission: who inserts first has the key, a concurrent second waits for the first's commit
+/* All SQL of intake. What is of type system:* is internal work, which is not for clients. The key space is the primary key of submission: who inserts first has the key, a concurrent second waits for the first's commit
  * and then reads what stands there (I9). Keys are inserted in order, so that two instances cannot deadlock. */
 #include "services/intake/intake_store.h"
 
@@ -22,7 +22,7 @@ static char *copy(const PGresult *r, int row, int column)
 static int read_flows(struct db *db, struct intake_catalogue *c)
 {
         static const char sql[] = "SELECT DISTINCT ON (type) id, version, type, base, per_unit, currency, array_to_json(steps), steps[1]"
-                                  " FROM flow ORDER BY type, at DESC, version DESC";
+                                  " FROM flow WHERE type NOT LIKE 'system:%' ORDER BY type, at DESC, version DESC";
         _cleanup_(PQclearp) PGresult *r = NULL;
         int e = db_run(db, sql, NULL, &r);
 
@@ -43,8 +43,8 @@ static int read_flows(struct db *db, struct intake_catalogue *c)
 
 static int read_offers(struct db *db, struct intake_catalogue *c)
 {
-        static const char sql[] =
-                "SELECT DISTINCT ON (id) id, version, product, title, type, context, multiplier, active FROM offer ORDER BY id, version DESC";
+        static const char sql[] = "SELECT DISTINCT ON (id) id, version, product, title, type, context, multiplier, active FROM offer"
+                                  " WHERE type NOT LIKE 'system:%' ORDER BY id, version DESC";
         _cleanup_(PQclearp) PGresult *r = NULL;
         int e = db_run(db, sql, NULL, &r);
 

@@ -51,6 +51,8 @@ struct repair_work {
         const struct repair_rules *rules;
         bool *bell_held, *fenced; /* of issue i */
         struct advance moves, chains;
+        struct repair_task *tasks; /* that were opened, or found active, for its issues */
+        size_t n_tasks;
 };
 void repair_work_prepare(struct service *s, struct repair_work *work); /* after the subjects were read; no network */
 void repair_work_decide(struct repair_work *work);
@@ -60,6 +62,11 @@ void repair_work_done(struct repair_work *work);
 /* By a person's word; in a transaction that has locked it. */
 int repair_issue_close(struct db *db, struct repair_issue *issue, const char *by, const char *reference);
 bool repair_due(struct service *s); /* one batch of what is due; true: there may be more */
+
+/* repair_tasks.c: in the transaction of the batch */
+int repair_tasks_reverse(struct repair_work *work, struct db *db); /* the evidence of reversed transfers, before the moves */
+int repair_tasks_open(struct repair_work *work, struct db *db);
+void repair_task_ring(struct service *s, const struct repair_task *task, enum lane lane);
 
 /* repair_commands.c */
 bool repair_commands(struct service *s); /* one step of one command; true: there may be more */

@@ -32,6 +32,8 @@ static const struct end {
         {"FLOW_CHOSEN", REPAIR_FAIL, "could_not_be_priced"},
         {"CHAIN_REOPENED", REPAIR_FAIL, "could_not_be_priced"},
         {"PRICED", REPAIR_FAIL, "payment_could_not_be_asked_for"},
+        {"TASK_CREATED", REPAIR_FAIL, "could_not_be_priced"},
+        {"PAYMENT_REVERSED", REPAIR_FAIL, "execution_failed"},
         {"PAYMENT_CONFIRMED", REPAIR_REFUND, "execution_did_not_begin"},
         {"EXECUTION_REQUIRED", REPAIR_REFUND, "execution_did_not_begin"},
         {"EXECUTION_STARTED", REPAIR_REFUND, "execution_did_not_go_on"},
@@ -55,9 +57,14 @@ const char *repair_end_reason(const char *step)
 
 /* --- the antibodies --- */
 
-static void refund(struct repair_plan *p)
+/* What was paid for work that is not done: a customer's payment goes back, the internal transfer of a task is reversed. */
+static void refund(const struct repair_facts *f, struct repair_plan *p)
 {
-        *p = (struct repair_plan){.move = REPAIR_REFUND, .state = REPAIR_RESOLVED, .outcome = "refund_required", .counts = true, .told = true};
+        if (f->task)
+                *p = (struct repair_plan){.move = REPAIR_REVERSE, .state = REPAIR_FAILED, .outcome = "final_fail", .counts = true, .told = true};
+        else
+                *p = (struct repair_plan){
+                        .move = REPAIR_REFUND, .state = REPAIR_RESOLVED, .outcome = "refund_required", .counts = true, .told = true};
 }
 
 static void await(const struct repair_facts *f, const char *party, const char *outcome, struct repair_plan *p)
@@ -81,7 +88,7 @@ static void ring_again(const struct repair_facts *f, struct repair_plan *p)
         if (f->bell_held)
                 *p = (struct repair_plan){.state = REPAIR_OPEN, .outcome = "bell_held"};
         else if (used_up && !f->early && end && end->move == REPAIR_REFUND)
-                refund(p);
+                refund(f, p);
         else if (used_up && !f->early && end)
                 *p = (struct repair_plan){.move = REPAIR_FAIL, .state = REPAIR_FAILED, .outcome = "final_fail", .counts = true, .told = true};
         else
@@ -114,12 +121,14 @@ static void run_again(const struct repair_facts *f, struct repair_plan *p)
         if (f->retries < f->rule->attempts && f->operator_ready)
                 *p = (struct repair_plan){.move = REPAIR_RUN_AGAIN, .state = REPAIR_RESOLVED, .outcome = "run_again", .counts = true, .told = true};
         else
-                refund(p);
+                refund(f, p);
 }
 
 static void await_settlement(const struct repair_facts *f, struct repair_plan *p)
 {
         await(f, "person", "waits_for_transfer", p);
+        if (!f->listed)
+                p->task = "PAYOUT_SETTLEMENT";
 }
 
 static void refold(const struct repair_facts *f, struct repair_plan *p)
@@ -158,6 +167,8 @@ static void avoid_operator(const struct repair_facts *f, struct repair_plan *p)
         else
                 *p = (struct repair_plan){.state = REPAIR_RESOLVED, .outcome = f->streak > 0 ? "rate_fell" : "taken_back"};
         p->longest = false;
+        if (p->state == REPAIR_WAITING && !*f->outcome)
+                p->task = "OPERATOR_TUNING";
 }
 
 static void quarantine(const struct repair_facts *f, struct repair_plan *p)
@@ -176,7 +187,7 @@ static const struct antibody {
                 "backlog of its hearer moves, is no attempt",
                 "moved on; unpaid and not priced or not asked for: FINAL_FAIL, nothing owed; paid and not executed: REFUND_REQUIRED; booked, "
                 "refunded or "
-                "earned: rung on at the longest pause",
+                "earned: rung on at the longest pause; a task: FINAL_FAIL, its internal transfer reversed",
                 ring_again, true},
         {"ask_provider", "Has payments ask the provider at once; with driver manual the payer, or for a refund a person, is waited for",
                 "moved on by the provider's or a person's evidence; PAYMENT_EXPIRED; never by a time-out", ask_provider, true},
@@ -186,11 +197,15 @@ static const struct antibody {
                 "Has the failed step run again (EXECUTION_REQUIRED) within the attempts of the rule and when there is an operator that may be "
                 "chosen; else "
                 "the payment goes back",
-                "run again; REFUND_REQUIRED, which ends in FINAL_FAIL after the evidence of the refund", run_again, true},
-        {"await_settlement", "Waits for the evidence of the transfer", "PAYOUT_DONE", await_settlement, true},
+                "run again; REFUND_REQUIRED, which ends in FINAL_FAIL after the evidence of the refund; a task: FINAL_FAIL, its internal transfer "
+                "reversed",
+                run_again, true},
+        {"await_settlement",
+                "Waits for the evidence of the transfer; opens a PAYOUT_SETTLEMENT when the payout was in none so far", "PAYOUT_DONE",
+                await_settlement, true},
         {"refold", "Makes the chain's row the fold of its events again",
                 "refolded; sound after all; events that are broken themselves: a person must look", refold, false},
-        {"avoid_operator", "Shows an operator that execution avoids, probes and takes back", "taken back after a success; the rate has fallen",
+        {"avoid_operator", "Shows an operator that execution avoids, probes and takes back; opens an OPERATOR_TUNING at once", "taken back after a success; the rate has fallen",
                 avoid_operator, false},
         {"quarantine", "Keeps what a provider said and the chain cannot take; it moves nothing", "closed by a person", quarantine, false},
 };
@@ -234,7 +249,7 @@ static const struct kind {
         {"MISSING_EXECUTION", "a rule: paid and not executed, or its execution failed", "ring_again, run_again"},
         {"STUCK_EXECUTION", "a rule: an execution does not go on", "ask_operator"},
         {"MISSING_PAYOUT", "a rule: executed and not booked, or earned and not transferred", "ring_again, await_settlement"},
-        {"SYSTEM_TASK_UNANSWERED", "a rule: there is none before there are system tasks", "ring_again"},
+        {"SYSTEM_TASK_UNANSWERED", "a rule: a system task stands, or its work failed", "ring_again, run_again"},
         {ISSUE_BROKEN_CHAIN, "the row of an open chain differs from the fold of its events; compared at a slow rate, and when a person asks",
                 "refold", {.issue = ISSUE_BROKEN_CHAIN, .antibody = "refold", .attempts = 1, .backoff_first_ms = 60000, .backoff_max_ms = 3600000}},
         {ISSUE_OPERATOR, "table operator: 5 calls or more, half of them or more failed, and none succeeded since the last failure", "avoid_operator",

@@ -27,6 +27,9 @@ struct repair_facts {
 
         int64_t calls, failures, streak; /* of an operator */
         bool avoided;
+
+        bool task;   /* its chain is a system task */
+        bool listed; /* a payout that a settlement has gathered already */
 };
 
 enum repair_move {
@@ -37,6 +40,7 @@ enum repair_move {
         REPAIR_RUN_AGAIN, /* EXECUTION_REQUIRED */
         REPAIR_REFUND,    /* REFUND_REQUIRED */
         REPAIR_FAIL,      /* FINAL_FAIL */
+        REPAIR_REVERSE,   /* of a paid task: PAYMENT_REVERSED, FINAL_FAIL */
         REPAIR_REFOLD
 };
 
@@ -51,6 +55,7 @@ struct repair_plan {
         bool counts;                   /* it is an attempt */
         bool told;                     /* META_REPAIR is written: something was done, or it is new */
         bool longest;                  /* the next look comes after the longest pause */
+        const char *task;              /* static; the kind of system task to be opened for it; NULL: none */
 };
 
 void repair_decide(const struct repair_facts *f, struct repair_plan *ret_plan);

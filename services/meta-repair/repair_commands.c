@@ -237,6 +237,7 @@ static const struct {
         {"refund", repair_do_refund},
         {"close", repair_do_close},
         {"rule", do_rule},
+        {"task", repair_do_task},
 };
 
 static int run(struct repair_step *st)
@@ -319,6 +320,7 @@ bool repair_commands(struct service *s)
                 for (size_t i = 0; i < st.n_decided; i++)
                         service_ring_one(s, st.decided[i].hearer, st.decided[i].lane, &st.decided[i].id, st.decided[i].version);
                 repair_work_ring(s, &st.work);
+                repair_task_ring(s, &st.task, st.task_lane);
                 if (st.rules_changed)
                         state->rules_ms = 0;
                 more = true;

@@ -51,6 +51,7 @@ void repair_work_done(struct repair_work *w)
         repair_issues_done(&w->issues);
         free(w->bell_held);
         free(w->fenced);
+        free(w->tasks);
         advance_done(&w->moves);
         advance_done(&w->chains);
         *w = (struct repair_work){0};
@@ -77,7 +78,9 @@ static struct repair_facts facts_of(const struct repair_work *w, size_t k)
                 .calls = s->calls,
                 .failures = s->failures,
                 .streak = s->streak,
-                .avoided = s->avoided};
+                .avoided = s->avoided,
+                .task = strcmp(s->kind, "system") == 0,
+                .listed = s->listed};
 }
 
 /* Under a rule that was made longer meanwhile it may be in time again: until when, or 0. */
@@ -123,7 +126,7 @@ static char *failure(const struct repair_issue *i, int64_t *ret_step)
 static const char *event_of(enum repair_move move)
 {
         static const char *const events[] = {
-                [REPAIR_RUN_AGAIN] = "EXECUTION_REQUIRED", [REPAIR_REFUND] = "REFUND_REQUIRED", [REPAIR_FAIL] = "FINAL_FAIL", [REPAIR_REFOLD] = NULL};
+                [REPAIR_RUN_AGAIN] = "EXECUTION_REQUIRED", [REPAIR_REFUND] = "REFUND_REQUIRED", [REPAIR_FAIL] = "FINAL_FAIL", [REPAIR_REVERSE] = "PAYMENT_REVERSED", [REPAIR_REFOLD] = NULL};
 
         return events[move];
 }
@@ -142,10 +145,17 @@ static void add_move(struct repair_work *w, struct repair_issue *i)
                 repair_text_execution(&data, (int)step, &i->id, NULL, NULL);
         else if (i->plan.move == REPAIR_REFUND)
                 repair_text_refund(&data, i->subject.amount, reason, i->rule, &i->id, NULL);
+        else if (i->plan.move == REPAIR_REVERSE)
+                repair_text_reversed(&data, i->subject.amount, reason, &i->id);
         else
-                repair_text_fail(&data, reason, i->subject.step, i->attempts, i->rule, &i->id, NULL);
+                repair_text_fail(&data, reason, i->subject.step, i->attempts, i->rule, &i->id, NULL, NULL);
         t = advance_move(&w->moves, &i->chain_id, i->subject.version);
         advance_event(&w->moves, t, event_of(i->plan.move), data.s, data.len);
+        if (i->plan.move != REPAIR_REVERSE)
+                return;
+        strbuf_reset(&data);
+        repair_text_fail(&data, reason, i->subject.step, i->attempts, i->rule, &i->id, NULL, &i->subject.amount);
+        advance_event(&w->moves, t, "FINAL_FAIL", data.s, data.len);
 }
 
 /* What the database said of the moves becomes the plan. */
@@ -270,17 +280,23 @@ int repair_work_apply(struct db *db, void *arg)
                 }
         }
         if (e == 0)
+                e = repair_tasks_reverse(w, db);
+        if (e == 0)
                 e = advance_run(&w->moves, db);
         if (e == 0) {
                 take_verdicts(w);
                 e = probe(w, db);
         }
+        if (e == 0)
+                e = repair_tasks_open(w, db);
         return e < 0 ? e : write_outcomes(w, db);
 }
 
 void repair_work_ring(struct service *s, const struct repair_work *w)
 {
         service_ring(s, &w->moves);
+        for (size_t k = 0; k < w->n_tasks; k++)
+                repair_task_ring(s, &w->tasks[k], LANE_LOW);
         for (size_t k = 0; k < w->issues.n; k++) {
                 const struct repair_issue *i = &w->issues.v[k];
 

@@ -95,6 +95,13 @@ void repair_progress_result(struct strbuf *b, const char *what, const struct rep
                 strbuf_addf(b, "{\"version\":%lld}", (long long)p->version);
                 return;
         }
+        if (strcmp(what, "task") == 0) {
+                char task[UUID_TEXT_SIZE];
+
+                uuid_format(&p->task, task);
+                strbuf_addf(b, "{\"task_id\":\"%s\",\"opened\":%s}", task, p->opened ? "true" : "false");
+                return;
+        }
         for (size_t i = 0; i < ARRAY_SIZE(names); i++)
                 if (strcmp(names[i].what, what) == 0)
                         done = names[i].done;

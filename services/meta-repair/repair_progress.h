@@ -14,6 +14,8 @@ struct repair_progress {
         int64_t n_refusals;
         struct strbuf refusals; /* list elements, without brackets */
         char *error;            /* malloc'ed: the command cannot be carried out */
+        struct uuid task;       /* of a command `task` */
+        bool opened;
 };
 
 void repair_progress_done(struct repair_progress *p);                              /* also for _cleanup_ */

@@ -18,6 +18,8 @@ struct repair_step {
         struct transition *decided; /* moves that went with evidence, each won */
         size_t n_decided;
         bool rules_changed;
+        struct repair_task task; /* that was opened or found, to be rung on task_lane; hearer "": none */
+        enum lane task_lane;
 };
 
 /* Members of its arguments; NULL when absent. */
@@ -31,5 +33,6 @@ int repair_do_redrive(struct repair_step *st);
 int repair_do_reopen(struct repair_step *st);
 int repair_do_refund(struct repair_step *st);
 int repair_do_close(struct repair_step *st);
+int repair_do_task(struct repair_step *st);
 
 #endif

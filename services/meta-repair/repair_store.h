@@ -1,5 +1,5 @@
 /* All SQL of meta-repair: repair_store.c (leases and what stands past its bell), repair_store_standing.c (what is late or broken),
- * repair_store_issues.c (opening, taking and closing issues), repair_store_commands.c (what people ask). */
+ * repair_store_issues.c (opening, taking and closing issues), repair_store_commands.c (what people ask), repair_store_tasks.c (system tasks). */
 #ifndef AETHELOS_META_REPAIR_STORE_H
 #define AETHELOS_META_REPAIR_STORE_H
 
@@ -97,7 +97,7 @@ struct repair_issue {
                 enum lane lane;
                 struct amount amount;
                 char *error; /* malloc'ed JSON text of the failure at EXECUTION_FAILED, or NULL */
-                bool operator_ready, avoided;
+                bool operator_ready, avoided, listed;
                 int retries;
                 int64_t calls, failures, streak, age_ms, created_ms;
         } subject;
@@ -147,6 +147,22 @@ struct repair_refunded {
 };
 int repair_refunded_read(struct db *db, const struct uuid ids[], size_t n, struct repair_refunded **ret_v, size_t *ret_n);
 void repair_refunded_done(struct repair_refunded *v, size_t n);
+
+/* --- system tasks --- */
+
+struct repair_task {
+        struct uuid id;
+        bool opened; /* now; else it was active already */
+        char hearer[16];
+        int version;
+        char refusal[80]; /* why there is none; "" otherwise */
+};
+/* open_task(). entity NULL: what the kind is always about; cause: JSON text. */
+int repair_task_open(struct db *db, const char *kind, const char *entity, const char *cause, enum lane lane, struct repair_task *ret_task);
+/* What a task is about; -ENOENT: there is no such task. */
+int repair_task_read(struct db *db, const struct uuid *id, char ret_kind[32], char ret_entity[80]);
+/* The evidence that the internal transfers of tasks are reversed: internal, by REPAIR_REVERSES, with the issue as its reference. */
+int repair_reversals_store(struct db *db, const struct uuid tasks[], const struct uuid issues[], size_t n);
 
 /* --- commands --- */
 

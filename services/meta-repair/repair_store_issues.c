@@ -205,7 +205,7 @@ int repair_subjects_read(struct db *db, struct repair_issues *issues)
 {
         static const char sql[] =
                 "SELECT u.ord, c.kind, c.step, c.status, c.version, c.lane, st.hearer, c.amount, c.currency, p.driver, r.operator, f.error,"
-                " CASE WHEN f.error IS NOT NULL THEN EXISTS (SELECT 1 FROM operator o WHERE NOT (o.failures >= 3 AND o.successes = 0)"
+                " CASE WHEN f.error IS NOT NULL THEN c.kind = 'system' OR EXISTS (SELECT 1 FROM operator o WHERE NOT (o.failures >= 3 AND o.successes = 0)"
                 "   AND (f.error::json ->> 'tag' = ANY (o.tags || o.fallback_for) OR EXISTS (SELECT 1 FROM operator q WHERE f.error::json ->> 'tag' "
                 "= ANY (q.tags)"
                 "     AND q.name = ANY (o.fallback_for)))) END,"
@@ -213,7 +213,8 @@ int repair_subjects_read(struct db *db, struct repair_issues *issues)
                 "   AND e.version > coalesce((SELECT max(x.version) FROM event x WHERE x.chain_id = c.id AND x.type = 'EXECUTION_REQUIRED'"
                 "     AND x.data::json ->> 'cause' = 'redrive'), 0)) END,"
                 " o.successes + o.failures, o.failures, o.streak, o.avoid_until > now(),"
-                " floor(extract(epoch FROM now() - c.updated_at) * 1000)::bigint, floor(extract(epoch FROM now() - c.created_at) * 1000)::bigint"
+                " floor(extract(epoch FROM now() - c.updated_at) * 1000)::bigint, floor(extract(epoch FROM now() - c.created_at) * 1000)::bigint,"
+                " CASE WHEN c.step = 'PAYOUT_READY' THEN EXISTS (SELECT 1 FROM settlement_item x WHERE x.payout_id = c.id) END"
                 " FROM unnest($1, $2) WITH ORDINALITY u(id, operator, ord)"
                 " LEFT JOIN LATERAL (SELECT * FROM chain x WHERE x.id = u.id OFFSET 0) c ON true"
                 " LEFT JOIN step st ON st.kind = c.kind AND st.name = c.step"
@@ -262,6 +263,7 @@ int repair_subjects_read(struct db *db, struct repair_issues *issues)
                 if (!db_null(r, row, 18))
                         s->age_ms = db_int(r, row, 18);
                 s->created_ms = db_int(r, row, 19);
+                s->listed = db_bool(r, row, 20);
         }
         return e;
 }

@@ -129,7 +129,7 @@ void repair_text_refund(
 }
 
 void repair_text_fail(struct strbuf *b, const char *reason, const char *step, int attempts, const struct repair_rule *rule, const struct uuid *issue,
-        const char *by)
+        const char *by, const struct amount *reversed)
 {
         strbuf_adds(b, "{\"error\":{");
         repair_text_string(b, "reason", reason);
@@ -140,12 +140,28 @@ void repair_text_fail(struct strbuf *b, const char *reason, const char *step, in
                 member(b, "rule");
                 repair_text_rule(b, rule);
         }
-        strbuf_adds(b, ",\"compensation\":{\"kind\":\"none\"}");
+        strbuf_adds(b, ",\"compensation\":{\"kind\":");
+        strbuf_adds(b, reversed ? "\"internal\",\"amount\":" : "\"none\"");
+        if (reversed)
+                amount_add_json(b, *reversed);
+        strbuf_addc(b, '}');
         if (issue)
                 id(b, "issue_id", issue);
         if (by)
                 repair_text_string(b, "by", by);
         strbuf_addc(b, '}');
+}
+
+void repair_text_reversed(struct strbuf *b, struct amount amount, const char *reason, const struct uuid *issue)
+{
+        char reference[UUID_TEXT_SIZE];
+
+        uuid_format(issue, reference);
+        strbuf_addc(b, '{');
+        member(b, "amount");
+        amount_add_json(b, amount);
+        repair_text_string(b, "reason", reason);
+        strbuf_addf(b, ",\"evidence\":{\"kind\":\"internal\",\"who\":\"" REPAIR_REVERSES "\",\"reference\":\"%s\"}}", reference);
 }
 
 void repair_text_reopened(struct strbuf *b, const char *by, const char *reference, int64_t deadline_ms)

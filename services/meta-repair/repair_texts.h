@@ -6,6 +6,8 @@
 #include "base/uuid.h"
 #include "repair_core.h"
 
+#define REPAIR_REVERSES "meta-repair" /* who reverses an internal transfer */
+
 void repair_text_string(struct strbuf *b, const char *name, const char *s); /* ,"name":"s"; the comma only behind another member */
 void repair_text_rule(struct strbuf *b, const struct repair_rule *rule);    /* {"kind","step","version"} */
 /* Exactly one of chain and operator. */
@@ -19,9 +21,10 @@ void repair_text_resolved_by(struct strbuf *b, const char *outcome, int attempts
 void repair_text_execution(struct strbuf *b, int step, const struct uuid *issue, const char *by, const char *reference);
 void repair_text_refund(
         struct strbuf *b, struct amount amount, const char *reason, const struct repair_rule *rule, const struct uuid *issue, const char *by);
-/* Unpaid: nothing is owed. */
+/* Nothing is owed: unpaid, or (a task) its internal transfer, `reversed`, was taken back. */
 void repair_text_fail(struct strbuf *b, const char *reason, const char *step, int attempts, const struct repair_rule *rule, const struct uuid *issue,
-        const char *by);
+        const char *by, const struct amount *reversed);
+void repair_text_reversed(struct strbuf *b, struct amount amount, const char *reason, const struct uuid *issue);
 void repair_text_reopened(struct strbuf *b, const char *by, const char *reference, int64_t deadline_ms);
 
 #endif

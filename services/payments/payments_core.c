@@ -6,22 +6,24 @@
 
 #include <string.h>
 
-enum payments_action payments_decide(const char *step, bool has_evidence, bool expired)
+enum payments_action payments_decide(const char *kind, const char *step, bool has_evidence, bool expired)
 {
         static const struct {
-                const char *step;
+                const char *kind, *step;
                 enum payments_action waiting, late, evidence;
         } rows[] = {
-                {"PRICED", PAYMENTS_CREATE, PAYMENTS_CREATE, PAYMENTS_CREATE},
-                {"PAYMENT_INITIATED", PAYMENTS_NOTHING, PAYMENTS_EXPIRE, PAYMENTS_CONFIRM},
-                {"PAYMENT_CONFIRMED", PAYMENTS_RING_AGAIN, PAYMENTS_RING_AGAIN, PAYMENTS_RING_AGAIN},
-                {"REFUND_REQUIRED", PAYMENTS_REFUND, PAYMENTS_REFUND, PAYMENTS_REFUND},
-                {"REFUND_INITIATED", PAYMENTS_NOTHING, PAYMENTS_NOTHING, PAYMENTS_REFUNDED},
-                {"REFUND_CONFIRMED", PAYMENTS_RING_AGAIN, PAYMENTS_RING_AGAIN, PAYMENTS_RING_AGAIN},
+                {"job", "PRICED", PAYMENTS_CREATE, PAYMENTS_CREATE, PAYMENTS_CREATE},
+                {"job", "PAYMENT_INITIATED", PAYMENTS_NOTHING, PAYMENTS_EXPIRE, PAYMENTS_CONFIRM},
+                {"job", "PAYMENT_CONFIRMED", PAYMENTS_RING_AGAIN, PAYMENTS_RING_AGAIN, PAYMENTS_RING_AGAIN},
+                {"job", "REFUND_REQUIRED", PAYMENTS_REFUND, PAYMENTS_REFUND, PAYMENTS_REFUND},
+                {"job", "REFUND_INITIATED", PAYMENTS_NOTHING, PAYMENTS_NOTHING, PAYMENTS_REFUNDED},
+                {"job", "REFUND_CONFIRMED", PAYMENTS_RING_AGAIN, PAYMENTS_RING_AGAIN, PAYMENTS_RING_AGAIN},
+                {"system", "PRICED", PAYMENTS_TRANSFER, PAYMENTS_TRANSFER, PAYMENTS_TRANSFER},
+                {"system", "PAYMENT_CONFIRMED", PAYMENTS_RING_AGAIN, PAYMENTS_RING_AGAIN, PAYMENTS_RING_AGAIN},
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
-                if (strcmp(rows[i].step, step) == 0)
+                if (strcmp(rows[i].step, step) == 0 && strcmp(rows[i].kind, kind) == 0)
                         return has_evidence ? rows[i].evidence : expired ? rows[i].late : rows[i].waiting;
         return PAYMENTS_NOTHING;
 }

@@ -91,7 +91,9 @@ struct work {
         const char *driver; /* of new intents */
         const char **expires_at;
         struct provider_intention *intentions;
-        bool calls; /* any */
+        bool calls;             /* any */
+        struct uuid *transfers; /* tasks that are paid by internal transfer */
+        size_t n_transfers;
 };
 
 static void intend(struct work *w, size_t t, const struct uuid *id, enum provider_what what)
@@ -133,6 +135,17 @@ static void plan_refund(struct work *w, size_t t, const struct payments_row *row
                 intend(w, t, &refund, PROVIDER_REFUND);
 }
 
+static void plan_transfer(struct work *w, size_t t, const struct payments_row *row)
+{
+        _cleanup_(strbuf_done) struct strbuf data = {0};
+        char id[UUID_TEXT_SIZE];
+
+        uuid_format(&row->chain.id, id);
+        payments_evidence_data(&data, row->chain.amount, "internal", PAYMENTS_SYSTEM, id);
+        advance_event(&w->a, t, "PAYMENT_CONFIRMED", data.s, data.len);
+        w->transfers[w->n_transfers++] = row->chain.id;
+}
+
 static void plan(struct work *w, const struct payments_driver *driver, const struct payments_row *row, enum payments_action action)
 {
         _cleanup_(strbuf_done) struct strbuf data = {0};
@@ -141,6 +154,9 @@ static void plan(struct work *w, const struct payments_driver *driver, const str
         switch (action) {
         case PAYMENTS_CREATE:
                 plan_intent(w, driver, t, row);
+                break;
+        case PAYMENTS_TRANSFER:
+                plan_transfer(w, t, row);
                 break;
         case PAYMENTS_CONFIRM:
         case PAYMENTS_REFUNDED:
@@ -168,8 +184,10 @@ static int commit(struct db *db, void *arg)
         _cleanup_(freep) const char **expires_at = xcalloc(w->a.n + 1, sizeof(*expires_at));
         _cleanup_(freep) struct provider_intention *intentions = xcalloc(w->a.n + 1, sizeof(*intentions));
         size_t n_made = 0, n_moved = 0, n_intentions = 0;
-        int e = advance_run(&w->a, db);
+        int e = payments_transfer(db, w->transfers, w->n_transfers);
 
+        if (e == 0)
+                e = advance_run(&w->a, db);
         for (size_t i = 0; e == 0 && i < w->a.n; i++) {
                 const struct transition *t = &w->a.t[i];
 
@@ -201,7 +219,8 @@ int payments_on_bells(struct service *s, const struct uuid ids[], size_t n)
         _cleanup_(PQclearp) PGresult *result = NULL;
         _cleanup_(freep) const char **expires_at = xcalloc(n + 1, sizeof(*expires_at));
         _cleanup_(freep) struct provider_intention *intentions = xcalloc(n + 1, sizeof(*intentions));
-        struct work w = {.driver = state->driver->name, .expires_at = expires_at, .intentions = intentions};
+        _cleanup_(freep) struct uuid *transfers = xcalloc(n + 1, sizeof(*transfers));
+        struct work w = {.driver = state->driver->name, .expires_at = expires_at, .intentions = intentions, .transfers = transfers};
         int e = payments_read(s->db, ids, n, config->intent_expiry_ms, &result);
 
         for (int i = 0; e == 0 && i < PQntuples(result); i++) {
@@ -209,7 +228,7 @@ int payments_on_bells(struct service *s, const struct uuid ids[], size_t n)
                 enum payments_action action;
 
                 payments_row(result, i, &row);
-                action = payments_decide(row.chain.step, row.has_evidence, row.expired);
+                action = payments_decide(row.chain.kind, row.chain.step, row.has_evidence, row.expired);
                 if (action == PAYMENTS_RING_AGAIN)
                         service_ring_one(s, row.chain.hearer, row.chain.lane, &row.chain.id, row.chain.version);
                 else if (action != PAYMENTS_NOTHING)

@@ -14,13 +14,13 @@ int payments_read(struct db *db, const struct uuid ids[], size_t n, int64_t expi
         /* OFFSET 0 keeps the look-ups look-ups, and what a step does not need is not looked up for it. */
         static const char sql[] =
                 "SELECT c.id, c.version, c.step, c.lane,"
-                " CASE WHEN c.step IN ('PAYMENT_CONFIRMED', 'REFUND_CONFIRMED') THEN (SELECT st.hearer FROM step st WHERE st.kind = 'job' AND "
+                " CASE WHEN c.step IN ('PAYMENT_CONFIRMED', 'REFUND_CONFIRMED') THEN (SELECT st.hearer FROM step st WHERE st.kind = c.kind AND "
                 "st.name = c.step) END,"
                 " c.amount, c.currency, coalesce(i.driver = 'manual' AND i.expires_at <= now() AND v.event IS NULL, false) OR coalesce(v.event = "
                 "'PAYMENT_EXPIRED', false),"
                 " CASE WHEN v.event <> 'PAYMENT_EXPIRED' THEN v.kind END, v.who, v.reference,"
-                " (SELECT to_char((now() + $2 * interval '1 ms') AT TIME ZONE 'UTC', " RFC3339 ")), i.driver"
-                " FROM unnest($1) u(id) JOIN LATERAL (SELECT * FROM chain x WHERE x.id = u.id AND x.kind = 'job' OFFSET 0) c ON true"
+                " (SELECT to_char((now() + $2 * interval '1 ms') AT TIME ZONE 'UTC', " RFC3339 ")), i.driver, c.kind"
+                " FROM unnest($1) u(id) JOIN LATERAL (SELECT * FROM chain x WHERE x.id = u.id AND x.kind IN ('job', 'system') OFFSET 0) c ON true"
                 " LEFT JOIN LATERAL (SELECT * FROM payment_intent x WHERE x.id = c.id AND c.step IN ('PAYMENT_INITIATED', 'REFUND_REQUIRED') OFFSET "
                 "0) i ON true"
                 " LEFT JOIN LATERAL (SELECT * FROM evidence x WHERE x.chain_id = c.id AND x.version = c.version"
@@ -48,6 +48,7 @@ void payments_row(const PGresult *r, int row, struct payments_row *ret_row)
 
         p.chain.id = db_uuid(r, row, 0);
         p.chain.version = (int)db_int(r, row, 1);
+        snprintf(p.chain.kind, sizeof(p.chain.kind), "%s", PQgetvalue(r, row, 13));
         snprintf(p.chain.step, sizeof(p.chain.step), "%s", PQgetvalue(r, row, 2));
         (void)lane_parse(lane.s, lane.len, &p.chain.lane);
         snprintf(p.chain.hearer, sizeof(p.chain.hearer), "%s", PQgetvalue(r, row, 4));
@@ -73,6 +74,21 @@ int payments_insert_intents(struct db *db, const char *driver, const struct uuid
         for (size_t i = 0; i < n; i++)
                 db_array_text(&args, expires_at[i], strlen(expires_at[i]));
         db_arg_text(&args, driver);
+        return db_run(db, sql, &args, NULL);
+}
+
+int payments_transfer(struct db *db, const struct uuid ids[], size_t n)
+{
+        static const char sql[] =
+                "SELECT v.verdict FROM unnest($1) u(id) CROSS JOIN LATERAL submit_evidence(ARRAY[u.id], '{PAYMENT_CONFIRMED}', '{internal}',"
+                " '{" PAYMENTS_SYSTEM "}', ARRAY[u.id::text], '{NULL}') v";
+        _cleanup_(db_args_done) struct db_args args = {0};
+
+        if (n == 0)
+                return 0;
+        db_array_begin(&args, DB_ARRAY_UUID);
+        for (size_t i = 0; i < n; i++)
+                db_array_uuid(&args, &ids[i]);
         return db_run(db, sql, &args, NULL);
 }
 

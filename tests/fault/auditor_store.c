@@ -14,9 +14,10 @@
 
 /* What each event of money books. */
 #define POSTINGS                                                                                                                                     \
-        "(VALUES ('PAYMENT_CONFIRMED', 'cash', 'customer_prepayment'), ('REVENUE_BOOKED', 'customer_prepayment', 'revenue'),"                        \
-        " ('REFUND_CONFIRMED', 'customer_prepayment', 'cash'), ('PAYOUT_EARNED', 'owner_earnings', 'owner_payable'),"                                \
-        " ('PAYOUT_DONE', 'owner_payable', 'cash')) AS m (type, debit, credit)"
+        "(VALUES ('job', 'PAYMENT_CONFIRMED', 'cash', 'customer_prepayment'), ('job', 'REVENUE_BOOKED', 'customer_prepayment', 'revenue'),"          \
+        " ('job', 'REFUND_CONFIRMED', 'customer_prepayment', 'cash'), ('payout', 'PAYOUT_EARNED', 'owner_earnings', 'owner_payable'),"               \
+        " ('payout', 'PAYOUT_DONE', 'owner_payable', 'cash'), ('system', 'PAYMENT_CONFIRMED', 'system_expense', 'system_account'),"                  \
+        " ('system', 'PAYMENT_REVERSED', 'system_account', 'system_expense')) AS m (kind, type, debit, credit)"
 
 /* The histories that a chain may have: every beginning of them. A job that failed may be run again, and is refunded or stays failed. */
 #define JOB_HISTORY                                                                                                                                  \
@@ -25,6 +26,10 @@
         "( EXECUTION_FAILED( REFUND_REQUIRED( REFUND_INITIATED( REFUND_CONFIRMED( FINAL_FAIL)?)?)?)?|"                                               \
         "(?<= STEP_COMPLETED) EXECUTION_COMPLETED( REVENUE_BOOKED)?)?)?)?)?)?$'"
 #define PAYOUT_HISTORY "'^PAYOUT_EARNED( PAYOUT_READY( PAYOUT_DONE)?)?$'"
+#define TASK_HISTORY                                                                                                                                 \
+        "'^TASK_CREATED( FINAL_FAIL| FLOW_CHOSEN PRICED( FINAL_FAIL| PAYMENT_CONFIRMED"                                                              \
+        "( EXECUTION_STARTED( STEP_COMPLETED)*| EXECUTION_FAILED EXECUTION_REQUIRED)*( EXECUTION_FAILED)?"                                           \
+        "( PAYMENT_REVERSED FINAL_FAIL|(?<= STEP_COMPLETED) EXECUTION_COMPLETED)?)?)?$'"
 #define ISSUE_HISTORY  "'^META_ISSUE( META_REPAIR)*( META_RESOLVED)?$'"
 
 const struct audit_check audit_checks[] = {
@@ -35,15 +40,17 @@ const struct audit_check audit_checks[] = {
                 "        min(e.version) AS first, max(e.version) AS last FROM chain c LEFT JOIN event e ON e.chain_id = c.id WHERE " MOVED
                 "       GROUP BY c.id) h"
                 " WHERE h.n <> h.version OR h.first <> 1 OR h.last <> h.version OR h.path !~ ('(^| )' || h.step || '$')"
-                "    OR h.path !~ CASE h.kind WHEN 'job' THEN " JOB_HISTORY " WHEN 'payout' THEN " PAYOUT_HISTORY " ELSE " ISSUE_HISTORY " END"
-                "    OR h.status <> CASE WHEN h.step IN ('REVENUE_BOOKED', 'PAYOUT_DONE', 'META_RESOLVED') THEN 'completed'"
+                "    OR h.path !~ CASE h.kind WHEN 'job' THEN " JOB_HISTORY " WHEN 'payout' THEN " PAYOUT_HISTORY
+                " WHEN 'system' THEN " TASK_HISTORY " ELSE " ISSUE_HISTORY " END"
+                "    OR h.status <> CASE WHEN h.step IN ('REVENUE_BOOKED', 'PAYOUT_DONE', 'META_RESOLVED')"
+                "                             OR (h.kind, h.step) = ('system', 'EXECUTION_COMPLETED') THEN 'completed'"
                 "                        WHEN h.step IN ('PAYMENT_EXPIRED', 'FINAL_FAIL') THEN 'final_fail' ELSE 'open' END"},
         {"I3", AUDIT_TIME, true,
                 "SELECT e.chain_id, 'events without a chain' FROM event e LEFT JOIN chain c ON c.id = e.chain_id"
                 " WHERE c.id IS NULL AND $1::bigint > 0"},
         {"I5", AUDIT_TIME, false,
                 "SELECT c.id, 'more than one ' || e.type FROM chain c JOIN event e ON e.chain_id = c.id WHERE " MOVED
-                "   AND e.type IN ('JOB_CREATED', 'PRICED', 'PAYMENT_CONFIRMED', 'EXECUTION_COMPLETED', 'REVENUE_BOOKED', 'REFUND_CONFIRMED', "
+                "   AND e.type IN ('JOB_CREATED', 'TASK_CREATED', 'PAYMENT_REVERSED', 'PRICED', 'PAYMENT_CONFIRMED', 'EXECUTION_COMPLETED', 'REVENUE_BOOKED', 'REFUND_CONFIRMED', "
                 "'PAYOUT_EARNED', "
                 "'PAYOUT_DONE')"
                 " GROUP BY c.id, e.type HAVING count(*) > 1"},
@@ -54,9 +61,12 @@ const struct audit_check audit_checks[] = {
         {"I5", AUDIT_TIME, false,
                 "SELECT c.id, 'a payout of a job that is not booked' FROM chain c LEFT JOIN chain j ON j.id = c.parent"
                 " WHERE c.kind = 'payout' AND j.step IS DISTINCT FROM 'REVENUE_BOOKED' AND " MOVED},
+        {"I5", AUDIT_TIME, true,
+                "SELECT max(c.id::text)::uuid, count(*) || ' open tasks ' || c.task FROM chain c WHERE c.kind = 'system' AND c.status = 'open'"
+                "   AND $1::bigint > 0 GROUP BY c.task HAVING count(*) > 1"},
         {"I6", AUDIT_TIME, false,
                 "WITH due AS (SELECT e.chain_id, e.version, m.debit, m.credit, c.amount, c.currency FROM chain c JOIN event e ON e.chain_id = c.id"
-                "   JOIN " POSTINGS " ON m.type = e.type WHERE " MOVED "),"
+                "   JOIN " POSTINGS " ON m.type = e.type AND m.kind = c.kind WHERE " MOVED "),"
                 " booked AS (SELECT j.chain_id, j.version, j.debit, j.credit, j.amount, j.currency FROM chain c JOIN journal j ON j.chain_id = c.id"
                 "   WHERE " MOVED ")"
                 " SELECT chain_id, 'not booked: ' || debit || ' to ' || credit || ' ' || amount FROM (SELECT * FROM due EXCEPT SELECT * FROM booked) "
@@ -65,13 +75,16 @@ const struct audit_check audit_checks[] = {
                 " SELECT chain_id, 'booked without cause: ' || debit || ' to ' || credit || ' ' || amount"
                 " FROM (SELECT * FROM booked EXCEPT SELECT * FROM due) b"},
         {"I6", AUDIT_TIME, false, /* one statement: one moment. Balances from the journal against balances from where the chains stand */
-                "WITH happened AS (SELECT c.currency, e.type, sum(c.amount) AS minor FROM event e JOIN chain c ON c.id = e.chain_id"
-                "   WHERE e.type IN ('PAYMENT_CONFIRMED', 'REVENUE_BOOKED', 'REFUND_CONFIRMED', 'PAYOUT_EARNED', 'PAYOUT_DONE') GROUP BY 1, 2),"
+                "WITH happened AS (SELECT c.currency, CASE c.kind WHEN 'system' THEN 'system ' ELSE '' END || e.type AS type, sum(c.amount) AS minor"
+                "   FROM event e JOIN chain c ON c.id = e.chain_id WHERE e.type IN"
+                "   ('PAYMENT_CONFIRMED', 'REVENUE_BOOKED', 'REFUND_CONFIRMED', 'PAYOUT_EARNED', 'PAYOUT_DONE', 'PAYMENT_REVERSED') GROUP BY 1, 2),"
                 " due AS (SELECT currency, account, sum(sign * minor) AS minor FROM happened JOIN (VALUES ('PAYMENT_CONFIRMED', 'cash', 1),"
                 "   ('PAYMENT_CONFIRMED', 'customer_prepayment', -1), ('REVENUE_BOOKED', 'customer_prepayment', 1), ('REVENUE_BOOKED', 'revenue', "
                 "-1),"
                 "   ('PAYOUT_EARNED', 'owner_earnings', 1), ('PAYOUT_EARNED', 'owner_payable', -1), ('PAYOUT_DONE', 'owner_payable', 1),"
-                "   ('PAYOUT_DONE', 'cash', -1), ('REFUND_CONFIRMED', 'customer_prepayment', 1), ('REFUND_CONFIRMED', 'cash', -1)) AS s (type, "
+                "   ('PAYOUT_DONE', 'cash', -1), ('REFUND_CONFIRMED', 'customer_prepayment', 1), ('REFUND_CONFIRMED', 'cash', -1),"
+                "   ('system PAYMENT_CONFIRMED', 'system_expense', 1), ('system PAYMENT_CONFIRMED', 'system_account', -1),"
+                "   ('system PAYMENT_REVERSED', 'system_account', 1), ('system PAYMENT_REVERSED', 'system_expense', -1)) AS s (type, "
                 "account, sign) USING (type) GROUP BY 1, 2),"
                 " booked AS (SELECT currency, account, sum(minor) AS minor FROM (SELECT currency, debit AS account, amount AS minor FROM journal"
                 "   UNION ALL SELECT currency, credit, -amount FROM journal) j GROUP BY 1, 2)"
@@ -82,9 +95,9 @@ const struct audit_check audit_checks[] = {
                 "   WHERE account IN ('customer_prepayment', 'owner_payable') AND minor > 0"},
         {"I7", AUDIT_TIME, false,
                 "SELECT c.id, e.type || ' without evidence of its amount' FROM chain c JOIN event e ON e.chain_id = c.id"
-                " WHERE e.type IN ('PAYMENT_CONFIRMED', 'REFUND_CONFIRMED', 'PAYOUT_DONE') AND " MOVED
+                " WHERE e.type IN ('PAYMENT_CONFIRMED', 'REFUND_CONFIRMED', 'PAYOUT_DONE', 'PAYMENT_REVERSED') AND " MOVED
                 "   AND NOT EXISTS (SELECT 1 FROM evidence v WHERE v.chain_id = c.id AND v.event = e.type AND v.version = e.version - 1"
-                "                   AND v.amount = c.amount AND v.currency = c.currency)"},
+                "                   AND v.amount = c.amount AND v.currency = c.currency AND (v.kind = 'internal') = (c.kind = 'system'))"},
         {"I1", AUDIT_JOBS, false,
                 "SELECT x.id, 'receipted and lost: ' || x.key FROM " JOBS
                 " LEFT JOIN chain c ON c.id = x.id WHERE x.id IS NOT NULL AND c.id IS NULL"},
@@ -175,7 +188,8 @@ static void add_rows(const PGresult *r, struct strbuf *text)
 int auditor_store_counts(struct db *db, int64_t *ret_paid, int64_t *ret_refunded)
 {
         static const char sql[] =
-                "SELECT count(*) FILTER (WHERE type = 'PAYMENT_CONFIRMED'), count(*) FILTER (WHERE type = 'REFUND_CONFIRMED') FROM event";
+                "SELECT count(*) FILTER (WHERE e.type = 'PAYMENT_CONFIRMED'), count(*) FILTER (WHERE e.type = 'REFUND_CONFIRMED')"
+                " FROM event e JOIN chain c ON c.id = e.chain_id WHERE c.kind = 'job'";
         _cleanup_(PQclearp) PGresult *r = NULL;
         int e = db_run(db, sql, NULL, &r);
 

@@ -171,6 +171,63 @@ static struct uuid expired(void)
         return id;
 }
 
+/* Each about an operator of its own, because one of a kind is active about the same. */
+static struct uuid new_task(void)
+{
+        struct uuid id = uuid_v7();
+        _cleanup_(db_args_done) struct db_args args = {0};
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        char name[40], sql[160];
+        static int n;
+
+        snprintf(name, sizeof(name), "op%d", n++);
+        snprintf(sql, sizeof(sql), "INSERT INTO operator (name, kind, tags) VALUES ('%s', 'builtin', '{x}')", name);
+        free(pg_fixture_ask(pg, sql));
+        db_arg_uuid(&args, &id);
+        db_arg_text(&args, name);
+        assert_int_equal(db_run(db_of("meta_repair"), "SELECT opened, id FROM open_task($1, 'OPERATOR_TUNING', $2, '{}', 'low')", &args, &r), 0);
+        assert_true(db_bool(r, 0, 0));
+        return id;
+}
+
+static struct uuid paid_task(void)
+{
+        struct uuid id = new_task();
+
+        assert_int_equal(MOVE("pricing", id, 1, "FLOW_CHOSEN", "PRICED").verdict, ADVANCE_WON);
+        assert_int_equal(MOVE("payments", id, 3, "PAYMENT_CONFIRMED").verdict, ADVANCE_REFUSED);
+        expect_evidence(id, "PAYMENT_CONFIRMED", "person", "bank 1", "NULL", "not_waiting");
+        expect_evidence(id, "PAYMENT_CONFIRMED", "internal", "transfer", "NULL", "stored");
+        assert_int_equal(MOVE("payments", id, 3, "PAYMENT_CONFIRMED").verdict, ADVANCE_WON);
+        return id;
+}
+
+static struct uuid done_task(void)
+{
+        struct uuid id = paid_task();
+
+        assert_int_equal(MOVE("execution", id, 4, "EXECUTION_STARTED", "STEP_COMPLETED", "EXECUTION_COMPLETED").verdict, ADVANCE_WON);
+        return id;
+}
+
+static struct uuid failed_task(void)
+{
+        struct uuid id = paid_task();
+
+        assert_int_equal(MOVE("execution", id, 4, "EXECUTION_STARTED", "EXECUTION_FAILED").verdict, ADVANCE_WON);
+        return id;
+}
+
+static struct uuid reversed_task(void)
+{
+        struct uuid id = failed_task();
+
+        assert_int_equal(MOVE("meta_repair", id, 6, "PAYMENT_REVERSED", "FINAL_FAIL").verdict, ADVANCE_REFUSED);
+        expect_evidence(id, "PAYMENT_REVERSED", "internal", "issue", "NULL", "stored");
+        assert_int_equal(MOVE("meta_repair", id, 6, "PAYMENT_REVERSED", "FINAL_FAIL").verdict, ADVANCE_WON);
+        return id;
+}
+
 static int book(struct uuid job, struct uuid payout, bool with_payout)
 {
         _cleanup_(advance_done) struct advance a = {0};
@@ -369,17 +426,19 @@ static void a_row_is_folded_again(void **state)
 /* Every event, tried by every service on a chain at every step: exactly the edges of the specification win. */
 static void only_the_edges(void **state)
 {
-        static const char *const events[] = {"EXECUTION_REQUIRED", "REFUND_REQUIRED", "REFUND_INITIATED", "REFUND_CONFIRMED", "FINAL_FAIL",
+        static const char *const events[] = {"TASK_CREATED", "PAYMENT_REVERSED", "EXECUTION_REQUIRED", "REFUND_REQUIRED", "REFUND_INITIATED", "REFUND_CONFIRMED", "FINAL_FAIL",
                 "CHAIN_REOPENED", "META_ISSUE", "META_REPAIR", "META_RESOLVED", "JOB_CREATED", "FLOW_CHOSEN", "PRICED", "PAYMENT_REQUIRED",
                 "PAYMENT_INITIATED", "PAYMENT_CONFIRMED", "PAYMENT_EXPIRED", "EXECUTION_STARTED", "STEP_COMPLETED", "EXECUTION_COMPLETED",
                 "EXECUTION_FAILED", "REVENUE_BOOKED", "PAYOUT_EARNED", "PAYOUT_READY", "PAYOUT_DONE"};
         static const struct {
                 struct uuid (*make)(void);
-                const char *step;
+                const char *kind, *step;
                 int version;
-        } places[] = {{new_job, "JOB_CREATED", 1}, {waiting_for_payment, "PAYMENT_INITIATED", 5}, {paid, "PAYMENT_CONFIRMED", 6},
-                {executed, "EXECUTION_COMPLETED", 9}, {failed, "EXECUTION_FAILED", 8}, {refunding, "REFUND_INITIATED", 10},
-                {refunded, "FINAL_FAIL", 12}, {expired, "PAYMENT_EXPIRED", 6}};
+        } places[] = {{new_job, "job", "JOB_CREATED", 1}, {waiting_for_payment, "job", "PAYMENT_INITIATED", 5}, {paid, "job", "PAYMENT_CONFIRMED", 6},
+                {executed, "job", "EXECUTION_COMPLETED", 9}, {failed, "job", "EXECUTION_FAILED", 8}, {refunding, "job", "REFUND_INITIATED", 10},
+                {refunded, "job", "FINAL_FAIL", 12}, {expired, "job", "PAYMENT_EXPIRED", 6}, {new_task, "system", "TASK_CREATED", 1},
+                {paid_task, "system", "PAYMENT_CONFIRMED", 4}, {done_task, "system", "EXECUTION_COMPLETED", 7},
+                {failed_task, "system", "EXECUTION_FAILED", 6}, {reversed_task, "system", "FINAL_FAIL", 8}};
 
         (void)state;
         for (size_t p = 0; p < ARRAY_SIZE(places); p++) {
@@ -390,13 +449,39 @@ static void only_the_edges(void **state)
                                 char sql[256];
 
                                 snprintf(sql, sizeof(sql),
-                                        "SELECT count(*) FROM edge WHERE kind = 'job' AND from_step = '%s' AND event = '%s' AND service = '%s'",
-                                        places[p].step, events[e], services[s]);
+                                        "SELECT count(*) FROM edge WHERE kind = '%s' AND from_step = '%s' AND event = '%s' AND service = '%s'",
+                                        places[p].kind, places[p].step, events[e], services[s]);
                                 allowed = pg_fixture_ask(pg, sql);
                                 if (strcmp(allowed, "0") == 0)
                                         assert_int_equal(MOVE(services[s], id, places[p].version, events[e]).verdict, ADVANCE_REFUSED);
                         }
         }
+        expect_sound();
+}
+
+/* Only open_task opens one, and only for meta-repair; an internal transfer pays tasks and nothing else. */
+static void tasks_are_apart(void **state)
+{
+        static const char *const opens = "SELECT open_task(gen_random_uuid(), 'HEALTH_CHECK', NULL, '{}', 'low')";
+        _cleanup_(advance_done) struct advance two = {0}, nameless = {0};
+        struct uuid a = uuid_v7(), b = uuid_v7(), job = waiting_for_payment();
+
+        (void)state;
+        for (size_t s = 0; s < ARRAY_SIZE(services); s++)
+                assert_int_equal(db_run(db_of(services[s]), opens, NULL, NULL), strcmp(services[s], "meta_repair") == 0 ? 0 : -EINVAL);
+        advance_event(&two, advance_open(&two, &a, "system", "system", LANE_LOW), "TASK_CREATED", "{\"slot\":\"X/1\"}", 14);
+        advance_event(&two, advance_open(&two, &b, "system", "system", LANE_LOW), "TASK_CREATED", "{\"slot\":\"X/2\"}", 14);
+        assert_int_equal(advance_run(&two, db_of("meta_repair")), 0);
+        assert_int_equal(two.t[0].verdict, ADVANCE_REFUSED);
+        advance_event(&nameless, advance_open(&nameless, &a, "system", "system", LANE_LOW), "TASK_CREATED", "{}", 2);
+        assert_int_equal(advance_run(&nameless, db_of("meta_repair")), -EINVAL);
+        expect_evidence(job, "PAYMENT_CONFIRMED", "internal", "transfer", "NULL", "not_waiting");
+        expect("SELECT sum(CASE debit WHEN 'system_expense' THEN amount ELSE -amount END) >= 0 FROM journal WHERE debit LIKE 'system%'", "t");
+        expect_sound();
+        /* What audit() is there to find. */
+        free(pg_fixture_ask(pg, "UPDATE chain SET task = 'Y/1' WHERE task LIKE 'HEALTH_CHECK/%'"));
+        expect("SELECT string_agg(DISTINCT invariant, ' ') FROM audit()", "I5");
+        free(pg_fixture_ask(pg, "UPDATE chain SET task = 'HEALTH_CHECK/stack' WHERE task = 'Y/1'"));
         expect_sound();
 }
 
@@ -418,6 +503,8 @@ static void nobody_writes_around_it(void **state)
                 "UPDATE step SET evidence = NULL",
                 "UPDATE rule SET attempts = 0",
                 "DELETE FROM payment_intent",
+                "UPDATE settlement_item SET task_id = task_id",
+                "INSERT INTO task_kind VALUES ('X', 'x', 'stack', 'x')",
                 "INSERT INTO evidence_mismatch VALUES (gen_random_uuid(), 'X', 'x', 'amount', 'provider', 'a', 'b', 1, now())",
         };
         static const char *const everybody[] = {"intake", "pricing", "payments", "execution", "ledger", "payouts", "meta_repair", "feed", "board"};
@@ -551,20 +638,23 @@ static void every_table_and_column_is_described(void **state)
 /* docs/chain.md is printed from the specification: it must be what the tables say. */
 static void the_picture_is_the_specification(void **state)
 {
-        _cleanup_(freep) char *drawn = NULL, *table = NULL, *page = NULL;
+        _cleanup_(freep) char *drawn = NULL, *tasks = NULL, *table = NULL, *page = NULL;
 
         (void)state;
         drawn = pg_fixture_ask(pg,
                 "SELECT string_agg(format('    %s --> %s : %s', CASE WHEN from_step = '' THEN '[*]' ELSE from_step END, event, service), E'\\n'"
-                " ORDER BY kind, from_step, event) FROM edge");
+                " ORDER BY kind, from_step, event) FROM edge WHERE kind <> 'system'");
+        tasks = pg_fixture_ask(pg,
+                "SELECT string_agg(format('    %s --> %s : %s', CASE WHEN from_step = '' THEN '[*]' ELSE from_step END, event, service), E'\\n'"
+                " ORDER BY from_step, event) FROM edge WHERE kind = 'system'");
         table = pg_fixture_ask(pg,
                 "SELECT string_agg(format('| %s | %s | %s | %s | %s | %s |', CASE WHEN from_step = '' THEN '(new)' ELSE from_step END, event, "
                 "service, relation, array_to_string(coalesce(evidence, (SELECT s.evidence FROM step s WHERE s.kind = e.kind AND s.name = e.event)), "
                 "', '), why),"
                 " E'\\n' ORDER BY kind, from_step, event) FROM edge e");
         assert_int_equal(read_file(AETHELOS_SOURCE_DIR "/docs/chain.md", 1 << 20, &page), 0);
-        if (!strstr(page, drawn) || !strstr(page, table)) {
-                fprintf(stderr, "it should hold:\n%s\n\n%s\n", drawn, table); /* longer than a message may be */
+        if (!strstr(page, drawn) || !strstr(page, tasks) || !strstr(page, table)) {
+                fprintf(stderr, "it should hold:\n%s\n\n%s\n\n%s\n", drawn, tasks, table); /* longer than a message may be */
                 fail_msg("docs/chain.md differs from the tables");
         }
 }
@@ -581,6 +671,7 @@ int main(void)
                 cmocka_unit_test(only_the_unpaid_is_reopened),
                 cmocka_unit_test(a_row_is_folded_again),
                 cmocka_unit_test(only_the_edges),
+                cmocka_unit_test(tasks_are_apart),
                 cmocka_unit_test(nobody_writes_around_it),
                 cmocka_unit_test(readers_and_intake_cannot_advance_others),
                 cmocka_unit_test(evidence_verdicts),

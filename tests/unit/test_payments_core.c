@@ -13,28 +13,33 @@
 static void every_step(void **state)
 {
         static const struct {
-                const char *step;
+                const char *kind, *step;
                 enum payments_action plain, expired, evidence;
         } rows[] = {
-                {"JOB_CREATED", PAYMENTS_NOTHING, PAYMENTS_NOTHING, PAYMENTS_NOTHING},
-                {"PRICED", PAYMENTS_CREATE, PAYMENTS_CREATE, PAYMENTS_CREATE},
-                {"PAYMENT_REQUIRED", PAYMENTS_NOTHING, PAYMENTS_NOTHING, PAYMENTS_NOTHING},
-                {"PAYMENT_INITIATED", PAYMENTS_NOTHING, PAYMENTS_EXPIRE, PAYMENTS_CONFIRM},
-                {"PAYMENT_CONFIRMED", PAYMENTS_RING_AGAIN, PAYMENTS_RING_AGAIN, PAYMENTS_RING_AGAIN},
-                {"REFUND_REQUIRED", PAYMENTS_REFUND, PAYMENTS_REFUND, PAYMENTS_REFUND},
-                {"REFUND_INITIATED", PAYMENTS_NOTHING, PAYMENTS_NOTHING, PAYMENTS_REFUNDED},
-                {"REFUND_CONFIRMED", PAYMENTS_RING_AGAIN, PAYMENTS_RING_AGAIN, PAYMENTS_RING_AGAIN},
-                {"PAYMENT_EXPIRED", PAYMENTS_NOTHING, PAYMENTS_NOTHING, PAYMENTS_NOTHING},
-                {"EXECUTION_COMPLETED", PAYMENTS_NOTHING, PAYMENTS_NOTHING, PAYMENTS_NOTHING},
-                {"REVENUE_BOOKED", PAYMENTS_NOTHING, PAYMENTS_NOTHING, PAYMENTS_NOTHING},
+                {"job", "JOB_CREATED", PAYMENTS_NOTHING, PAYMENTS_NOTHING, PAYMENTS_NOTHING},
+                {"job", "PRICED", PAYMENTS_CREATE, PAYMENTS_CREATE, PAYMENTS_CREATE},
+                {"job", "PAYMENT_REQUIRED", PAYMENTS_NOTHING, PAYMENTS_NOTHING, PAYMENTS_NOTHING},
+                {"job", "PAYMENT_INITIATED", PAYMENTS_NOTHING, PAYMENTS_EXPIRE, PAYMENTS_CONFIRM},
+                {"job", "PAYMENT_CONFIRMED", PAYMENTS_RING_AGAIN, PAYMENTS_RING_AGAIN, PAYMENTS_RING_AGAIN},
+                {"job", "REFUND_REQUIRED", PAYMENTS_REFUND, PAYMENTS_REFUND, PAYMENTS_REFUND},
+                {"job", "REFUND_INITIATED", PAYMENTS_NOTHING, PAYMENTS_NOTHING, PAYMENTS_REFUNDED},
+                {"job", "REFUND_CONFIRMED", PAYMENTS_RING_AGAIN, PAYMENTS_RING_AGAIN, PAYMENTS_RING_AGAIN},
+                {"job", "PAYMENT_EXPIRED", PAYMENTS_NOTHING, PAYMENTS_NOTHING, PAYMENTS_NOTHING},
+                {"job", "EXECUTION_COMPLETED", PAYMENTS_NOTHING, PAYMENTS_NOTHING, PAYMENTS_NOTHING},
+                {"job", "REVENUE_BOOKED", PAYMENTS_NOTHING, PAYMENTS_NOTHING, PAYMENTS_NOTHING},
+                {"system", "TASK_CREATED", PAYMENTS_NOTHING, PAYMENTS_NOTHING, PAYMENTS_NOTHING},
+                {"system", "PRICED", PAYMENTS_TRANSFER, PAYMENTS_TRANSFER, PAYMENTS_TRANSFER},
+                {"system", "PAYMENT_CONFIRMED", PAYMENTS_RING_AGAIN, PAYMENTS_RING_AGAIN, PAYMENTS_RING_AGAIN},
+                {"system", "EXECUTION_FAILED", PAYMENTS_NOTHING, PAYMENTS_NOTHING, PAYMENTS_NOTHING},
+                {"payout", "PAYOUT_READY", PAYMENTS_NOTHING, PAYMENTS_NOTHING, PAYMENTS_NOTHING},
         };
 
         (void)state;
         for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-                assert_int_equal(payments_decide(rows[i].step, false, false), rows[i].plain);
-                assert_int_equal(payments_decide(rows[i].step, false, true), rows[i].expired);
-                assert_int_equal(payments_decide(rows[i].step, true, false), rows[i].evidence);
-                assert_int_equal(payments_decide(rows[i].step, true, true), rows[i].evidence); /* paid beats late */
+                assert_int_equal(payments_decide(rows[i].kind, rows[i].step, false, false), rows[i].plain);
+                assert_int_equal(payments_decide(rows[i].kind, rows[i].step, false, true), rows[i].expired);
+                assert_int_equal(payments_decide(rows[i].kind, rows[i].step, true, false), rows[i].evidence);
+                assert_int_equal(payments_decide(rows[i].kind, rows[i].step, true, true), rows[i].evidence); /* paid beats late */
         }
 }
 

@@ -231,7 +231,7 @@ static void texts(void **state)
         struct uuid id = {{0}};
 
         (void)state;
-        repair_text_fail(&b, "could_not_be_priced", "PRICED", 8, &rule, &id, NULL);
+        repair_text_fail(&b, "could_not_be_priced", "PRICED", 8, &rule, &id, NULL, NULL);
         assert_string_equal(b.s, "{\"error\":{\"reason\":\"could_not_be_priced\",\"step\":\"PRICED\",\"attempts\":8},\"rule\":{\"kind\":\"job\","
                                  "\"step\":\"X\",\"version\":3},"
                                  "\"compensation\":{\"kind\":\"none\"},\"issue_id\":\"00000000-0000-0000-0000-000000000000\"}");

@@ -1,0 +1,112 @@
+/* What system tasks read is bounded: figures that meta-repair keeps, partial indexes, the latest runs by their ids. What they write (settlement_item,
+ * operator.avoid_until) stands or falls with the move of the task. A crash leaves neither. */
+#include "services/execution/execution_tasks_store.h"
+
+#include <errno.h>
+
+int execution_tasks_health(struct db *db, bool broker, struct strbuf *b)
+{
+        static const char sql[] =
+                "WITH services AS MATERIALIZED (SELECT st.hearer AS service, coalesce(sum(f.value) FILTER (WHERE f.name = 'standing'), 0) AS standing,"
+                "   coalesce(sum(f.value) FILTER (WHERE f.name = 'past_bell'), 0) AS past_bell,"
+                "   coalesce(max(f.value) FILTER (WHERE f.name = 'oldest_s'), 0) AS oldest_s"
+                "  FROM step st LEFT JOIN repair_figure f ON f.label = st.kind || '/' || st.name"
+                "  WHERE st.hearer IS NOT NULL AND st.waits_for IS NULL GROUP BY st.hearer),"
+                " issues AS MATERIALIZED (SELECT i.kind, i.grade, count(*) AS count, count(i.waits_for) AS waiting FROM issue i"
+                "  WHERE i.closed_at IS NULL GROUP BY 1, 2),"
+                " seen AS MATERIALIZED (SELECT (SELECT count(*) FROM quarantine) AS quarantined,"
+                "  EXISTS (SELECT 1 FROM lease l WHERE l.name = 'sweep' AND l.until > now() - interval '10 s') AS watched),"
+                " findings (n, what) AS (SELECT 1, 'the broker does not answer' WHERE NOT $1"
+                "  UNION ALL SELECT 2, 'meta-repair does not watch' FROM seen s WHERE NOT s.watched"
+                "  UNION ALL SELECT 3, s.service || ': ' || s.past_bell || ' chains stand for more than 60 s' FROM services s WHERE s.past_bell > 0"
+                "  UNION ALL SELECT 4, i.count || ' x ' || i.kind || ' beyond its deadline' FROM issues i WHERE i.grade = 'repair'"
+                "  UNION ALL SELECT 5, s.quarantined || ' items in quarantine' FROM seen s WHERE s.quarantined > 0)"
+                " SELECT row_to_json(h)::text FROM (SELECT NOT EXISTS (SELECT 1 FROM findings) AS healthy,"
+                "  (SELECT coalesce(json_agg(f.what ORDER BY f.n, f.what), '[]') FROM findings f) AS findings,"
+                "  (SELECT row_to_json(d) FROM (SELECT true AS answers, current_setting('server_version') AS version) d) AS database,"
+                "  (SELECT row_to_json(k) FROM (SELECT $1 AS answers) k) AS broker, s.watched AS watched,"
+                "  (SELECT json_agg(row_to_json(v) ORDER BY v.service) FROM (SELECT x.*, x.past_bell = 0 AS moves FROM services x) v) AS services,"
+                "  (SELECT coalesce(json_agg(row_to_json(i) ORDER BY i.kind, i.grade), '[]') FROM issues i) AS issues, s.quarantined"
+                "  FROM seen s) h";
+        _cleanup_(db_args_done) struct db_args args = {0};
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        int e;
+
+        db_arg_bool(&args, broker);
+        e = db_run(db, sql, &args, &r);
+        if (e == 0)
+                strbuf_adds(b, PQgetvalue(r, 0, 0));
+        return e;
+}
+
+int execution_tasks_flows(struct db *db, PGresult **ret_result)
+{
+        static const char sql[] = "SELECT DISTINCT ON (f.id) f.id, f.version, f.type, array_to_json(f.steps) FROM flow f ORDER BY f.id, f.version DESC";
+
+        return db_run(db, sql, NULL, ret_result);
+}
+
+int execution_tasks_runs(struct db *db, const char *name, const struct uuid *since, struct execution_stats *ret_stats, struct strbuf *b)
+{
+        static const char sql[] =
+                "WITH latest AS MATERIALIZED (SELECT r.operator, r.state, r.error, r.sends, r.probes FROM operator_run r WHERE r.id >= $2"
+                "  ORDER BY r.id DESC LIMIT 100000),"
+                " mine AS MATERIALIZED (SELECT * FROM latest l WHERE l.operator = $1),"
+                " errors AS (SELECT left(m.error, 120) AS error, count(*) AS count FROM mine m WHERE m.state = 'failed' GROUP BY 1"
+                "  ORDER BY 2 DESC, 1 LIMIT 5)"
+                " SELECT x.done, x.failed, o.avoid_until > now(), row_to_json(x)::text, (SELECT coalesce(json_agg(row_to_json(e)), '[]') FROM errors e)::text,"
+                "  row_to_json(t)::text"
+                " FROM (SELECT (SELECT count(*) FROM latest) AS looked_at, count(*) AS runs, count(*) FILTER (WHERE m.state = 'done') AS done,"
+                "   count(*) FILTER (WHERE m.state = 'failed') AS failed, count(*) FILTER (WHERE m.state NOT IN ('done', 'failed')) AS open,"
+                "   count(*) FILTER (WHERE m.sends > 1) AS sent_again, count(*) FILTER (WHERE m.probes > 0) AS asked FROM mine m) x"
+                " JOIN operator o ON o.name = $1 CROSS JOIN LATERAL (SELECT o.successes, o.failures, o.streak, o.last_error) t";
+        _cleanup_(db_args_done) struct db_args args = {0};
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        int e;
+
+        db_arg_text(&args, name);
+        db_arg_uuid(&args, since);
+        e = db_run(db, sql, &args, &r);
+        if (e < 0)
+                return e;
+        if (PQntuples(r) == 0)
+                return -ENOENT;
+        *ret_stats = (struct execution_stats){.done = db_int(r, 0, 0), .failed = db_int(r, 0, 1), .avoided = db_bool(r, 0, 2)};
+        strbuf_addf(b, "\"window\":%s,\"errors\":%s,\"ever\":%s", PQgetvalue(r, 0, 3), PQgetvalue(r, 0, 4), PQgetvalue(r, 0, 5));
+        return 0;
+}
+
+int execution_tasks_avoid(struct db *db, const char *name, int64_t ms)
+{
+        static const char sql[] = "UPDATE operator SET avoid_until = now() + $2 * interval '1 ms' WHERE name = $1 AND coalesce(avoid_until <= now(), true)";
+        _cleanup_(db_args_done) struct db_args args = {0};
+
+        db_arg_text(&args, name);
+        db_arg_int(&args, ms);
+        return db_run(db, sql, &args, NULL);
+}
+
+int execution_tasks_settle(struct db *db, const struct uuid *task, struct strbuf *b)
+{
+        static const char sql[] =
+                "WITH ready AS MATERIALIZED (SELECT c.id, c.amount, c.currency, c.updated_at,"
+                "   EXISTS (SELECT 1 FROM settlement_item i WHERE i.payout_id = c.id) AS listed FROM chain c"
+                "  WHERE c.status = 'open' AND c.waits_for IS NOT NULL AND c.waits_for <> 'clock' AND c.kind = 'payout' AND c.step = 'PAYOUT_READY'),"
+                " taken AS MATERIALIZED (SELECT * FROM ready ORDER BY listed, id LIMIT $2),"
+                " kept AS (INSERT INTO settlement_item (task_id, payout_id) SELECT $1, t.id FROM taken t),"
+                " totals AS (SELECT sum(t.amount) AS minor, t.currency, count(*) AS count FROM taken t GROUP BY t.currency)"
+                " SELECT row_to_json(o)::text FROM (SELECT (SELECT count(*) FROM taken) AS payouts,"
+                "  (SELECT count(*) FROM ready) - (SELECT count(*) FROM taken) AS left_for_the_next,"
+                "  (SELECT coalesce(json_agg(row_to_json(s) ORDER BY s.currency), '[]') FROM totals s) AS totals,"
+                "  (SELECT to_char(min(t.updated_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') FROM taken t) AS oldest_ready_at) o";
+        _cleanup_(db_args_done) struct db_args args = {0};
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        int e;
+
+        db_arg_uuid(&args, task);
+        db_arg_int(&args, EXECUTION_SETTLEMENT_MAX);
+        e = db_run(db, sql, &args, &r);
+        if (e == 0)
+                strbuf_adds(b, PQgetvalue(r, 0, 0));
+        return e;
+}

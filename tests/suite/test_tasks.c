@@ -1,0 +1,364 @@
+/* System tasks on the real stack: each kind does its work on what is there, the policies open them from issues, one of a kind is active about the same
+ * thing, and whatever becomes of them, no customer's figure, book or page knows of them. */
+#include "base/util.h"
+#include "tests/support/stack.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static struct stack *stack;
+
+static int set_up(void **state)
+{
+        (void)state;
+        stack = stack_start();
+        return 0;
+}
+
+static int tear_down(void **state)
+{
+        (void)state;
+        stack_assert_sound(stack);
+        stack = stack_free(stack);
+        return 0;
+}
+
+static char *ask(bool admin, const char *method, const char *path, const char *body, long wanted)
+{
+        long status = 0;
+        char *answer = stack_http(stack, admin, method, path, NULL, body, &status);
+
+        if (status != wanted)
+                fail_msg("%s %s: %ld, not %ld: %s", method, path, status, wanted, answer);
+        return answer;
+}
+
+static void assert_at(const char *json, const char *path, const char *value)
+{
+        _cleanup_(freep) char *got = json_at(json, path);
+
+        if (!got || strcmp(got, value) != 0)
+                fail_msg("%s is %s, not %s, in %s", path, got ? got : "absent", value, json);
+}
+
+static void expect(const char *sql, const char *answer)
+{
+        _cleanup_(freep) char *got = pg_fixture_ask(stack->pg, sql);
+
+        if (strcmp(got, answer) != 0)
+                fail_msg("%s: %s, not %s", sql, got, answer);
+}
+
+/* The id of the task; opened: "true" or "false". */
+static char *open_task(const char *kind, const char *entity, const char *opened)
+{
+        char body[160];
+
+        snprintf(body, sizeof(body), "{\"kind\":\"%s\",%s%s%s\"by\":\"anna\"}", kind, entity ? "\"entity\":\"" : "", entity ? entity : "",
+                entity ? "\"," : "");
+        _cleanup_(freep) char *answer = ask(true, "POST", "/system/tasks", body, 200);
+        assert_at(answer, "opened", opened);
+        return json_at(answer, "task_id");
+}
+
+static char *task_in(const char *id, const char *state)
+{
+        char path[80], sql[160];
+
+        snprintf(sql, sizeof(sql), "SELECT status FROM chain WHERE id = '%s'", id);
+        stack_await(stack, sql, strcmp(state, "COMPLETED") == 0 ? "completed" : "final_fail", 20000);
+        snprintf(path, sizeof(path), "/system/tasks/%s", id);
+        char *task = ask(true, "GET", path, NULL, 200);
+        assert_at(task, "state", state);
+        return task;
+}
+
+/* A job that is paid and done: its payout is ready. */
+static char *ready_payout(const char *key)
+{
+        char header[80], path[120], sql[160];
+        long status = 0;
+
+        snprintf(header, sizeof(header), "Idempotency-Key: %s", key);
+        _cleanup_(freep) char *made = stack_http(stack, false, "POST", "/jobs", (const char *const[]){header, NULL},
+                                      "{\"type\":\"puz19:text_analysis\",\"payload\":{\"text\":\"Code 19\"}}", &status),
+                              *job = json_at(made, "job.id");
+        assert_non_null(job);
+        snprintf(sql, sizeof(sql), "SELECT step FROM chain WHERE id = '%s'", job);
+        stack_await(stack, sql, "PAYMENT_INITIATED", 20000);
+        snprintf(path, sizeof(path), "/payment-intents/%s/confirm", job);
+        free(ask(true, "POST", path, "{\"reference\":\"slip\",\"by\":\"anna\"}", 200));
+        snprintf(sql, sizeof(sql), "SELECT step FROM chain WHERE parent = '%s'", job);
+        stack_await(stack, sql, "PAYOUT_READY", 20000);
+        snprintf(sql, sizeof(sql), "SELECT id FROM chain WHERE parent = '%s'", job);
+        return pg_fixture_ask(stack->pg, sql);
+}
+
+/* Everything was looked for and handled: whatever the policies would open is there. */
+static void sweep(void)
+{
+        free(ask(true, "POST", "/meta/auto_repair", "{}", 200));
+}
+
+static void a_fresh_stack_has_none(void **state)
+{
+        (void)state;
+        sweep();
+        _cleanup_(freep) char *tasks = ask(true, "GET", "/system/tasks", NULL, 200), *items = json_at(tasks, "items");
+        assert_string_equal(items, "[]");
+        expect("SELECT count(*) FROM chain", "0");
+}
+
+static void health_and_books(void **state)
+{
+        _cleanup_(freep) char *id = open_task("HEALTH_CHECK", NULL, "true"), *task = task_in(id, "COMPLETED");
+        char path[100];
+
+        (void)state;
+        assert_at(task, "kind", "HEALTH_CHECK");
+        assert_at(task, "entity", "stack");
+        assert_at(task, "lane", "low");
+        assert_at(task, "cause.by", "anna");
+        assert_at(task, "result.healthy", "true");
+        assert_at(task, "result.database.answers", "true");
+        assert_at(task, "result.broker.answers", "true");
+        assert_at(task, "result.watched", "true");
+        assert_at(task, "result.services.0.service", "execution");
+        assert_at(task, "result.services.0.moves", "true");
+        /* {"task":"HEALTH_CHECK","entity":"stack"} has 40 characters: (5.00 + 0.01 * 40) * 0.9 * 0.95 = 4.617 */
+        assert_at(task, "price.minor", "462");
+        assert_at(task, "ledger.0.debit", "system_expense");
+        assert_at(task, "ledger.0.credit", "system_account");
+        assert_at(task, "ledger.0.amount.minor", "462");
+        expect("SELECT kind || ' ' || who || ' ' || amount FROM evidence", "internal system 462");
+
+        _cleanup_(freep) char *overview = ask(true, "GET", "/status/overview", NULL, 200), *offers = ask(false, "GET", "/offers", NULL, 200);
+        assert_at(overview, "jobs_total", "0");
+        assert_at(overview, "jobs_completed", "0");
+        assert_at(overview, "revenue", "[]");
+        assert_at(overview, "payouts_earned", "0");
+        assert_null(strstr(offers, "system"));
+        expect("SELECT count(*) FROM chain WHERE kind <> 'system'", "0");
+        expect("SELECT count(*) FROM journal WHERE debit NOT LIKE 'system%' OR credit NOT LIKE 'system%'", "0");
+
+        /* The public side neither takes nor shows them; nobody pays or refunds them by hand. */
+        free(ask(false, "POST", "/jobs", "{\"type\":\"system:health_check\",\"payload\":{}}", 400)); /* no key */
+        long status = 0;
+        _cleanup_(freep) char *submitted = stack_http(stack, false, "POST", "/jobs", (const char *const[]){"Idempotency-Key: s-1", NULL},
+                                      "{\"type\":\"system:health_check\",\"payload\":{}}", &status);
+        assert_int_equal(status, 422);
+        assert_at(submitted, "field", "/type");
+        free(stack_http(
+                stack, false, "POST", "/buy/offer/system_health_check", (const char *const[]){"Idempotency-Key: s-2", NULL}, "{}", &status));
+        assert_int_equal(status, 404);
+        static const char *const hidden[] = {"/jobs/%s", "/jobs/%s/dossier", "/jobs/%s/events"};
+        for (size_t i = 0; i < ARRAY_SIZE(hidden); i++) {
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+                snprintf(path, sizeof(path), hidden[i], id);
+#pragma GCC diagnostic pop
+                free(ask(false, "GET", path, NULL, 404));
+        }
+        snprintf(path, sizeof(path), "/payment-intents/%s/confirm", id);
+        free(ask(true, "POST", path, "{\"reference\":\"slip\",\"by\":\"anna\"}", 404));
+        snprintf(path, sizeof(path), "/jobs/%s/refund", id);
+        free(ask(true, "POST", path, "{\"reason\":\"no\",\"by\":\"anna\"}", 404));
+        snprintf(path, sizeof(path), "/jobs/%s/dossier", id);
+        _cleanup_(freep) char *dossier = ask(true, "GET", path, NULL, 200);
+        assert_at(dossier, "job.type", "system:health_check");
+        assert_at(dossier, "job.status", "completed");
+        assert_at(dossier, "may.0.what", "run_task");
+}
+
+static void one_of_a_kind(void **state)
+{
+        static const char second[] =
+                "INSERT INTO chain (id, kind, step, version, status, lane, client, created_at, updated_at, task)"
+                " SELECT gen_random_uuid(), kind, step, version, status, lane, client, now(), now(), task FROM chain WHERE status = 'open'"
+                " AND task = 'FLOW_AUDIT/catalogue'";
+        char path[80];
+
+        (void)state;
+        stack_stop(stack, "pricing", SIGTERM);
+        _cleanup_(freep) char *first = open_task("FLOW_AUDIT", NULL, "true"), *again = open_task("FLOW_AUDIT", "catalogue", "false"),
+                              *other = open_task("HEALTH_CHECK", NULL, "true");
+        assert_string_equal(first, again);
+        assert_string_not_equal(first, other);
+        /* The database keeps it too, whoever writes. */
+        struct db *owner = pg_fixture_connect(stack->pg, NULL);
+        assert_int_equal(db_run(owner, second, NULL, NULL), -EINVAL);
+        assert_string_equal(db_sqlstate(owner), "23505");
+        db_free(owner);
+        /* Run at once: the active one itself, rung in the highest lane. */
+        snprintf(path, sizeof(path), "/system/tasks/%s/run", first);
+        _cleanup_(freep) char *rung = ask(true, "POST", path, "{}", 200), *scheduled = ask(true, "GET", "/system/tasks?state=SCHEDULED", NULL, 200);
+        assert_at(rung, "task_id", first);
+        assert_at(rung, "opened", "false");
+        assert_at(scheduled, "items.0.id", other);
+        assert_at(scheduled, "items.1.id", first);
+        stack_spawn(stack, "pricing", NULL);
+        _cleanup_(freep) char *audit = task_in(first, "COMPLETED");
+        free(task_in(other, "COMPLETED"));
+        assert_at(audit, "result.unproven", "0");
+        assert_at(audit, "result.items.0.flow", "puz19_numeric_flow");
+        assert_at(audit, "result.items.0.tags.0.operator", "puz19_numeric_stats");
+        assert_at(audit, "result.items.0.tags.0.health", "healthy");
+        /* Over, so the same again is a new one, at once. */
+        _cleanup_(freep) char *more = ask(true, "POST", path, NULL, 200), *next = json_at(more, "task_id");
+        assert_at(more, "opened", "true");
+        _cleanup_(freep) char *done = task_in(next, "COMPLETED");
+        assert_at(done, "lane", "high");
+        free(ask(true, "POST", "/system/tasks", "{\"kind\":\"TEA\"}", 422));
+        free(ask(true, "POST", "/system/tasks", "{\"kind\":\"OPERATOR_TUNING\"}", 422));
+        free(ask(true, "POST", "/system/tasks", "{\"kind\":\"OPERATOR_TUNING\",\"entity\":\"nobody\"}", 422));
+        free(ask(true, "POST", "/system/tasks", "{\"kind\":\"HEALTH_CHECK\",\"entity\":\"moon\"}", 422));
+        free(ask(true, "POST", "/system/tasks/01890000-0000-7000-8000-000000000000/run", NULL, 404));
+}
+
+static void payouts_are_gathered(void **state)
+{
+        _cleanup_(freep) char *p1 = ready_payout("t-1"), *p2 = ready_payout("t-2"), *id = open_task("PAYOUT_SETTLEMENT", NULL, "true"),
+                              *task = task_in(id, "COMPLETED");
+        char path[100], sql[200], wanted[80];
+
+        (void)state;
+        assert_at(task, "result.payouts", "2");
+        assert_at(task, "result.left_for_the_next", "0");
+        assert_at(task, "result.totals.0.currency", "EUR");
+        assert_at(task, "result.totals.0.count", "2");
+        _cleanup_(freep) char *sum = pg_fixture_ask(stack->pg, "SELECT sum(amount) FROM chain WHERE kind = 'payout'");
+        assert_at(task, "result.totals.0.minor", sum);
+        snprintf(path, sizeof(path), "/system/tasks/%s/export", id);
+        _cleanup_(freep) char *json = ask(true, "GET", path, NULL, 200);
+        assert_at(json, "items.0.payout_id", p1);
+        assert_at(json, "items.1.payout_id", p2);
+        assert_at(json, "items.1.status", "ready");
+        snprintf(path, sizeof(path), "/system/tasks/%s/export?format=csv", id);
+        _cleanup_(freep) char *csv = ask(true, "GET", path, NULL, 200);
+        snprintf(sql, sizeof(sql), "SELECT id || ',' || parent || ',' || to_char(amount / 100.0, 'FM990.00') || ',EUR,ready,' FROM chain WHERE id = '%s'", p1);
+        _cleanup_(freep) char *line = pg_fixture_ask(stack->pg, sql);
+        assert_non_null(strstr(csv, line));
+        /* Nothing is paid out by being gathered. */
+        expect("SELECT count(*) FROM chain WHERE step = 'PAYOUT_READY'", "2");
+
+        /* The policy: late payouts that a settlement has gathered already want none; one that it has not opens one, once. */
+        free(ask(true, "POST", "/meta/rules",
+                "{\"kind\":\"payout\",\"step\":\"PAYOUT_READY\",\"late_s\":0,\"deadline_s\":0,\"backoff_first_s\":1,\"backoff_max_s\":1,"
+                "\"why\":\"test\",\"by\":\"test\"}",
+                200));
+        stack_await(stack, "SELECT count(*) FROM issue WHERE kind = 'MISSING_PAYOUT' AND state = 'waiting_evidence'", "2", 20000);
+        expect("SELECT count(*) FROM chain WHERE task LIKE 'PAYOUT_SETTLEMENT/%'", "1");
+        _cleanup_(freep) char *p3 = ready_payout("t-3");
+        snprintf(sql, sizeof(sql),
+                "SELECT e.data::json #>> '{cause,issue}' FROM settlement_item i JOIN event e ON e.chain_id = i.task_id AND e.version = 1 WHERE "
+                "i.payout_id = '%s'",
+                p3);
+        stack_await(stack, sql, "MISSING_PAYOUT", 20000);
+        snprintf(wanted, sizeof(wanted), "/payouts?status=ready");
+        free(ask(true, "GET", wanted, NULL, 200));
+        sweep();
+        sweep();
+        expect("SELECT count(*) FROM chain WHERE task LIKE 'PAYOUT_SETTLEMENT/%'", "2");
+        stack_await(stack, "SELECT count(*) FROM chain WHERE kind = 'system' AND status = 'open'", "0", 20000);
+}
+
+static void an_operator_that_fails_is_analysed(void **state)
+{
+        static const char seed[] =
+                "INSERT INTO operator (name, kind, url, tags, successes, failures, streak) VALUES"
+                " ('flaky', 'http', 'http://127.0.0.1:9/', '{shaky}', 2, 6, 3), ('steady', 'http', 'http://127.0.0.1:9/', '{shaky}', 9, 0, 0);"
+                "INSERT INTO operator_run (id, chain_id, step, attempt, tag, operator, state, error, owner, lease_until, next_at)"
+                " SELECT (lpad(to_hex(floor(extract(epoch FROM now() - n * interval '1 minute') * 1000)::bigint), 12, '0') || '7'"
+                "   || substr(md5(n::text), 1, 3) || '8' || substr(md5(n::text), 4, 15))::uuid,"
+                "  gen_random_uuid(), 0, 1, 'shaky', CASE WHEN n = 9 THEN 'steady' ELSE 'flaky' END, CASE WHEN n < 7 THEN 'failed' ELSE 'done' END,"
+                "  CASE WHEN n < 5 THEN 'HTTP 500' WHEN n < 7 THEN 'HTTP 503' END, 'x', now(), now() FROM generate_series(1, 9) n";
+
+        (void)state;
+        free(pg_fixture_ask(stack->pg, seed));
+        stack_await(stack, "SELECT count(*) FROM chain WHERE task = 'OPERATOR_TUNING/flaky' AND status = 'completed'", "1", 20000);
+        _cleanup_(freep) char *id = pg_fixture_ask(stack->pg, "SELECT id FROM chain WHERE task = 'OPERATOR_TUNING/flaky'"),
+                              *task = task_in(id, "COMPLETED");
+        assert_at(task, "cause.issue", "HIGH_OPERATOR_FAIL_RATE");
+        assert_at(task, "result.operator", "flaky");
+        assert_at(task, "result.window.runs", "8");
+        assert_at(task, "result.window.failed", "6");
+        assert_at(task, "result.window.done", "2");
+        assert_at(task, "result.errors.0.error", "HTTP 500");
+        assert_at(task, "result.errors.0.count", "4");
+        assert_at(task, "result.recommends", "avoid");
+        assert_at(task, "result.set.avoid_ms", "300000");
+        expect("SELECT avoid_until > now() + interval '4 minutes' FROM operator WHERE name = 'flaky'", "t");
+        /* Its issue stays, and opens no second one. */
+        sweep();
+        sweep();
+        expect("SELECT count(*) FROM chain WHERE task = 'OPERATOR_TUNING/flaky'", "1");
+        _cleanup_(freep) char *again = open_task("OPERATOR_TUNING", "steady", "true"), *steady = task_in(again, "COMPLETED");
+        assert_at(steady, "result.recommends", "too_few_runs");
+        assert_at(steady, "result.set", "null");
+}
+
+/* What the store refuses fails the task: it is done again once, and then ends with its transfer reversed. */
+static void work_that_fails(void **state)
+{
+        _cleanup_(freep) char *before = ask(true, "GET", "/status/overview", NULL, 200), *failed_before = json_at(before, "jobs_failed");
+        char sql[300];
+
+        (void)state;
+        free(pg_fixture_ask(stack->pg, "REVOKE INSERT ON settlement_item FROM aethelos_execution"));
+        free(ask(true, "POST", "/meta/rules",
+                "{\"kind\":\"system\",\"step\":\"EXECUTION_FAILED\",\"backoff_first_s\":1,\"why\":\"test\",\"by\":\"test\"}", 200));
+        _cleanup_(freep) char *id = open_task("PAYOUT_SETTLEMENT", NULL, "true"), *task = task_in(id, "FAILED");
+        assert_at(task, "error.reason", "all_operators_failed");
+        assert_at(task, "ledger.1.debit", "system_account");
+        assert_at(task, "ledger.1.credit", "system_expense");
+        snprintf(sql, sizeof(sql), "SELECT string_agg(type, ' ' ORDER BY version) FROM event WHERE chain_id = '%s'", id);
+        expect(sql, "TASK_CREATED FLOW_CHOSEN PRICED PAYMENT_CONFIRMED EXECUTION_STARTED EXECUTION_FAILED EXECUTION_REQUIRED EXECUTION_STARTED "
+                    "EXECUTION_FAILED PAYMENT_REVERSED FINAL_FAIL");
+        snprintf(sql, sizeof(sql), "SELECT string_agg(event || ' ' || kind || ' ' || who, ', ' ORDER BY version) FROM evidence WHERE chain_id = '%s'", id);
+        expect(sql, "PAYMENT_CONFIRMED internal system, PAYMENT_REVERSED internal meta-repair");
+        snprintf(sql, sizeof(sql), "SELECT data::json #>> '{error,attempts,0,error}' LIKE '%%permission denied%%' FROM event WHERE chain_id = '%s' AND "
+                                   "type = 'EXECUTION_FAILED' LIMIT 1", id);
+        expect(sql, "t");
+        _cleanup_(freep) char *after = ask(true, "GET", "/status/overview", NULL, 200);
+        assert_at(after, "jobs_failed", failed_before);
+        expect("SELECT count(*) FROM chain WHERE kind = 'system' AND status = 'open'", "0"); /* its failure opened no further task */
+
+        free(pg_fixture_ask(stack->pg, "GRANT INSERT ON settlement_item TO aethelos_execution"));
+        _cleanup_(freep) char *next = open_task("PAYOUT_SETTLEMENT", NULL, "true");
+        free(task_in(next, "COMPLETED"));
+}
+
+/* In the figures that feed has summed up they stand apart, as in those of the tail. */
+static void no_customer_figure(void **state)
+{
+        (void)state;
+        _cleanup_(freep) char *tasks = pg_fixture_ask(stack->pg, "SELECT count(*) FROM chain WHERE kind = 'system'");
+        stack_await(stack, "SELECT sum(count) FROM figure WHERE name = 'system TASK_CREATED'", tasks, 20000);
+        expect("SELECT count(*) FROM figure WHERE name IN ('TASK_CREATED', 'PAYMENT_REVERSED', 'FINAL_FAIL')", "0");
+        _cleanup_(freep) char *overview = ask(true, "GET", "/status/overview", NULL, 200);
+        assert_at(overview, "jobs_total", "3");
+        assert_at(overview, "jobs_completed", "3");
+        assert_at(overview, "payouts_ready", "3");
+}
+
+int main(void)
+{
+        static const struct CMUnitTest tests[] = {
+                cmocka_unit_test(a_fresh_stack_has_none),
+                cmocka_unit_test(health_and_books),
+                cmocka_unit_test(one_of_a_kind),
+                cmocka_unit_test(payouts_are_gathered),
+                cmocka_unit_test(an_operator_that_fails_is_analysed),
+                cmocka_unit_test(work_that_fails),
+                cmocka_unit_test(no_customer_figure),
+        };
+
+        return cmocka_run_group_tests(tests, set_up, tear_down);
+}
