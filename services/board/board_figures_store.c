@@ -7,7 +7,8 @@
 #define FIGURES                                                                                                                                      \
         "WITH at AS MATERIALIZED (SELECT coalesce(max(generation), 0)::smallint AS g, coalesce(max(xid), 0) AS x, coalesce(max(id), 0) AS i"         \
         "  FROM reader WHERE name = 'feed'),"                                                                                                        \
-        " tail AS (SELECT CASE WHEN c.kind = 'system' THEN 'system ' || e.type WHEN e.type = 'CHAIN_REOPENED' THEN (SELECT p.type FROM event p WHERE p.chain_id = e.chain_id"                          \
+        " tail AS (SELECT CASE WHEN c.kind = 'system' THEN 'system ' || e.type WHEN e.type = 'CHAIN_REOPENED' THEN (SELECT p.type FROM event p "     \
+        "WHERE p.chain_id = e.chain_id"                                                                                                              \
         "   AND p.version = e.version - 1) || ' reopened' ELSE e.type END AS name, coalesce(c.currency, '') AS currency,"                            \
         "   coalesce(c.amount, 0) AS amount FROM event e JOIN chain c ON c.id = e.chain_id"                                                          \
         "  WHERE (e.generation, e.xid, e.id) > ((SELECT g FROM at), (SELECT x FROM at), (SELECT i FROM at))),"                                       \

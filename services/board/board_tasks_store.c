@@ -52,7 +52,8 @@ int board_task(struct db *db, const struct uuid *id, struct strbuf *b)
                 " (SELECT e.data::json -> 'error' FROM event e WHERE e.chain_id = c.id AND e.type IN ('EXECUTION_FAILED', 'FINAL_FAIL')"
                 "  ORDER BY e.version DESC LIMIT 1) AS error,"
                 " (SELECT coalesce(json_agg(row_to_json(l) ORDER BY l.version), '[]') FROM (SELECT j.version, j.debit, j.credit,"
-                "  (SELECT row_to_json(a) FROM (SELECT j.amount AS minor, j.currency) a) AS amount FROM journal j WHERE j.chain_id = c.id) l) AS ledger"
+                "  (SELECT row_to_json(a) FROM (SELECT j.amount AS minor, j.currency) a) AS amount FROM journal j WHERE j.chain_id = c.id) l) AS "
+                "ledger"
                 " FROM chain c WHERE c.id = $1 AND c.task IS NOT NULL) o";
         _cleanup_(db_args_done) struct db_args args = {0};
         _cleanup_(PQclearp) PGresult *r = NULL;

@@ -7,7 +7,8 @@
 int execution_tasks_health(struct db *db, bool broker, struct strbuf *b)
 {
         static const char sql[] =
-                "WITH services AS MATERIALIZED (SELECT st.hearer AS service, coalesce(sum(f.value) FILTER (WHERE f.name = 'standing'), 0) AS standing,"
+                "WITH services AS MATERIALIZED (SELECT st.hearer AS service, coalesce(sum(f.value) FILTER (WHERE f.name = 'standing'), 0) AS "
+                "standing,"
                 "   coalesce(sum(f.value) FILTER (WHERE f.name = 'past_bell'), 0) AS past_bell,"
                 "   coalesce(max(f.value) FILTER (WHERE f.name = 'oldest_s'), 0) AS oldest_s"
                 "  FROM step st LEFT JOIN repair_figure f ON f.label = st.kind || '/' || st.name"
@@ -41,7 +42,8 @@ int execution_tasks_health(struct db *db, bool broker, struct strbuf *b)
 
 int execution_tasks_flows(struct db *db, PGresult **ret_result)
 {
-        static const char sql[] = "SELECT DISTINCT ON (f.id) f.id, f.version, f.type, array_to_json(f.steps) FROM flow f ORDER BY f.id, f.version DESC";
+        static const char sql[] =
+                "SELECT DISTINCT ON (f.id) f.id, f.version, f.type, array_to_json(f.steps) FROM flow f ORDER BY f.id, f.version DESC";
 
         return db_run(db, sql, NULL, ret_result);
 }
@@ -54,7 +56,8 @@ int execution_tasks_runs(struct db *db, const char *name, const struct uuid *sin
                 " mine AS MATERIALIZED (SELECT * FROM latest l WHERE l.operator = $1),"
                 " errors AS (SELECT left(m.error, 120) AS error, count(*) AS count FROM mine m WHERE m.state = 'failed' GROUP BY 1"
                 "  ORDER BY 2 DESC, 1 LIMIT 5)"
-                " SELECT x.done, x.failed, o.avoid_until > now(), row_to_json(x)::text, (SELECT coalesce(json_agg(row_to_json(e)), '[]') FROM errors e)::text,"
+                " SELECT x.done, x.failed, o.avoid_until > now(), row_to_json(x)::text, (SELECT coalesce(json_agg(row_to_json(e)), '[]') FROM errors "
+                "e)::text,"
                 "  row_to_json(t)::text"
                 " FROM (SELECT (SELECT count(*) FROM latest) AS looked_at, count(*) AS runs, count(*) FILTER (WHERE m.state = 'done') AS done,"
                 "   count(*) FILTER (WHERE m.state = 'failed') AS failed, count(*) FILTER (WHERE m.state NOT IN ('done', 'failed')) AS open,"
@@ -78,7 +81,8 @@ int execution_tasks_runs(struct db *db, const char *name, const struct uuid *sin
 
 int execution_tasks_avoid(struct db *db, const char *name, int64_t ms)
 {
-        static const char sql[] = "UPDATE operator SET avoid_until = now() + $2 * interval '1 ms' WHERE name = $1 AND coalesce(avoid_until <= now(), true)";
+        static const char sql[] =
+                "UPDATE operator SET avoid_until = now() + $2 * interval '1 ms' WHERE name = $1 AND coalesce(avoid_until <= now(), true)";
         _cleanup_(db_args_done) struct db_args args = {0};
 
         db_arg_text(&args, name);

@@ -1,5 +1,6 @@
-/* All SQL of intake. What is of type system:* is internal work, which is not for clients. The key space is the primary key of submission: who inserts first has the key, a concurrent second waits for the first's commit
- * and then reads what stands there (I9). Keys are inserted in order, so that two instances cannot deadlock. */
+/* All SQL of intake. What is of type system:* is internal work, which is not for clients. The key space is the primary key of submission: who inserts
+ * first has the key, a concurrent second waits for the first's commit and then reads what stands there (I9). Keys are inserted in order, so that two
+ * instances cannot deadlock. */
 #include "services/intake/intake_store.h"
 
 #include "base/util.h"

@@ -200,13 +200,12 @@ static const struct antibody {
                 "run again; REFUND_REQUIRED, which ends in FINAL_FAIL after the evidence of the refund; a task: FINAL_FAIL, its internal transfer "
                 "reversed",
                 run_again, true},
-        {"await_settlement",
-                "Waits for the evidence of the transfer; opens a PAYOUT_SETTLEMENT when the payout was in none so far", "PAYOUT_DONE",
+        {"await_settlement", "Waits for the evidence of the transfer; opens a PAYOUT_SETTLEMENT when the payout was in none so far", "PAYOUT_DONE",
                 await_settlement, true},
         {"refold", "Makes the chain's row the fold of its events again",
                 "refolded; sound after all; events that are broken themselves: a person must look", refold, false},
-        {"avoid_operator", "Shows an operator that execution avoids, probes and takes back; opens an OPERATOR_TUNING at once", "taken back after a success; the rate has fallen",
-                avoid_operator, false},
+        {"avoid_operator", "Shows an operator that execution avoids, probes and takes back; opens an OPERATOR_TUNING at once",
+                "taken back after a success; the rate has fallen", avoid_operator, false},
         {"quarantine", "Keeps what a provider said and the chain cannot take; it moves nothing", "closed by a person", quarantine, false},
 };
 

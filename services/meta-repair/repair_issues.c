@@ -125,8 +125,11 @@ static char *failure(const struct repair_issue *i, int64_t *ret_step)
 
 static const char *event_of(enum repair_move move)
 {
-        static const char *const events[] = {
-                [REPAIR_RUN_AGAIN] = "EXECUTION_REQUIRED", [REPAIR_REFUND] = "REFUND_REQUIRED", [REPAIR_FAIL] = "FINAL_FAIL", [REPAIR_REVERSE] = "PAYMENT_REVERSED", [REPAIR_REFOLD] = NULL};
+        static const char *const events[] = {[REPAIR_RUN_AGAIN] = "EXECUTION_REQUIRED",
+                [REPAIR_REFUND] = "REFUND_REQUIRED",
+                [REPAIR_FAIL] = "FINAL_FAIL",
+                [REPAIR_REVERSE] = "PAYMENT_REVERSED",
+                [REPAIR_REFOLD] = NULL};
 
         return events[move];
 }

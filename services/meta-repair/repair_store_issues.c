@@ -205,7 +205,8 @@ int repair_subjects_read(struct db *db, struct repair_issues *issues)
 {
         static const char sql[] =
                 "SELECT u.ord, c.kind, c.step, c.status, c.version, c.lane, st.hearer, c.amount, c.currency, p.driver, r.operator, f.error,"
-                " CASE WHEN f.error IS NOT NULL THEN c.kind = 'system' OR EXISTS (SELECT 1 FROM operator o WHERE NOT (o.failures >= 3 AND o.successes = 0)"
+                " CASE WHEN f.error IS NOT NULL THEN c.kind = 'system' OR EXISTS (SELECT 1 FROM operator o WHERE NOT (o.failures >= 3 AND "
+                "o.successes = 0)"
                 "   AND (f.error::json ->> 'tag' = ANY (o.tags || o.fallback_for) OR EXISTS (SELECT 1 FROM operator q WHERE f.error::json ->> 'tag' "
                 "= ANY (q.tags)"
                 "     AND q.name = ANY (o.fallback_for)))) END,"

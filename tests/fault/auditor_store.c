@@ -30,7 +30,7 @@
         "'^TASK_CREATED( FINAL_FAIL| FLOW_CHOSEN PRICED( FINAL_FAIL| PAYMENT_CONFIRMED"                                                              \
         "( EXECUTION_STARTED( STEP_COMPLETED)*| EXECUTION_FAILED EXECUTION_REQUIRED)*( EXECUTION_FAILED)?"                                           \
         "( PAYMENT_REVERSED FINAL_FAIL|(?<= STEP_COMPLETED) EXECUTION_COMPLETED)?)?)?$'"
-#define ISSUE_HISTORY  "'^META_ISSUE( META_REPAIR)*( META_RESOLVED)?$'"
+#define ISSUE_HISTORY "'^META_ISSUE( META_REPAIR)*( META_RESOLVED)?$'"
 
 const struct audit_check audit_checks[] = {
         {"I3", AUDIT_TIME, false,
@@ -40,8 +40,8 @@ const struct audit_check audit_checks[] = {
                 "        min(e.version) AS first, max(e.version) AS last FROM chain c LEFT JOIN event e ON e.chain_id = c.id WHERE " MOVED
                 "       GROUP BY c.id) h"
                 " WHERE h.n <> h.version OR h.first <> 1 OR h.last <> h.version OR h.path !~ ('(^| )' || h.step || '$')"
-                "    OR h.path !~ CASE h.kind WHEN 'job' THEN " JOB_HISTORY " WHEN 'payout' THEN " PAYOUT_HISTORY
-                " WHEN 'system' THEN " TASK_HISTORY " ELSE " ISSUE_HISTORY " END"
+                "    OR h.path !~ CASE h.kind WHEN 'job' THEN " JOB_HISTORY " WHEN 'payout' THEN " PAYOUT_HISTORY " WHEN 'system' THEN " TASK_HISTORY
+                " ELSE " ISSUE_HISTORY " END"
                 "    OR h.status <> CASE WHEN h.step IN ('REVENUE_BOOKED', 'PAYOUT_DONE', 'META_RESOLVED')"
                 "                             OR (h.kind, h.step) = ('system', 'EXECUTION_COMPLETED') THEN 'completed'"
                 "                        WHEN h.step IN ('PAYMENT_EXPIRED', 'FINAL_FAIL') THEN 'final_fail' ELSE 'open' END"},
@@ -50,7 +50,8 @@ const struct audit_check audit_checks[] = {
                 " WHERE c.id IS NULL AND $1::bigint > 0"},
         {"I5", AUDIT_TIME, false,
                 "SELECT c.id, 'more than one ' || e.type FROM chain c JOIN event e ON e.chain_id = c.id WHERE " MOVED
-                "   AND e.type IN ('JOB_CREATED', 'TASK_CREATED', 'PAYMENT_REVERSED', 'PRICED', 'PAYMENT_CONFIRMED', 'EXECUTION_COMPLETED', 'REVENUE_BOOKED', 'REFUND_CONFIRMED', "
+                "   AND e.type IN ('JOB_CREATED', 'TASK_CREATED', 'PAYMENT_REVERSED', 'PRICED', 'PAYMENT_CONFIRMED', 'EXECUTION_COMPLETED', "
+                "'REVENUE_BOOKED', 'REFUND_CONFIRMED', "
                 "'PAYOUT_EARNED', "
                 "'PAYOUT_DONE')"
                 " GROUP BY c.id, e.type HAVING count(*) > 1"},
@@ -187,9 +188,8 @@ static void add_rows(const PGresult *r, struct strbuf *text)
 
 int auditor_store_counts(struct db *db, int64_t *ret_paid, int64_t *ret_refunded)
 {
-        static const char sql[] =
-                "SELECT count(*) FILTER (WHERE e.type = 'PAYMENT_CONFIRMED'), count(*) FILTER (WHERE e.type = 'REFUND_CONFIRMED')"
-                " FROM event e JOIN chain c ON c.id = e.chain_id WHERE c.kind = 'job'";
+        static const char sql[] = "SELECT count(*) FILTER (WHERE e.type = 'PAYMENT_CONFIRMED'), count(*) FILTER (WHERE e.type = 'REFUND_CONFIRMED')"
+                                  " FROM event e JOIN chain c ON c.id = e.chain_id WHERE c.kind = 'job'";
         _cleanup_(PQclearp) PGresult *r = NULL;
         int e = db_run(db, sql, NULL, &r);
 

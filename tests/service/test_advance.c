@@ -426,10 +426,10 @@ static void a_row_is_folded_again(void **state)
 /* Every event, tried by every service on a chain at every step: exactly the edges of the specification win. */
 static void only_the_edges(void **state)
 {
-        static const char *const events[] = {"TASK_CREATED", "PAYMENT_REVERSED", "EXECUTION_REQUIRED", "REFUND_REQUIRED", "REFUND_INITIATED", "REFUND_CONFIRMED", "FINAL_FAIL",
-                "CHAIN_REOPENED", "META_ISSUE", "META_REPAIR", "META_RESOLVED", "JOB_CREATED", "FLOW_CHOSEN", "PRICED", "PAYMENT_REQUIRED",
-                "PAYMENT_INITIATED", "PAYMENT_CONFIRMED", "PAYMENT_EXPIRED", "EXECUTION_STARTED", "STEP_COMPLETED", "EXECUTION_COMPLETED",
-                "EXECUTION_FAILED", "REVENUE_BOOKED", "PAYOUT_EARNED", "PAYOUT_READY", "PAYOUT_DONE"};
+        static const char *const events[] = {"TASK_CREATED", "PAYMENT_REVERSED", "EXECUTION_REQUIRED", "REFUND_REQUIRED", "REFUND_INITIATED",
+                "REFUND_CONFIRMED", "FINAL_FAIL", "CHAIN_REOPENED", "META_ISSUE", "META_REPAIR", "META_RESOLVED", "JOB_CREATED", "FLOW_CHOSEN",
+                "PRICED", "PAYMENT_REQUIRED", "PAYMENT_INITIATED", "PAYMENT_CONFIRMED", "PAYMENT_EXPIRED", "EXECUTION_STARTED", "STEP_COMPLETED",
+                "EXECUTION_COMPLETED", "EXECUTION_FAILED", "REVENUE_BOOKED", "PAYOUT_EARNED", "PAYOUT_READY", "PAYOUT_DONE"};
         static const struct {
                 struct uuid (*make)(void);
                 const char *kind, *step;

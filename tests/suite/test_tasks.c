@@ -1,5 +1,5 @@
-/* System tasks on the real stack: each kind does its work on what is there, the policies open them from issues, one of a kind is active about the same
- * thing, and whatever becomes of them, no customer's figure, book or page knows of them. */
+/* System tasks on the real stack: each kind does its work on what is there, the policies open them from issues, one of a kind is active about the
+ * same thing, and whatever becomes of them, no customer's figure, book or page knows of them. */
 #include "base/util.h"
 #include "tests/support/stack.h"
 
@@ -152,11 +152,10 @@ static void health_and_books(void **state)
         free(ask(false, "POST", "/jobs", "{\"type\":\"system:health_check\",\"payload\":{}}", 400)); /* no key */
         long status = 0;
         _cleanup_(freep) char *submitted = stack_http(stack, false, "POST", "/jobs", (const char *const[]){"Idempotency-Key: s-1", NULL},
-                                      "{\"type\":\"system:health_check\",\"payload\":{}}", &status);
+                "{\"type\":\"system:health_check\",\"payload\":{}}", &status);
         assert_int_equal(status, 422);
         assert_at(submitted, "field", "/type");
-        free(stack_http(
-                stack, false, "POST", "/buy/offer/system_health_check", (const char *const[]){"Idempotency-Key: s-2", NULL}, "{}", &status));
+        free(stack_http(stack, false, "POST", "/buy/offer/system_health_check", (const char *const[]){"Idempotency-Key: s-2", NULL}, "{}", &status));
         assert_int_equal(status, 404);
         static const char *const hidden[] = {"/jobs/%s", "/jobs/%s/dossier", "/jobs/%s/events"};
         for (size_t i = 0; i < ARRAY_SIZE(hidden); i++) {
@@ -242,7 +241,8 @@ static void payouts_are_gathered(void **state)
         assert_at(json, "items.1.status", "ready");
         snprintf(path, sizeof(path), "/system/tasks/%s/export?format=csv", id);
         _cleanup_(freep) char *csv = ask(true, "GET", path, NULL, 200);
-        snprintf(sql, sizeof(sql), "SELECT id || ',' || parent || ',' || to_char(amount / 100.0, 'FM990.00') || ',EUR,ready,' FROM chain WHERE id = '%s'", p1);
+        snprintf(sql, sizeof(sql),
+                "SELECT id || ',' || parent || ',' || to_char(amount / 100.0, 'FM990.00') || ',EUR,ready,' FROM chain WHERE id = '%s'", p1);
         _cleanup_(freep) char *line = pg_fixture_ask(stack->pg, sql);
         assert_non_null(strstr(csv, line));
         /* Nothing is paid out by being gathered. */
@@ -321,10 +321,13 @@ static void work_that_fails(void **state)
         snprintf(sql, sizeof(sql), "SELECT string_agg(type, ' ' ORDER BY version) FROM event WHERE chain_id = '%s'", id);
         expect(sql, "TASK_CREATED FLOW_CHOSEN PRICED PAYMENT_CONFIRMED EXECUTION_STARTED EXECUTION_FAILED EXECUTION_REQUIRED EXECUTION_STARTED "
                     "EXECUTION_FAILED PAYMENT_REVERSED FINAL_FAIL");
-        snprintf(sql, sizeof(sql), "SELECT string_agg(event || ' ' || kind || ' ' || who, ', ' ORDER BY version) FROM evidence WHERE chain_id = '%s'", id);
+        snprintf(sql, sizeof(sql), "SELECT string_agg(event || ' ' || kind || ' ' || who, ', ' ORDER BY version) FROM evidence WHERE chain_id = '%s'",
+                id);
         expect(sql, "PAYMENT_CONFIRMED internal system, PAYMENT_REVERSED internal meta-repair");
-        snprintf(sql, sizeof(sql), "SELECT data::json #>> '{error,attempts,0,error}' LIKE '%%permission denied%%' FROM event WHERE chain_id = '%s' AND "
-                                   "type = 'EXECUTION_FAILED' LIMIT 1", id);
+        snprintf(sql, sizeof(sql),
+                "SELECT data::json #>> '{error,attempts,0,error}' LIKE '%%permission denied%%' FROM event WHERE chain_id = '%s' AND "
+                "type = 'EXECUTION_FAILED' LIMIT 1",
+                id);
         expect(sql, "t");
         _cleanup_(freep) char *after = ask(true, "GET", "/status/overview", NULL, 200);
         assert_at(after, "jobs_failed", failed_before);
