@@ -9,18 +9,28 @@ AS $$
 DECLARE
   k task_kind%ROWTYPE;
   entity text;
+  from_offer text;
   slot text;
   why text;
   first_event text;
 BEGIN
   SELECT * INTO k FROM task_kind x WHERE x.name = p_task;
-  entity := CASE k.about WHEN 'operator' THEN p_entity ELSE k.about END;
+  entity := CASE WHEN k.about IN ('operator', 'issue') THEN p_entity ELSE k.about END;
+  from_offer := k.offer;
+  IF k.about = 'issue' THEN
+    SELECT k.offer || '_' || lower(i.kind) INTO from_offer FROM issue i WHERE i.closed_at IS NULL
+      AND i.id = CASE WHEN entity ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN entity::uuid END;
+  END IF;
   IF k.name IS NULL THEN
     why := 'there is no such kind of task';
   ELSIF entity IS NULL THEN
-    why := 'this kind of task is about an operator: name it';
+    why := 'this kind of task is about an ' || k.about || ': name it';
   ELSIF k.about = 'operator' AND NOT EXISTS (SELECT 1 FROM operator o WHERE o.name = entity) THEN
     why := 'there is no such operator';
+  ELSIF from_offer IS NULL THEN
+    why := 'there is no such open issue';
+  ELSIF NOT EXISTS (SELECT 1 FROM offer x WHERE x.id = from_offer) THEN
+    why := 'no task of this kind goes with it';
   ELSIF p_entity <> entity THEN
     why := 'this kind of task is always about the ' || entity;
   END IF;
@@ -37,7 +47,7 @@ BEGIN
     RETURN;
   END IF;
   SELECT row_to_json(d)::text INTO first_event
-  FROM (SELECT * FROM offer x WHERE x.id = k.offer ORDER BY x.version DESC LIMIT 1) o
+  FROM (SELECT * FROM offer x WHERE x.id = from_offer ORDER BY x.version DESC LIMIT 1) o
   CROSS JOIN LATERAL (SELECT * FROM flow x WHERE x.type = o.type ORDER BY x.at DESC, x.version DESC LIMIT 1) f
   CROSS JOIN LATERAL (SELECT k.name AS task, entity AS entity) p
   CROSS JOIN LATERAL (SELECT f.id, f.version, f.base, f.per_unit, f.currency, f.steps) w
@@ -45,7 +55,7 @@ BEGIN
   CROSS JOIN LATERAL (SELECT 'system' AS client, p_id AS key, o.type, row_to_json(p) AS payload, o.context::json AS context, row_to_json(w) AS flow,
     row_to_json(m) AS offer, slot AS slot, p_cause::json AS cause) d;
   IF first_event IS NULL THEN
-    RETURN QUERY SELECT NULL::uuid, false, 'this kind of task has no offer or no flow', NULL::text, NULL::integer;
+    RETURN QUERY SELECT NULL::uuid, false, 'this kind of task has no flow', NULL::text, NULL::integer;
     RETURN;
   END IF;
   RETURN QUERY SELECT p_id, true, NULL::text, a.hearer, a.version

@@ -27,7 +27,9 @@ struct execution_operator {
         const int64_t *limit; /* calls at once while it is being taken back; NULL: max_in_flight */
 };
 
-/* Who runs built-in operators that need more than their input (tasks). Answers as struct builtin's run does. */
+/* Who runs built-in operators that need more than their input (tasks). Answers as struct builtin's run does, or execution_later: not yet, the chain
+ * stands and is rung again. */
+extern const char execution_later[];
 struct execution_host {
         const char *(*run)(void *arg, const char *who, const struct json_doc *doc, json_value input, struct strbuf *ret_output);
         void *arg;

@@ -254,6 +254,8 @@ static int next_attempt(const struct planner *m)
         return (m->step == m->c->step ? m->c->n_runs : 0) + 1;
 }
 
+const char execution_later[] = "not yet";
+
 static void run_builtin(struct planner *m, const struct execution_operator *op)
 {
         const struct execution_host *host = m->ops->host;
@@ -266,6 +268,9 @@ static void run_builtin(struct planner *m, const struct execution_operator *op)
                 error = host->run(host->arg, op->name, m->doc, m->value, &output);
         else
                 error = builtin ? builtin->run(m->doc, m->value, &output) : "not built in";
+        m->p->later = error == execution_later;
+        if (m->p->later)
+                return;
         count(m, op, error);
         if (error) {
                 note_failed(m, op->name, error);
@@ -319,7 +324,7 @@ void execution_plan_make(
                 complete_step(&m, done, false);
                 feed(&m, done->output.s, done->output.len);
         }
-        while (m.step < c->n_steps && !ret_plan->call && !ret_plan->room_for) {
+        while (m.step < c->n_steps && !ret_plan->call && !ret_plan->room_for && !ret_plan->later) {
                 const struct execution_operator *op = execution_choose(ops, c->tags[m.step], m.failed, m.n_failed);
                 if (!op || m.n_failed == ARRAY_SIZE(m.failed)) {
                         fail_execution(&m);

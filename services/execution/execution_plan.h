@@ -60,6 +60,7 @@ struct execution_plan {
         const struct execution_operator *room_for; /* no run is started because this operator has no room; NULL otherwise */
         int step, attempt;                         /* of the run */
         char *input;                               /* of the run, JSON text */
+        bool later;                                /* the host has said execution_later */
         /* built-in runs, for the statistics */
         struct execution_count {
                 const struct execution_operator *op;

@@ -15,6 +15,7 @@ struct running {
         struct db *db;
         struct execution_item *item;
         const struct execution_operators *ours; /* the operators of tasks */
+        bool later;                             /* the work cannot be done yet */
         int e;                                  /* the transaction cannot go on */
 };
 
@@ -104,6 +105,24 @@ static int prepare_payout(struct running *t, const char *entity, struct strbuf *
         return execution_tasks_settle(t->db, &t->item->c.id, b);
 }
 
+/* The output is the next step's input: what it is about must be in it. */
+static int resolve_stuck(struct running *t, const char *entity, struct strbuf *b)
+{
+        strbuf_adds(b, "{\"entity\":");
+        strbuf_add_json(b, entity, strlen(entity));
+        strbuf_adds(b, ",\"command\":\"auto_repair\"}");
+        return execution_tasks_command(t->db, &t->item->c.id, entity);
+}
+
+static int await_command(struct running *t, const char *entity, struct strbuf *b)
+{
+        bool done = false;
+        int e = execution_tasks_answer(t->db, &t->item->c.id, entity, &done, b);
+
+        t->later = e == 0 && !done;
+        return e;
+}
+
 static const struct task_operator {
         const char *name;
         int (*run)(struct running *t, const char *entity, struct strbuf *b);
@@ -112,6 +131,9 @@ static const struct task_operator {
         {"audit_flows", audit_flows},
         {"analyze_operator_fail_rate", analyze_operator},
         {"prepare_owner_payout", prepare_payout},
+        {"resolve_stuck_payment", resolve_stuck},
+        {"resolve_stuck_execution", resolve_stuck},
+        {"await_command", await_command},
 };
 
 static const struct task_operator *operator_of(const char *name)
@@ -160,6 +182,8 @@ static const char *run(void *arg, const char *who, const struct json_doc *doc, j
                 t->e = e;
                 return "the store cannot be reached";
         }
+        if (t->later)
+                return execution_later;
         if (!error)
                 strbuf_add(ret_output, output.s, output.len);
         return error;

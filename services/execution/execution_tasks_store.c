@@ -1,5 +1,5 @@
 /* What system tasks read is bounded: figures that meta-repair keeps, partial indexes, the latest runs by their ids. What they write (settlement_item,
- * operator.avoid_until) stands or falls with the move of the task. A crash leaves neither. */
+ * operator.avoid_until, repair_command) stands or falls with the move of the task. A crash leaves neither. */
 #include "services/execution/execution_tasks_store.h"
 
 #include <errno.h>
@@ -111,6 +111,36 @@ int execution_tasks_settle(struct db *db, const struct uuid *task, struct strbuf
         db_arg_int(&args, EXECUTION_SETTLEMENT_MAX);
         e = db_run(db, sql, &args, &r);
         if (e == 0)
+                strbuf_adds(b, PQgetvalue(r, 0, 0));
+        return e;
+}
+
+int execution_tasks_command(struct db *db, const struct uuid *task, const char *issue)
+{
+        static const char sql[] = "INSERT INTO repair_command (id, what, args, by_whom) SELECT $1, 'auto_repair', row_to_json(a)::text, 'system task'"
+                                  " FROM (SELECT $2 AS issue_id) a ON CONFLICT DO NOTHING";
+        _cleanup_(db_args_done) struct db_args args = {0};
+
+        db_arg_uuid(&args, task);
+        db_arg_text(&args, issue);
+        return db_run(db, sql, &args, NULL);
+}
+
+int execution_tasks_answer(struct db *db, const struct uuid *task, const char *issue, bool *ret_done, struct strbuf *b)
+{
+        static const char sql[] =
+                "SELECT row_to_json(o)::text FROM (SELECT c.id AS command_id, c.result::json AS result,"
+                "  (SELECT row_to_json(x) FROM (SELECT i.id, i.kind, i.chain_id, i.state, i.waits_for, i.antibody, i.outcome) x) AS issue"
+                "  FROM repair_command c LEFT JOIN issue i ON i.id = $2::uuid WHERE c.id = $1 AND c.done_at IS NOT NULL) o";
+        _cleanup_(db_args_done) struct db_args args = {0};
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        int e;
+
+        db_arg_uuid(&args, task);
+        db_arg_text(&args, issue);
+        e = db_run(db, sql, &args, &r);
+        *ret_done = e == 0 && PQntuples(r) == 1;
+        if (*ret_done)
                 strbuf_adds(b, PQgetvalue(r, 0, 0));
         return e;
 }

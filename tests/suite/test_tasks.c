@@ -80,21 +80,37 @@ static char *task_in(const char *id, const char *state)
         return task;
 }
 
-/* A job that is paid and done: its payout is ready. */
-static char *ready_payout(const char *key)
+static char *unpaid_job(const char *key, const char *type)
 {
-        char header[80], path[120], sql[160];
+        char header[80], body[120], sql[160];
         long status = 0;
 
         snprintf(header, sizeof(header), "Idempotency-Key: %s", key);
-        _cleanup_(freep) char *made = stack_http(stack, false, "POST", "/jobs", (const char *const[]){header, NULL},
-                                      "{\"type\":\"puz19:text_analysis\",\"payload\":{\"text\":\"Code 19\"}}", &status),
-                              *job = json_at(made, "job.id");
+        snprintf(body, sizeof(body), "{\"type\":\"%s\",\"payload\":{\"text\":\"Code 19\"}}", type);
+        _cleanup_(freep) char *made = stack_http(stack, false, "POST", "/jobs", (const char *const[]){header, NULL}, body, &status);
+        char *job = json_at(made, "job.id");
+
         assert_non_null(job);
         snprintf(sql, sizeof(sql), "SELECT step FROM chain WHERE id = '%s'", job);
         stack_await(stack, sql, "PAYMENT_INITIATED", 20000);
+        return job;
+}
+
+static void pay(const char *job)
+{
+        char path[120];
+
         snprintf(path, sizeof(path), "/payment-intents/%s/confirm", job);
         free(ask(true, "POST", path, "{\"reference\":\"slip\",\"by\":\"anna\"}", 200));
+}
+
+/* A job that is paid and done: its payout is ready. */
+static char *ready_payout(const char *key)
+{
+        _cleanup_(freep) char *job = unpaid_job(key, "puz19:text_analysis");
+        char sql[160];
+
+        pay(job);
         snprintf(sql, sizeof(sql), "SELECT step FROM chain WHERE parent = '%s'", job);
         stack_await(stack, sql, "PAYOUT_READY", 20000);
         snprintf(sql, sizeof(sql), "SELECT id FROM chain WHERE parent = '%s'", job);
@@ -351,6 +367,55 @@ static void no_customer_figure(void **state)
         assert_at(overview, "payouts_ready", "3");
 }
 
+static void hurry(const char *step)
+{
+        char body[200];
+
+        snprintf(body, sizeof(body), "{\"kind\":\"job\",\"step\":\"%s\",\"late_s\":0,\"deadline_s\":0,\"why\":\"test\",\"by\":\"test\"}", step);
+        free(ask(true, "POST", "/meta/rules", body, 200));
+}
+
+/* What is stuck is resolved by meta-repair's antibody, and its answer is the result. */
+static void clean_up(const char *job, const char *kind, const char *type, const char *outcome)
+{
+        char sql[200];
+
+        snprintf(sql, sizeof(sql), "SELECT count(*) FROM issue WHERE chain_id = '%s' AND kind = '%s' AND closed_at IS NULL", job, kind);
+        stack_await(stack, sql, "1", 20000);
+        snprintf(sql, sizeof(sql), "SELECT id FROM issue WHERE chain_id = '%s' AND kind = '%s'", job, kind);
+        _cleanup_(freep) char *issue = pg_fixture_ask(stack->pg, sql), *id = open_task("CLEANUP", issue, "true"), *task = task_in(id, "COMPLETED");
+        assert_at(task, "entity", issue);
+        assert_at(task, "result.command_id", id);
+        assert_at(task, "result.result.found", "1");
+        assert_at(task, "result.issue.id", issue);
+        assert_at(task, "result.issue.outcome", outcome);
+        snprintf(sql, sizeof(sql), "SELECT data::json ->> 'type' FROM event WHERE chain_id = '%s' AND version = 1", id);
+        expect(sql, type);
+}
+
+static void what_is_stuck_is_cleaned_up(void **state)
+{
+        _cleanup_(freep) char *unpaid = unpaid_job("t-4", "puz19:text_analysis");
+
+        (void)state;
+        free(ask(true, "POST", "/flows",
+                "{\"type\":\"t:shaky\",\"name\":\"shaky_flow\",\"base\":\"1.00\",\"per_unit\":\"0\",\"currency\":\"EUR\",\"steps\":[{\"tag\":"
+                "\"shaky\"}]}",
+                201));
+        hurry("PAYMENT_INITIATED");
+        clean_up(unpaid, "STUCK_PAYMENT", "system:stuck_payment", "waits_for_payment");
+        _cleanup_(freep) char *stuck = unpaid_job("t-5", "t:shaky");
+        hurry("EXECUTION_STARTED");
+        pay(stuck); /* to an operator that is not there: it is tried again for seconds */
+        clean_up(stuck, "STUCK_EXECUTION", "system:stuck_execution", "asked_operator");
+        free(ask(true, "POST", "/system/tasks", "{\"kind\":\"CLEANUP\",\"entity\":\"01890000-0000-7000-8000-000000000000\"}", 422));
+        free(ask(true, "POST", "/system/tasks", "{\"kind\":\"CLEANUP\",\"entity\":\"x\"}", 422));
+        _cleanup_(freep) char *other = pg_fixture_ask(stack->pg, "SELECT id FROM issue WHERE kind = 'MISSING_PAYOUT' LIMIT 1");
+        char body[120];
+        snprintf(body, sizeof(body), "{\"kind\":\"CLEANUP\",\"entity\":\"%s\"}", other);
+        free(ask(true, "POST", "/system/tasks", body, 422));
+}
+
 int main(void)
 {
         static const struct CMUnitTest tests[] = {
@@ -361,6 +426,7 @@ int main(void)
                 cmocka_unit_test(an_operator_that_fails_is_analysed),
                 cmocka_unit_test(work_that_fails),
                 cmocka_unit_test(no_customer_figure),
+                cmocka_unit_test(what_is_stuck_is_cleaned_up),
         };
 
         return cmocka_run_group_tests(tests, set_up, tear_down);

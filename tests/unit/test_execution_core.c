@@ -1,6 +1,7 @@
 /* The decisions of execution: health, score and choice of operators; the meaning of every kind of answer; what is done about an open run; plans. */
 #include "services/execution/execution_core.h"
 #include "services/execution/execution_plan.h"
+#include "services/execution/execution_tasks_core.h"
 #include "services/execution/waiting.h"
 
 #include <setjmp.h>
@@ -45,6 +46,42 @@ static void score(void **state)
                 struct execution_operator op = {.successes = rows[i].ok, .failures = rows[i].bad, .total_ms = rows[i].ms};
                 assert_true(fabs(execution_score(&op) - rows[i].score) < 1e-12);
         }
+}
+
+static void tuning(void **state)
+{
+        static const struct {
+                struct execution_stats stats;
+                bool others;
+                enum execution_tuning tuning;
+        } rows[] = {
+                {{0, 0, false}, true, EXECUTION_TUNE_TOO_FEW},
+                {{0, 4, false}, true, EXECUTION_TUNE_TOO_FEW},
+                {{3, 2, false}, true, EXECUTION_TUNE_KEEP},
+                {{3, 3, false}, true, EXECUTION_TUNE_AVOID},
+                {{2, 3, false}, false, EXECUTION_TUNE_ALONE},
+                {{0, 9, true}, true, EXECUTION_TUNE_AVOIDED},
+                {{9, 0, true}, true, EXECUTION_TUNE_KEEP},
+        };
+        char *a[] = {(char *)"a"}, *ab[] = {(char *)"a", (char *)"b"};
+        struct execution_operator ops[] = {{.name = (char *)"one", .tags = a, .n_tags = 1, .max_in_flight = 1, .url = (char *)"http://x"},
+                {.name = (char *)"two", .tags = ab, .n_tags = 2, .max_in_flight = 1, .url = (char *)"http://x"}};
+        struct execution_operators all = {.v = ops, .n = 2};
+        _cleanup_(strbuf_done) struct strbuf b = {0};
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+                assert_int_equal(execution_tune(&rows[i].stats, rows[i].others), rows[i].tuning);
+        assert_true(execution_others(&all, &ops[0]));
+        assert_false(execution_others(&all, &ops[1])); /* nobody for b */
+        assert_true(execution_audit_tag(&all, "b", &b));
+        assert_string_equal(b.s, "{\"tag\":\"b\",\"operator\":\"two\",\"health\":\"healthy\",\"avoided\":false,\"proven\":true}");
+        strbuf_reset(&b);
+        assert_false(execution_audit_tag(&all, "c", &b));
+        assert_string_equal(b.s, "{\"tag\":\"c\",\"operator\":null,\"health\":null,\"avoided\":null,\"proven\":false}");
+        ops[0].avoided = ops[1].avoided = true;
+        strbuf_reset(&b);
+        assert_false(execution_audit_tag(&all, "b", &b));
 }
 
 static void room(void **state)
@@ -701,6 +738,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(health),
                 cmocka_unit_test(score),
+                cmocka_unit_test(tuning),
                 cmocka_unit_test(room),
                 cmocka_unit_test(choice_by_tag_and_score),
                 cmocka_unit_test(fallbacks_come_after),

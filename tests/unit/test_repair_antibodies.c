@@ -69,6 +69,55 @@ static void grades_and_pauses(void **state)
         assert_true(repair_backoff_ms(&rule, 5, 0.999) > 750);
 }
 
+static void expect_task(struct repair_facts f, const char *task)
+{
+        struct repair_plan p = plan(f);
+
+        assert_string_equal(p.task ? p.task : "-", task);
+}
+
+/* What is paid for a task goes nowhere but back; and which issues open a task. */
+static void tasks(void **state)
+{
+        static const struct {
+                const char *step;
+                enum repair_move move;
+        } ends[] = {{"TASK_CREATED", REPAIR_FAIL}, {"FLOW_CHOSEN", REPAIR_FAIL}, {"PRICED", REPAIR_FAIL}, {"PAYMENT_CONFIRMED", REPAIR_REVERSE},
+                {"EXECUTION_REQUIRED", REPAIR_REVERSE}, {"EXECUTION_STARTED", REPAIR_REVERSE}, {"STEP_COMPLETED", REPAIR_REVERSE},
+                {"PAYMENT_REVERSED", REPAIR_FAIL}};
+        struct repair_facts f = at("run_again", "EXECUTION_FAILED", 0);
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(ends); i++) {
+                struct repair_facts stands = at("ring_again", ends[i].step, 2);
+
+                stands.task = true;
+                expect(stands, ends[i].move, REPAIR_FAILED, "-", "final_fail");
+                expect_task(stands, "-");
+        }
+        f.task = f.operator_ready = true;
+        expect(f, REPAIR_RUN_AGAIN, REPAIR_RESOLVED, "-", "run_again");
+        f.retries = 2;
+        expect(f, REPAIR_REVERSE, REPAIR_FAILED, "-", "final_fail");
+        expect_task(f, "-");
+
+        f = at("await_settlement", "PAYOUT_READY", 0);
+        expect_task(f, "PAYOUT_SETTLEMENT");
+        f.listed = true;
+        expect_task(f, "-");
+        f = at("avoid_operator", "", 0);
+        f.calls = 6;
+        f.failures = f.streak = 5;
+        expect_task(f, "OPERATOR_TUNING");
+        f.outcome = "watched";
+        expect_task(f, "-");
+        f.outcome = "";
+        f.streak = 0;
+        expect_task(f, "-");
+        expect_task(at("ask_provider", "PAYMENT_INITIATED", 0), "-");
+        expect_task(at("ask_operator", "EXECUTION_STARTED", 0), "-");
+}
+
 static void ringing_has_a_budget_and_an_end(void **state)
 {
         struct repair_facts held = at("ring_again", "JOB_CREATED", 9), early = at("ring_again", "JOB_CREATED", 9);
@@ -247,6 +296,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(grades_and_pauses),
+                cmocka_unit_test(tasks),
                 cmocka_unit_test(ringing_has_a_budget_and_an_end),
                 cmocka_unit_test(parties_outside_are_asked_for_ever),
                 cmocka_unit_test(a_failed_step_is_run_again_while_it_may),
