@@ -106,7 +106,7 @@ void execution_read_status(const struct execution_reply *reply, bool call_over, 
 bool execution_fault(const struct execution_answer *a);
 
 /* A person's word in its place. */
-void execution_read_decision(bool done, struct slice output, struct slice by, struct slice reference, struct execution_answer *ret_answer);
+void execution_read_decision(bool done, struct slice output, struct execution_answer *ret_answer);
 
 /* --- a run whose outcome is open --- */
 

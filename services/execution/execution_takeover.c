@@ -161,7 +161,7 @@ static void take_decision(const struct execution_due *due, struct execution_run 
 {
         struct strbuf evidence = {0};
 
-        execution_read_decision(slice_equal(due->decided, "done"), due->output, due->by, due->reference, &run->answer);
+        execution_read_decision(slice_equal(due->decided, "done"), due->output, &run->answer);
         strbuf_adds(&evidence, "{\"kind\":\"person\",\"who\":");
         strbuf_add_json(&evidence, due->by.s, due->by.len);
         strbuf_adds(&evidence, ",\"reference\":");

@@ -61,11 +61,7 @@ static const char facts_sql[] =
         " to_char((SELECT late FROM clock)" UTC ","
         " to_char((SELECT deadline FROM clock)" UTC " FROM s LEFT JOIN payment_intent p ON p.id = $1";
 
-/* Of events ($2) the public side sees what evidence there was, and not whose. Only their own members are looked at, never what operators wrote. */
-#define DATA                                                                                                                                         \
-        "CASE WHEN $2 THEN (SELECT json_object_agg(m.k, CASE m.k WHEN 'evidence' THEN json_build_object('kind', m.v->'kind')"                        \
-        " WHEN 'compensation' THEN json_build_object('kind', m.v->'kind', 'amount', m.v->'amount') ELSE m.v END)"                                    \
-        " FROM json_each(e.data::json) m(k, v) WHERE m.k NOT IN ('by', 'reference')) ELSE e.data::json END"
+#define DATA   "(CASE WHEN $2 THEN " JOB_VIEW_PUBLIC_DATA " ELSE e.data END)::json" /* $2: for the public side */
 #define CHAINS "(SELECT $1 AS id, 1 AS o UNION ALL SELECT p.id, 2 FROM chain p WHERE p.parent = $1) x"
 #define LIST   "SELECT coalesce(json_agg(row_to_json(l)), '[]') FROM "
 

@@ -144,7 +144,7 @@ int job_view_jobs(struct db *db, const struct uuid ids[], size_t n, PGresult **r
 
 int job_view_events(struct db *db, const struct uuid *chain, const char *kind, int64_t after, int64_t limit, struct strbuf *b)
 {
-        static const char sql[] = "SELECT " JOB_VIEW_EVENT_COLUMNS " FROM chain c LEFT JOIN event e ON e.chain_id = c.id AND e.version > $3"
+        static const char sql[] = "SELECT " JOB_VIEW_PUBLIC_EVENT_COLUMNS " FROM chain c LEFT JOIN event e ON e.chain_id = c.id AND e.version > $3"
                                   " WHERE c.id = $1 AND c.kind = $2 ORDER BY e.version LIMIT $4";
         _cleanup_(db_args_done) struct db_args args = {0};
         _cleanup_(PQclearp) PGresult *r = NULL;

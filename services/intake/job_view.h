@@ -39,6 +39,14 @@
 
 #define JOB_VIEW_EVENT_COLUMNS "e.id, e.type, e.chain_id, e.version, " JOB_VIEW_TIME("e.at") ", e.data"
 #define JOB_VIEW_EVENT_N       6 /* FROM event e */
+/* What of e.data is for whoever has the id of the job: what evidence there was, and not whose; no names of people, no references of theirs. Only an
+ * event's own members are looked at, never what clients and operators wrote: these two types hold nothing else, and may be large. */
+#define JOB_VIEW_PUBLIC_DATA                                                                                                                         \
+        "CASE WHEN e.type IN ('JOB_CREATED', 'EXECUTION_COMPLETED') THEN e.data ELSE coalesce((SELECT json_object_agg(m.k, CASE m.k"                 \
+        " WHEN 'evidence' THEN json_build_object('kind', m.v->'kind')"                                                                               \
+        " WHEN 'compensation' THEN json_build_object('kind', m.v->'kind', 'amount', m.v->'amount') ELSE m.v END)"                                    \
+        " FROM json_each(e.data::json) m(k, v) WHERE m.k NOT IN ('by', 'reference'))::text, '{}') END"
+#define JOB_VIEW_PUBLIC_EVENT_COLUMNS "e.id, e.type, e.chain_id, e.version, " JOB_VIEW_TIME("e.at") ", " JOB_VIEW_PUBLIC_DATA
 
 #define JOB_VIEW_PAYOUT_COLUMNS "c.id, c.parent, c.step, c.amount, c.currency, " JOB_VIEW_TIME("c.created_at") ", " JOB_VIEW_TIME("c.updated_at")
 #define JOB_VIEW_PAYOUT_N       7 /* FROM chain c WHERE c.kind = 'payout' */
@@ -53,8 +61,9 @@ void job_view_add_payout(struct strbuf *b, const PGresult *r, int row, int colum
 /* Jobs by id: rows of JOB_VIEW_JOB_COLUMNS in no particular order; an id that is no job has no row. 0 or a negative errno of db_run. */
 int job_view_jobs(struct db *db, const struct uuid ids[], size_t n, PGresult **ret_result);
 
-/* One page of a chain's events behind version `after`, as {"items":[...],"next":"<cursor>"}. `next` is the cursor behind the last item, so that a
- * follower can go on from it; null when there is no item. 0, -ENOENT (no such chain of that kind), or a negative errno of db_run. */
+/* One page of a chain's events as the public may see them, behind version `after`, as {"items":[...],"next":"<cursor>"}. `next` is the cursor behind
+ * the last item, so that a follower can go on from it; null when there is no item. 0, -ENOENT (no such chain of that kind), or a negative errno of
+ * db_run. */
 int job_view_events(struct db *db, const struct uuid *chain, const char *kind, int64_t after, int64_t limit, struct strbuf *b);
 
 #endif

@@ -348,7 +348,7 @@ static void a_person_decides_what_nobody_else_can_tell(void **state)
         _cleanup_(freep) char *second = pg_fixture_ask(w->stack->pg, open_run);
         expect_decision(w, second, failed, 200);
         stack_await(w->stack, STANDING, "EXECUTION_COMPLETED 1, EXECUTION_FAILED 1", 20000);
-        expect_last(w, "\"error\":\"failed, as ann says: ticket 8\"");
+        expect_last(w, "\"error\":\"failed, on a person's word\"");
 
         /* Who can be asked is asked; a person decides only when that has led to nothing for long. */
         jobs(w, 1, "[\"other\"]", "{\"mode\":\"lost\"}", false);

@@ -177,6 +177,32 @@ static void failed_and_refunded(void **state)
         assert_overview("jobs_expired", "0");
 }
 
+/* Whoever has the id of a job sees what has happened to it, and no name of a person and no reference of theirs, on any public page. */
+static void no_names_outside(void **state)
+{
+        static const char *const pages[] = {"/jobs/", "", "/jobs/", "/events", "/jobs/", "/dossier", "/payment-intents/", ""};
+        _cleanup_(freep) char *ids = pg_fixture_ask(stack->pg, "SELECT string_agg(job_id::text, ' ') FROM submission"), *seen = NULL;
+        char *rest = ids;
+
+        (void)state;
+        for (const char *id; (id = strsep(&rest, " "));)
+                for (size_t i = 0; i < ARRAY_SIZE(pages); i += 2) {
+                        char path[128];
+
+                        snprintf(path, sizeof(path), "%s%s%s", pages[i], id, pages[i + 1]);
+                        _cleanup_(freep) char *page = ask(false, "GET", path, NULL, NULL, 200);
+                        if (strstr(page, "anna") || strstr(page, "slip 4711"))
+                                fail_msg("%s: %s", path, page);
+                        if (i == 2 && strstr(page, "REVENUE_BOOKED"))
+                                seen = xstrdup(page);
+                }
+        assert_non_null(seen);
+        assert_at(seen, "items.0.data.payload.text", "Code 19");
+        assert_at(seen, "items.5.type", "PAYMENT_CONFIRMED");
+        assert_at(seen, "items.5.data.evidence.kind", "person");
+        assert_at(seen, "items.5.data.amount.currency", "EUR");
+}
+
 static void nobody(void **state)
 {
         (void)state;
@@ -191,6 +217,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(unpaid_then_done),
                 cmocka_unit_test(failed_and_refunded),
+                cmocka_unit_test(no_names_outside),
                 cmocka_unit_test(nobody),
         };
 
