@@ -15,6 +15,7 @@
 
 struct httpd;
 struct http_request;
+struct http_stream;
 
 enum http_route_flags {
         HTTP_TOKEN = 1 << 0,           /* needs "Authorization: Bearer <token>" (compared in constant time), else 401 */
@@ -67,6 +68,16 @@ void http_answer(struct http_request *r, int status, const char *type, const voi
 void http_answer_json(struct http_request *r, int status, const char *json, size_t len);
 /* slug: machine-readable, stable ("unknown-type"); detail: for people, may be NULL; field: JSON Pointer or NULL. */
 void http_answer_problem(struct http_request *r, int status, const char *slug, const char *detail, const char *field);
+
+/* An answer that goes on until the service ends it, or the client leaves, or the client does not read: the server keeps what is given for him, so a
+ * service gives no more while much is pending, and cuts him off when he takes nothing for receive_ms. Consumes r; status 200; the header goes out at
+ * once. Every stream is ended by its service, before httpd_free. */
+struct http_stream *http_answer_stream(struct http_request *r, const char *type);
+void http_stream_send(struct http_stream *s, const void *data, size_t len); /* copied; nothing when the client is gone */
+size_t http_stream_pending(const struct http_stream *s);                    /* bytes that are not written out yet */
+bool http_stream_gone(const struct http_stream *s);                         /* nobody reads it any more */
+struct http_stream *http_stream_end(struct http_stream *s);                 /* what is pending is still written; returns NULL */
+
 /* The problem as JSON text, for other carriers (receipts on the bus). */
 void http_problem_json(struct strbuf *b, int status, const char *slug, const char *detail, const char *field);
 

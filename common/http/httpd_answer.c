@@ -38,11 +38,16 @@ int64_t http_received_ms(const struct http_request *r)
 }
 
 /* libmicrohttpd does not watch a suspended connection, but it keeps the socket open until it is resumed. */
-bool http_gone(const struct http_request *r)
+bool http_conn_gone(const struct http_conn *c)
 {
-        struct pollfd p = {.fd = r->conn->fd, .events = POLLRDHUP};
+        struct pollfd p = {.fd = c->fd, .events = POLLRDHUP};
 
         return poll(&p, 1, 0) == 1 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL));
+}
+
+bool http_gone(const struct http_request *r)
+{
+        return http_conn_gone(r->conn);
 }
 
 void http_set_header(struct http_request *r, const char *name, const char *value)
@@ -66,7 +71,12 @@ void http_make_response(struct http_request *r, int status, const char *type, co
                 die("out of memory: response");
         r->status = (unsigned)status;
         r->response_len = len;
-        if (type && len > 0)
+        http_finish_response(r, len > 0 ? type : NULL);
+}
+
+void http_finish_response(struct http_request *r, const char *type)
+{
+        if (type)
                 MHD_add_response_header(r->response, "Content-Type", type);
         MHD_add_response_header(r->response, "X-Content-Type-Options", "nosniff");
         MHD_add_response_header(r->response, "Cache-Control", "no-store");

@@ -42,6 +42,7 @@ struct http_request {
         int64_t start_ms, received_ms;
         struct strbuf headers; /* of the answer: name NUL value NUL ... */
         struct MHD_Response *response;
+        struct http_stream *stream; /* NULL: the answer has an end */
         unsigned status;
         size_t response_len;
 };
@@ -77,14 +78,19 @@ enum MHD_Result httpd_on_request(void *cls, struct MHD_Connection *mhd, const ch
 void httpd_on_completed(void *cls, struct MHD_Connection *mhd, void **request_context, enum MHD_RequestTerminationCode code);
 
 /* httpd_answer.c: builds r->response; does not send it */
+void http_finish_response(struct http_request *r, const char *type); /* its header fields */
 void http_make_response(struct http_request *r, int status, const char *type, const void *data, size_t len);
 void http_make_problem(struct http_request *r, int status, const char *slug, const char *detail, const char *field);
 void http_make_stopping(struct http_request *r); /* 503 */
+bool http_conn_gone(const struct http_conn *c);
 
 /* httpd.c */
 void http_list_add(struct http_request_list *list, struct http_request *r);
 void http_list_remove(struct http_request_list *list, struct http_request *r);
 void httpd_answered(struct http_request *r); /* hands r with its response back to libmicrohttpd's thread */
 int64_t httpd_allowance_ms(uint64_t bytes);  /* time allowed for so many bytes on top of receive_ms */
+
+/* httpd_stream.c */
+void httpd_stream_gone(struct http_stream *s); /* its request is over; frees it when the service has let go of it */
 
 #endif

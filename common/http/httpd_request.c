@@ -315,6 +315,8 @@ void httpd_on_completed(void *cls, struct MHD_Connection *mhd, void **request_co
                 pthread_cond_broadcast(&h->changed);
         pthread_mutex_unlock(&h->lock);
         *request_context = NULL;
+        if (r->stream)
+                httpd_stream_gone(r->stream);
         if (r->response)
                 MHD_destroy_response(r->response);
         http_target_done(&r->target);

@@ -24,6 +24,7 @@ static const struct http_route routes[] = {
         {"GET", "/refunds", HTTP_TOKEN, board_get_refunds},
         {"GET", "/status/overview", HTTP_TOKEN, board_get_overview},
         {"GET", "/events", HTTP_TOKEN, board_get_events},
+        {"GET", "/events/stream", HTTP_TOKEN, board_stream_events},
         {"GET", "/revenue/summary", HTTP_TOKEN, board_get_revenue},
         {"GET", "/payouts", HTTP_TOKEN, board_get_payouts},
         {"GET", "/payouts/summary", HTTP_TOKEN, board_get_payouts_summary},
@@ -65,6 +66,7 @@ static void on_round(struct service *s)
 {
         board_on_round(s);
         board_commands_round(s);
+        board_streams_round(s);
 }
 
 static const struct service_spec board = {

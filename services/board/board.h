@@ -11,12 +11,14 @@ struct board_config {
 
 struct pending;        /* board_evidence.c */
 struct board_commands; /* board_meta.c */
+struct board_streams;  /* board_stream.c */
 
 struct board_state {
         struct pending *v; /* requests with evidence */
         size_t n, cap;
         int64_t look_at_ms;
         struct board_commands *commands; /* requests with commands to meta-repair */
+        struct board_streams *streams;   /* NULL until there was one */
 };
 
 int board_init(struct service *s);
@@ -62,6 +64,11 @@ void board_get_events(void *ctx, struct http_request *r);
 void board_get_quarantine(void *ctx, struct http_request *r);
 void board_get_job(void *ctx, struct http_request *r);
 void board_get_dossier(void *ctx, struct http_request *r);
+
+/* board_stream.c: events as they happen */
+void board_stream_events(void *ctx, struct http_request *r);
+void board_streams_round(struct service *s);
+struct board_streams *board_streams_free(struct board_streams *streams);
 
 /* board_runs.c: open runs at operators */
 void board_get_runs(void *ctx, struct http_request *r);

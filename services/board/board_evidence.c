@@ -38,6 +38,7 @@ void board_fini(struct service *s)
                 board_evidence_done(&state->v[i].evidence);
         if (state) {
                 state->commands = board_commands_free(state->commands);
+                state->streams = board_streams_free(state->streams);
                 free(state->v);
         }
         free(state);

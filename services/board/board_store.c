@@ -179,6 +179,58 @@ int board_events(struct db *db, const struct board_cursor *older_than, const str
         return 0;
 }
 
+/* --- the tail --- */
+
+#define TAIL_EVENTS 500
+#define TAIL_BYTES  "1048576"
+#define HORIZON     "(x.generation < (SELECT max(n) FROM generation) OR x.xid < (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint))"
+
+int board_tail(struct db *db, const struct board_cursor *at, PGresult **ret_page, bool *ret_full)
+{
+        /* What a page weighs is known without reading it: octet_length() does not unpack. Scalar sub-selects let the index yield the rows in order.
+         */
+        static const char sql[] =
+                "SELECT " JOB_VIEW_EVENT_COLUMNS ", c.client, e.generation, e.xid, e.n = $4 OR e.before + octet_length(e.data) >= " TAIL_BYTES
+                " FROM (SELECT t.*, row_number() OVER w AS n, sum(octet_length(t.data)) OVER w - octet_length(t.data) AS before"
+                "  FROM (SELECT * FROM event x WHERE (x.generation, x.xid, x.id) > ($1::smallint, $2, $3) AND " HORIZON
+                "   ORDER BY x.generation, x.xid, x.id LIMIT $4) t WINDOW w AS (ORDER BY t.generation, t.xid, t.id)) e"
+                " JOIN LATERAL (SELECT y.client FROM chain y WHERE y.id = e.chain_id OFFSET 0) c ON true"
+                " WHERE e.before < " TAIL_BYTES " ORDER BY e.generation, e.xid, e.id";
+        _cleanup_(db_args_done) struct db_args args = {0};
+        int e;
+
+        db_arg_int(&args, at->generation);
+        db_arg_int(&args, at->xid);
+        db_arg_int(&args, at->id);
+        db_arg_int(&args, TAIL_EVENTS);
+        e = db_run(db, sql, &args, ret_page);
+        if (e == 0)
+                *ret_full = PQntuples(*ret_page) > 0 && db_bool(*ret_page, PQntuples(*ret_page) - 1, JOB_VIEW_EVENT_N + 3);
+        return e;
+}
+
+struct board_cursor board_tail_cursor(const PGresult *page, int row)
+{
+        return (struct board_cursor){db_int(page, row, JOB_VIEW_EVENT_N + 1), db_int(page, row, JOB_VIEW_EVENT_N + 2), db_int(page, row, 0)};
+}
+
+const char *board_tail_client(const PGresult *page, int row)
+{
+        return PQgetvalue(page, row, JOB_VIEW_EVENT_N);
+}
+
+int board_tail_end(struct db *db, struct board_cursor *ret_at)
+{
+        static const char sql[] =
+                "SELECT x.generation, x.xid, x.id FROM event x WHERE " HORIZON " ORDER BY x.generation DESC, x.xid DESC, x.id DESC LIMIT 1";
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        int e = db_run(db, sql, NULL, &r);
+
+        if (e == 0)
+                *ret_at = PQntuples(r) > 0 ? (struct board_cursor){db_int(r, 0, 0), db_int(r, 0, 1), db_int(r, 0, 2)} : (struct board_cursor){0};
+        return e;
+}
+
 /* --- a job with everything --- */
 
 int board_job(struct db *db, const struct uuid *id, struct strbuf *b)

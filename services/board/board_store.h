@@ -18,6 +18,12 @@ int board_quarantine(struct db *db, int64_t after, int64_t limit, struct strbuf 
 /* Latest first, from behind `older_than` (NULL: the end); or with `since` in the order of happening. */
 int board_events(struct db *db, const struct board_cursor *older_than, const struct board_cursor *since, int64_t limit, struct strbuf *b);
 
+/* --- the tail, for streams: what is behind `at`, oldest first, at most 500 events and not much more than 1 MiB of data --- */
+int board_tail(struct db *db, const struct board_cursor *at, PGresult **ret_page, bool *ret_full); /* full: there may be more; columns of job_view */
+struct board_cursor board_tail_cursor(const PGresult *page, int row);
+const char *board_tail_client(const PGresult *page, int row);
+int board_tail_end(struct db *db, struct board_cursor *ret_at); /* the last event */
+
 /* --- a job with everything; -ENOENT when there is none --- */
 int board_job(struct db *db, const struct uuid *id, struct strbuf *b);
 

@@ -37,6 +37,12 @@ static const struct bus_stream stream = {
 };
 static const struct bus_lane lanes[] = {{.durable = "intake", .filter = SUBJECT_SUBMIT "*", .weight = 1}, {0}};
 
+static void on_round(struct service *s)
+{
+        intake_on_round(s);
+        intake_streams_round(s);
+}
+
 static int init(struct service *s)
 {
         s->state = xcalloc(1, sizeof(struct intake_state));
@@ -50,6 +56,7 @@ static void fini(struct service *s)
         if (!state)
                 return;
         intake_catalogue_done(&state->catalogue);
+        state->streams = intake_streams_free(state->streams);
         free(state->items);
         free(state->held); /* their requests are answered by the server when it ends */
         free(state);
@@ -66,7 +73,7 @@ static const struct service_spec intake = {
         .lanes = lanes,
         .on_message = intake_on_message,
         .routes = intake_routes,
-        .on_round = intake_on_round,
+        .on_round = on_round,
 };
 
 int main(int argc, char *argv[])

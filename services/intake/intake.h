@@ -42,6 +42,14 @@ struct intake_held {
         bool replay;
 };
 
+/* Where a chain stands. */
+struct intake_stand {
+        int64_t version; /* 0: there is no such job */
+        bool over;       /* completed or failed for good: it moves again only when a person reopens it */
+};
+
+struct intake_streams; /* intake_stream.c */
+
 struct intake_state {
         struct intake_catalogue catalogue;
         int64_t catalogue_ms; /* when it was read; 0: never */
@@ -49,7 +57,8 @@ struct intake_state {
         size_t n_items, cap_items;
         struct intake_held *held;
         size_t n_held, cap_held;
-        int64_t poll_ms; /* when the held ones are looked at next */
+        int64_t poll_ms;                /* when the held ones are looked at next */
+        struct intake_streams *streams; /* NULL until there was one */
 };
 
 /* --- intake_batch.c --- */
@@ -64,6 +73,12 @@ void intake_refuse(struct service *s, struct intake_item *item, const struct ref
 void intake_postpone(struct service *s, struct intake_item *item); /* the database is away: 503, or the message comes again */
 void intake_answer_away(struct http_request *r);
 void intake_look_at_held(struct service *s);
+
+/* --- intake_stream.c: events of a job as they happen --- */
+/* Answers r with a stream behind version `after`. */
+void intake_stream_job(struct service *s, struct http_request *r, const struct uuid *job, int64_t after, const struct intake_stand *stand);
+void intake_streams_round(struct service *s);
+struct intake_streams *intake_streams_free(struct intake_streams *streams);
 
 /* --- intake_http.c --- */
 extern const struct http_route intake_routes[];

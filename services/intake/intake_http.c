@@ -2,6 +2,7 @@
  * parameter, and an id that is none is an unknown one. A crash loses open requests, nothing else. */
 #include "base/util.h"
 #include "http/http_route.h"
+#include "http/sse.h"
 #include "services/intake/dossier.h"
 #include "services/intake/intake.h"
 #include "services/intake/intake_store.h"
@@ -128,10 +129,9 @@ static void get_intent(void *ctx, struct http_request *r)
         get_job_or_intent(ctx, r, true);
 }
 
-/* A query argument that is a number from min to max; absent: `fallback`. */
-static bool number_arg(const struct http_request *r, const char *name, int64_t fallback, int64_t min, int64_t max, int64_t *ret_n)
+/* A number from min to max; absent: `fallback`. */
+static bool number_text(const char *text, int64_t fallback, int64_t min, int64_t max, int64_t *ret_n)
 {
-        const char *text = http_query_arg(r, name);
         char *end;
 
         *ret_n = fallback;
@@ -154,11 +154,11 @@ static void get_events(void *ctx, struct http_request *r)
                 answer_unknown(r);
                 return;
         }
-        if (!number_arg(r, "after", 0, 0, INT32_MAX, &after)) {
+        if (!number_text(http_query_arg(r, "after"), 0, 0, INT32_MAX, &after)) {
                 http_answer_problem(r, 400, "invalid-cursor", "after is the `next` of an earlier page", NULL);
                 return;
         }
-        if (!number_arg(r, "limit", PAGE_DEFAULT, 1, PAGE_MAX, &limit)) {
+        if (!number_text(http_query_arg(r, "limit"), PAGE_DEFAULT, 1, PAGE_MAX, &limit)) {
                 http_answer_problem(r, 400, "invalid-limit", "limit is a number from 1 to 1000", NULL);
                 return;
         }
@@ -169,6 +169,32 @@ static void get_events(void *ctx, struct http_request *r)
                 answer_failed(s, r, e);
         else
                 http_answer_json(r, 200, b.s, b.len);
+}
+
+static void stream_events(void *ctx, struct http_request *r)
+{
+        struct service *s = ctx;
+        struct intake_stand stand = {0};
+        const char *last = sse_last_id(r);
+        struct uuid id;
+        int64_t after;
+        int e;
+
+        if (!path_id(r, &id)) {
+                answer_unknown(r);
+                return;
+        }
+        if (!number_text(last, 0, 0, INT32_MAX, &after)) {
+                http_answer_problem(r, 400, "invalid-cursor", "Last-Event-ID or after is the id of an event of this stream", NULL);
+                return;
+        }
+        e = intake_stands(s->db, &id, 1, &stand);
+        if (e < 0)
+                answer_failed(s, r, e);
+        else if (stand.version == 0)
+                answer_unknown(r);
+        else
+                intake_stream_job(s, r, &id, after, &stand);
 }
 
 static void get_dossier(void *ctx, struct http_request *r)
@@ -250,6 +276,7 @@ const struct http_route intake_routes[] = {
         {.method = "POST", .pattern = "/buy/offer/{id}", .flags = HTTP_IDEMPOTENCY_KEY, .handle = post_purchase},
         {.method = "GET", .pattern = "/jobs/{id}", .handle = get_job},
         {.method = "GET", .pattern = "/jobs/{id}/events", .handle = get_events},
+        {.method = "GET", .pattern = "/jobs/{id}/events/stream", .handle = stream_events},
         {.method = "GET", .pattern = "/jobs/{id}/dossier", .handle = get_dossier},
         {.method = "GET", .pattern = "/payment-intents/{id}", .handle = get_intent},
         {.method = "GET", .pattern = "/offers", .handle = get_offers},

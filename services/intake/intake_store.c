@@ -198,6 +198,23 @@ int intake_find_key(struct db *db, const char *client, const char *key, struct u
         return 0;
 }
 
+int intake_stands(struct db *db, const struct uuid jobs[], size_t n, struct intake_stand ret_stands[])
+{
+        static const char sql[] = "SELECT u.i - 1, c.version, c.status <> 'open' FROM unnest($1) WITH ORDINALITY u(id, i) JOIN LATERAL"
+                                  " (SELECT x.version, x.status FROM chain x WHERE x.id = u.id AND x.kind = 'job' OFFSET 0) c ON true";
+        _cleanup_(db_args_done) struct db_args args = {0};
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        int e;
+
+        db_array_begin(&args, DB_ARRAY_UUID);
+        for (size_t i = 0; i < n; i++)
+                db_array_uuid(&args, &jobs[i]);
+        e = db_run(db, sql, &args, &r);
+        for (int row = 0; e == 0 && row < PQntuples(r); row++)
+                ret_stands[db_int(r, row, 0)] = (struct intake_stand){.version = db_int(r, row, 1), .over = db_bool(r, row, 2)};
+        return e;
+}
+
 int intake_read_held(struct db *db, const struct intake_held held[], size_t n, int64_t now_ms, PGresult **ret_result)
 {
         static const char sql[] =

@@ -16,6 +16,9 @@ int intake_find(struct db *db, struct intake_item *const items[], size_t n);
 /* The job under a key. 0, -ENOENT, or a negative errno of db_run. */
 int intake_find_key(struct db *db, const char *client, const char *key, struct uuid *ret_id, struct amount *ret_price);
 
+/* Where the jobs stand, in their order; ret_stands of those that are none stay as they are. */
+int intake_stands(struct db *db, const struct uuid jobs[], size_t n, struct intake_stand ret_stands[]);
+
 /* Of held requests: a row (columns of job_view, then the index from 0) for each whose intent exists or that is due. */
 int intake_read_held(struct db *db, const struct intake_held held[], size_t n, int64_t now_ms, PGresult **ret_result);
 

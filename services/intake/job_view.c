@@ -142,19 +142,24 @@ int job_view_jobs(struct db *db, const struct uuid ids[], size_t n, PGresult **r
         return db_run(db, sql, &args, ret_result);
 }
 
-int job_view_events(struct db *db, const struct uuid *chain, const char *kind, int64_t after, int64_t limit, struct strbuf *b)
+int job_view_event_rows(struct db *db, const struct uuid *chain, const char *kind, int64_t after, int64_t limit, PGresult **ret_rows)
 {
         static const char sql[] = "SELECT " JOB_VIEW_PUBLIC_EVENT_COLUMNS " FROM chain c LEFT JOIN event e ON e.chain_id = c.id AND e.version > $3"
                                   " WHERE c.id = $1 AND c.kind = $2 ORDER BY e.version LIMIT $4";
         _cleanup_(db_args_done) struct db_args args = {0};
-        _cleanup_(PQclearp) PGresult *r = NULL;
-        int n, e;
 
         db_arg_uuid(&args, chain);
         db_arg_text(&args, kind);
         db_arg_int(&args, after);
         db_arg_int(&args, limit);
-        e = db_run(db, sql, &args, &r);
+        return db_run(db, sql, &args, ret_rows);
+}
+
+int job_view_events(struct db *db, const struct uuid *chain, const char *kind, int64_t after, int64_t limit, struct strbuf *b)
+{
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        int n, e = job_view_event_rows(db, chain, kind, after, limit, &r);
+
         if (e < 0)
                 return e;
         n = PQntuples(r);

@@ -61,6 +61,9 @@ void job_view_add_payout(struct strbuf *b, const PGresult *r, int row, int colum
 /* Jobs by id: rows of JOB_VIEW_JOB_COLUMNS in no particular order; an id that is no job has no row. 0 or a negative errno of db_run. */
 int job_view_jobs(struct db *db, const struct uuid ids[], size_t n, PGresult **ret_result);
 
+/* A chain's events as the public may see them, behind version `after`: rows for job_view_add_event. The chain without such events is one row of
+ * nulls, no such chain of that kind is no row. */
+int job_view_event_rows(struct db *db, const struct uuid *chain, const char *kind, int64_t after, int64_t limit, PGresult **ret_rows);
 /* One page of a chain's events as the public may see them, behind version `after`, as {"items":[...],"next":"<cursor>"}. `next` is the cursor behind
  * the last item, so that a follower can go on from it; null when there is no item. 0, -ENOENT (no such chain of that kind), or a negative errno of
  * db_run. */
