@@ -1,4 +1,4 @@
--- open_task(): the only way to open a system task. What it costs and how it is done is pinned here, as admission does for a job.
+-- open_task(): the only way to open a system task; cleanup_command(): the one command that a task may give. What a task costs and how it is done is pinned here, as admission does for a job.
 
 CREATE OR REPLACE FUNCTION open_task(p_id uuid, p_task text, p_entity text, p_cause text, p_lane text)
 RETURNS TABLE (id uuid, opened boolean, refusal text, hearer text, version integer)
@@ -64,3 +64,15 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION open_task IS 'Opens a system task under p_id, or answers with the one of this kind that is active about the same; refusal says why neither can be. p_cause: JSON, why it is opened';
 GRANT EXECUTE ON FUNCTION open_task TO aethelos_meta_repair;
+
+CREATE OR REPLACE FUNCTION cleanup_command(p_task uuid) RETURNS void
+LANGUAGE sql SECURITY DEFINER
+SET search_path = aethelos, pg_temp
+AS $$
+  INSERT INTO repair_command (id, what, args, by_whom)
+  SELECT c.id, 'auto_repair', row_to_json(a)::text, 'system task'
+  FROM chain c CROSS JOIN LATERAL (SELECT substr(c.task, length('CLEANUP/') + 1) AS issue_id) a
+  WHERE c.id = p_task AND c.status = 'open' AND c.task LIKE 'CLEANUP/%' ON CONFLICT DO NOTHING
+$$;
+COMMENT ON FUNCTION cleanup_command IS 'Has meta-repair handle the issue that an open CLEANUP is about: a command under the id of the task, stored once';
+GRANT EXECUTE ON FUNCTION cleanup_command TO aethelos_execution;

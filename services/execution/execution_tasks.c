@@ -111,7 +111,7 @@ static int resolve_stuck(struct running *t, const char *entity, struct strbuf *b
         strbuf_adds(b, "{\"entity\":");
         strbuf_add_json(b, entity, strlen(entity));
         strbuf_adds(b, ",\"command\":\"auto_repair\"}");
-        return execution_tasks_command(t->db, &t->item->c.id, entity);
+        return execution_tasks_command(t->db, &t->item->c.id);
 }
 
 static int await_command(struct running *t, const char *entity, struct strbuf *b)

@@ -1,5 +1,5 @@
 /* What system tasks read is bounded: figures that meta-repair keeps, partial indexes, the latest runs by their ids. What they write (settlement_item,
- * operator.avoid_until, repair_command) stands or falls with the move of the task. A crash leaves neither. */
+ * operator.avoid_until, the command of a CLEANUP) stands or falls with the move of the task. A crash leaves neither. */
 #include "services/execution/execution_tasks_store.h"
 
 #include <errno.h>
@@ -115,15 +115,12 @@ int execution_tasks_settle(struct db *db, const struct uuid *task, struct strbuf
         return e;
 }
 
-int execution_tasks_command(struct db *db, const struct uuid *task, const char *issue)
+int execution_tasks_command(struct db *db, const struct uuid *task)
 {
-        static const char sql[] = "INSERT INTO repair_command (id, what, args, by_whom) SELECT $1, 'auto_repair', row_to_json(a)::text, 'system task'"
-                                  " FROM (SELECT $2 AS issue_id) a ON CONFLICT DO NOTHING";
         _cleanup_(db_args_done) struct db_args args = {0};
 
         db_arg_uuid(&args, task);
-        db_arg_text(&args, issue);
-        return db_run(db, sql, &args, NULL);
+        return db_run(db, "SELECT cleanup_command($1)", &args, NULL);
 }
 
 int execution_tasks_answer(struct db *db, const struct uuid *task, const char *issue, bool *ret_done, struct strbuf *b)

@@ -19,8 +19,8 @@ int execution_tasks_avoid(struct db *db, const char *name, int64_t ms); /* not c
 /* Gathers the payouts that are ready under the task; adds its report. */
 int execution_tasks_settle(struct db *db, const struct uuid *task, struct strbuf *b);
 
-/* Has meta-repair handle an issue: a command under the id of the task, stored once. */
-int execution_tasks_command(struct db *db, const struct uuid *task, const char *issue);
+/* Has meta-repair handle the issue that the task is about: a command under the id of the task, stored once. */
+int execution_tasks_command(struct db *db, const struct uuid *task);
 /* What came of it: the answer, and how the issue stands; *ret_done false: it is not carried out yet. */
 int execution_tasks_answer(struct db *db, const struct uuid *task, const char *issue, bool *ret_done, struct strbuf *b);
 

@@ -462,6 +462,7 @@ static void only_the_edges(void **state)
 /* Only open_task opens one, and only for meta-repair; an internal transfer pays tasks and nothing else. */
 static void tasks_are_apart(void **state)
 {
+        static const char *const commands = "INSERT INTO repair_command (id, what, args, by_whom) VALUES (gen_random_uuid(), 'refund', '{}', 'x')";
         static const char *const opens = "SELECT open_task(gen_random_uuid(), 'HEALTH_CHECK', NULL, '{}', 'low')";
         _cleanup_(advance_done) struct advance two = {0}, nameless = {0};
         struct uuid a = uuid_v7(), b = uuid_v7(), job = waiting_for_payment();
@@ -469,6 +470,11 @@ static void tasks_are_apart(void **state)
         (void)state;
         for (size_t s = 0; s < ARRAY_SIZE(services); s++)
                 assert_int_equal(db_run(db_of(services[s]), opens, NULL, NULL), strcmp(services[s], "meta_repair") == 0 ? 0 : -EINVAL);
+        /* A task gives no command but that of its CLEANUP. */
+        assert_int_equal(db_run(db_of("execution"), commands, NULL, NULL), -EINVAL);
+        assert_int_equal(db_run(db_of("execution"), "SELECT cleanup_command(id) FROM chain WHERE kind = 'system'", NULL, NULL), 0);
+        assert_int_equal(db_run(db_of("meta_repair"), "SELECT cleanup_command(gen_random_uuid())", NULL, NULL), -EINVAL);
+        expect("SELECT count(*) FROM repair_command", "0");
         advance_event(&two, advance_open(&two, &a, "system", "system", LANE_LOW), "TASK_CREATED", "{\"slot\":\"X/1\"}", 14);
         advance_event(&two, advance_open(&two, &b, "system", "system", LANE_LOW), "TASK_CREATED", "{\"slot\":\"X/2\"}", 14);
         assert_int_equal(advance_run(&two, db_of("meta_repair")), 0);
