@@ -174,7 +174,16 @@ const struct audit_check audit_standing = {"I2", AUDIT_JOBS, true,
         "   WHEN j.ending IN ('waits', 'either') THEN coalesce(j.state IN ('accepted', 'unknown'), false) ELSE false END"
         " UNION ALL"
         " SELECT p.id, 'payout of ' || x.key || ' stands at ' || p.step FROM " JOBS " JOIN chain p ON p.parent = x.id"
-        " WHERE p.step <> CASE x.mark_sent WHEN 1 THEN 'PAYOUT_DONE' ELSE 'PAYOUT_READY' END"};
+        " WHERE p.step <> CASE x.mark_sent WHEN 1 THEN 'PAYOUT_DONE' ELSE 'PAYOUT_READY' END"
+        " UNION ALL"
+        " SELECT c.id, c.kind || ' at ' || c.step || ' waits for a party, and its issue is ' || coalesce(i.kind || ' ' || i.state || ' '"
+        "   || coalesce(i.waits_for, 'nobody'), 'not there') FROM chain c LEFT JOIN issue i ON i.chain_id = c.id AND i.closed_at IS NULL"
+        " WHERE c.kind IN ('job', 'payout') AND c.status = 'open' AND (i.state IS DISTINCT FROM 'waiting_evidence' OR NOT"
+        "   CASE WHEN c.kind = 'payout' THEN i.waits_for = 'person' WHEN c.step = 'PAYMENT_INITIATED' THEN i.waits_for IN ('payer', 'provider')"
+        "     ELSE i.waits_for = 'operator' END)"
+        " UNION ALL"
+        " SELECT c.id, c.kind || ' has ended at ' || c.step || ', and its issue is open: ' || i.kind FROM issue i JOIN chain c ON c.id = i.chain_id"
+        " WHERE i.closed_at IS NULL AND c.status <> 'open'"};
 
 static void add_rows(const PGresult *r, struct strbuf *text)
 {

@@ -68,14 +68,15 @@ static void register_work(struct world *w)
         }
 }
 
-/* A failed step is run again after a second and not half a minute: a run has not the time. */
+/* Rules of minutes and hours are rules of seconds here, so that meta-repair has work while it is hurt. Nothing that would end well is given up. */
 static void hurry_repair(struct world *w)
 {
         free(pg_fixture_ask(w->stack->pg,
                 "INSERT INTO rule (kind, step, version, issue, antibody, basis, late, deadline, attempts, backoff_first, backoff_max, changed_by, "
                 "why)"
-                " SELECT DISTINCT ON (kind, step) kind, step, version + 1, issue, antibody, basis, late, deadline, attempts, interval '1 s',"
-                "   interval '2 s', 'fault', 'a run is short' FROM rule WHERE step = 'EXECUTION_FAILED' ORDER BY kind, step, version DESC"));
+                " SELECT DISTINCT ON (kind, step) kind, step, version + 1, issue, antibody, basis, least(late, interval '2 s'),"
+                "   least(deadline, interval '4 s'), CASE WHEN antibody = 'ring_again' OR antibody = 'ask_operator' THEN 1000 ELSE attempts END,"
+                "   interval '1 s', interval '2 s', 'fault', 'a run is short' FROM rule ORDER BY kind, step, version DESC"));
 }
 
 static void start_proxies(struct world *w, uint64_t seed)
