@@ -314,8 +314,10 @@ static int subscribe_at(struct bus *b, struct subscription *to)
         pthread_mutex_lock(&b->lock);
         b->live_subs++;
         pthread_mutex_unlock(&b->lock);
-        if (natsSubscription_SetOnCompleteCB(to->sub, on_sub_complete, b) != NATS_OK)
-                die("bus: on-complete callback refused");
+        if (natsSubscription_SetOnCompleteCB(to->sub, on_sub_complete, b) != NATS_OK) { /* the connection has just been given up, and this with it */
+                on_sub_complete(b);
+                return -ENOTCONN;
+        }
         return 0;
 }
 
@@ -327,6 +329,7 @@ static int subscribe(struct bus *b, const char *subject, const char *queue, nats
         if (r == -ENOTCONN && b->epoch == 0) /* given up already: open_again subscribes */
                 r = 0;
         if (r < 0) {
+                natsSubscription_Destroy(sub.sub);
                 free(sub.subject);
                 free(sub.queue);
                 return r;
