@@ -66,6 +66,7 @@ static int usage(FILE *out)
         for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
                 fprintf(out, "  %-9s %-30s %s\n", commands[i].name, commands[i].args, commands[i].help);
         fprintf(out, "  %-9s %-30s %s\n", "fault", "[--seed N] [--minutes M]", "hurt a stack of its own while it works, and audit it");
+        fprintf(out, "  %-9s %-30s %s\n", "crash", "[--rounds N]", "kill every service at each of its crash points, and audit it");
         fprintf(out, "  %-9s %-30s %s\n", "test", "", "build with sanitizers and run all tests");
         fprintf(out, "\nEvery command has --help and --json. Exit status: 0 done, 1 failed, 2 used wrongly.\n");
         return out == stdout ? 0 : 2;

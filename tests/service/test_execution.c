@@ -528,12 +528,12 @@ static void killed_at_every_point(void **state)
 
         operator_is(w, "one", fake_operator_url(w->one), fake_operator_status_url(w->one), "out", ", timeout_ms", ", 300");
         stack_stop(w->stack, "execution", SIGTERM);
-        for (size_t i = 0; i < ARRAY_SIZE(points); i++)
+        for (size_t n = 0; n < ARRAY_SIZE(points) * (size_t)stack_crash_rounds(); n++)
                 for (int nth = 1; nth <= 3; nth += 2) {
                         char setting[128];
                         int64_t until = now_mono_ms() + 20000;
 
-                        snprintf(setting, sizeof(setting), "AETHELOS_CRASH_AT=%s:%d", points[i], nth);
+                        snprintf(setting, sizeof(setting), "AETHELOS_CRASH_AT=%s:%d", points[n % ARRAY_SIZE(points)], nth);
                         stack_spawn(w->stack, "execution", (const char *const[]){setting, NULL});
                         jobs(w, 2, "[\"out\",\"puz19_text\"]", "{\"mode\":\"done\"}", false);
                         jobs(w, 2, "[\"puz19_text\",\"out\"]", "{\"text\":\"x\"}", false);

@@ -146,6 +146,13 @@ int stack_wait_end(struct stack *s, const char *service, int ms)
         return -1;
 }
 
+int stack_crash_rounds(void)
+{
+        const char *rounds = getenv("AETHELOS_CRASH_ROUNDS");
+
+        return rounds && atoi(rounds) > 1 ? atoi(rounds) : 1;
+}
+
 static size_t collect(char *data, size_t size, size_t n, void *arg)
 {
         strbuf_add(arg, data, size * n);
