@@ -31,6 +31,7 @@ int cmd_close(int argc, char **argv);
 int cmd_rules(int argc, char **argv);
 int cmd_backup(int argc, char **argv);
 int cmd_restore(int argc, char **argv);
+int cmd_secrets(int argc, char **argv);
 int cmd_migrate(int argc, char **argv);
 int cmd_bench(int argc, char **argv); /* runs the program aethelos-bench beside this one */
 

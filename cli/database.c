@@ -74,6 +74,16 @@ bool database_external(void)
         return environment("AETHELOS_DATABASE_URL") != NULL;
 }
 
+static int password_from_file(struct database *d)
+{
+        const char *path = environment("AETHELOS_DATABASE_PASSWORD_FILE");
+        int r = path && !d->password ? read_file(path, 4096, &d->password) : 0;
+
+        if (r < 0)
+                say_errno(path, r);
+        return r < 0 ? -1 : 0;
+}
+
 static int external(struct database *d)
 {
         static const char *const with_user[] = {"password", NULL}, *const without[] = {"password", "user", NULL};
@@ -89,7 +99,7 @@ static int external(struct database *d)
                 d->url = strbuf_take(&b);
         }
         d->passfile = copy_or_null(environment("AETHELOS_DATABASE_PASSFILE"));
-        return 0;
+        return password_from_file(d);
 }
 
 int database_find(const struct stack *s, struct database *ret_database)

@@ -16,7 +16,7 @@ struct database {
 void database_done(struct database *d); /* {0} is allowed; also for _cleanup_(database_done) */
 
 bool database_external(void); /* AETHELOS_DATABASE_URL is set */
-/* AETHELOS_DATABASE_URL (with _USER, _PASSFILE), else the database of the stack that runs in this state directory. 0 or -1, said. */
+/* AETHELOS_DATABASE_URL (with _USER, _PASSFILE, _PASSWORD_FILE), else the database of the stack that runs in this state directory. 0 or -1, said. */
 int database_find(const struct stack *s, struct database *ret_database);
 PGconn *database_open(const struct database *d);                      /* NULL after saying why */
 int database_execute(PGconn *c, const char *sql, const char *what);   /* 0 or -1, said */

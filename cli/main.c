@@ -42,6 +42,7 @@ static const struct command commands[] = {
         {"backup", "DIR", "a consistent copy of everything, while the stack works", cmd_backup},
         {"restore", "DIR", "make a new stack's database from a backup", cmd_restore},
         {"migrate", "[--check]", "bring the database to this version, or say what that would apply", cmd_migrate},
+        {"secrets", "DIR", "make the secrets of a stack that containers or systemd start", cmd_secrets},
         {"bench", "[--seconds N]", "measure this machine, on a stack of its own", cmd_bench},
 };
 

@@ -2,6 +2,8 @@
  *
  * Invariant: a secret is made once, by the user who runs the servers, 0600 under a 0700 directory, and never travels through arguments or the log;
  * one that is there is never replaced. A crash here leaves a part of them; the next run completes them. */
+#include "cli.h"
+#include "client_args.h"
 #include "stack.h"
 
 #include "base/hash.h"
@@ -129,6 +131,45 @@ int secrets_copy(const char *from, const struct stack *to)
                 globfree(&files);
                 if (r < 0)
                         return r;
+        }
+        return 0;
+}
+
+static const char HELP[] =
+        "usage: aethelos secrets DIR [--json]\n"
+        "\n"
+        "Makes the secrets of a stack that something else than `up` starts (containers, systemd), as `up` makes its own. What is there stays.\n"
+        "\n"
+        "  DIR/secrets/owner        password of the database's owner\n"
+        "  DIR/secrets/roles/*      of each service's role, for aethelos-migrate --passwords\n"
+        "  DIR/secrets/nats/*       of each bus user\n"
+        "  DIR/secrets/admin-token  of the admin address\n"
+        "  DIR/nats/*               users and permissions, for nats-server to include\n";
+
+int cmd_secrets(int argc, char **argv)
+{
+        _cleanup_(stack_done) struct stack s = {0};
+        _cleanup_(strbuf_done) struct strbuf permissions = {0};
+        bool json = false;
+        struct args a = {.help = HELP, .options = (struct args_option[]){{"--json", .flag = &json}, {0}}, .least = 1, .most = 1};
+
+        int r = args_parse(&a, argc, argv);
+        if (r != ARGS_GO_ON)
+                return r;
+        if (stack_locate(&s, a.rest[0]) < 0)
+                return 1;
+        _cleanup_(freep) char *secrets = stack_path(&s, "secrets"), *nats = stack_path(&s, "nats"),
+                              *to = stack_path(&s, "nats/nats-permissions.conf");
+        strbuf_addf(&permissions, "%s/proto/nats-permissions.conf", s.home);
+        if (make_directory(s.state, 0700, NULL) < 0 || make_directory(secrets, 0700, NULL) < 0 || make_directory(nats, 0700, NULL) < 0 ||
+                stack_prepare_inside(&s) < 0 || copy_file(permissions.s, to, 0600) < 0)
+                return 1;
+        if (json) {
+                strbuf_reset(&permissions);
+                strbuf_add_json(&permissions, s.state, strlen(s.state));
+                printf("{\"directory\":%s}\n", permissions.s);
+        } else {
+                printf("secrets  %s/secrets\nnats     %s/nats\n", s.state, s.state);
         }
         return 0;
 }

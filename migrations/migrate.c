@@ -25,7 +25,7 @@
 #define PASSWORD_MAX 1024
 
 struct options {
-        const char *database_url, *database_user, *passfile, *directory, *passwords;
+        const char *database_url, *database_user, *passfile, *password_file, *directory, *passwords;
         bool check, new_generation;
 };
 
@@ -52,6 +52,7 @@ static const char USAGE[] =
         "  --database-url URL   where, as a libpq conninfo or URI; default AETHELOS_DATABASE_URL\n"
         "  --database-user NAME owner of the schema; default AETHELOS_DATABASE_USER, else from the URL\n"
         "  --passfile FILE      libpq password file; default AETHELOS_DATABASE_PASSFILE\n"
+        "  --password-file FILE with the owner's password alone; default AETHELOS_DATABASE_PASSWORD_FILE\n"
         "  --directory DIR      with the numbered *.sql files and functions/*.sql; default migrations\n"
         "  --passwords DIR      DIR/aethelos_<service> holds the password of that role\n"
         "  --check              says what would be applied, and changes nothing; exit status 0 when that is nothing, else 3\n"
@@ -179,16 +180,27 @@ static char *ask(PGconn *c, const char *sql, const char *what)
 
 static PGconn *database_open(const struct options *o)
 {
-        const char *keys[6] = {"dbname"}, *values[6] = {o->database_url};
+        const char *keys[7] = {"dbname"}, *values[7] = {o->database_url};
+        _cleanup_(freep) char *password = NULL;
         size_t n = 1;
+
+        int r = o->password_file ? read_file(o->password_file, PASSWORD_MAX, &password) : 0;
+        if (r < 0) {
+                fail(o->password_file, strerror(-r));
+                return NULL;
+        }
 
         if (o->database_user)
                 keys[n] = "user", values[n++] = o->database_user;
         if (o->passfile)
                 keys[n] = "passfile", values[n++] = o->passfile;
+        if (password)
+                keys[n] = "password", values[n++] = password;
         keys[n] = "connect_timeout", values[n++] = "10";
         keys[n] = "fallback_application_name", values[n] = "aethelos-migrate";
         PGconn *c = PQconnectdbParams(keys, values, 1);
+        if (password)
+                explicit_bzero(password, strlen(password));
         if (PQstatus(c) != CONNECTION_OK) {
                 fail("the database does not let us in", PQerrorMessage(c));
                 PQfinish(c);
@@ -388,6 +400,7 @@ int main(int argc, char *argv[])
                 {"database-url", required_argument, NULL, 'u'},
                 {"database-user", required_argument, NULL, 'n'},
                 {"passfile", required_argument, NULL, 'f'},
+                {"password-file", required_argument, NULL, 'w'},
                 {"directory", required_argument, NULL, 'd'},
                 {"passwords", required_argument, NULL, 'p'},
                 {"check", no_argument, NULL, 'c'},
@@ -399,6 +412,7 @@ int main(int argc, char *argv[])
                 .database_url = environment("AETHELOS_DATABASE_URL"),
                 .database_user = environment("AETHELOS_DATABASE_USER"),
                 .passfile = environment("AETHELOS_DATABASE_PASSFILE"),
+                .password_file = environment("AETHELOS_DATABASE_PASSWORD_FILE"),
                 .directory = "migrations",
         };
         struct history h = {0};
@@ -414,6 +428,9 @@ int main(int argc, char *argv[])
                         break;
                 case 'f':
                         o.passfile = optarg;
+                        break;
+                case 'w':
+                        o.password_file = optarg;
                         break;
                 case 'd':
                         o.directory = optarg;

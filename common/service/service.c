@@ -294,6 +294,13 @@ static bool drained(struct service *s)
                (!s->spec->busy || s->spec->busy(s) == 0);
 }
 
+static bool can_work(const struct service *s)
+{
+        bool has_source = s->spec->hears_hops || s->spec->stream;
+
+        return !stop_requested && !s->skeleton->paused && db_connected(s->db) && bus_connected(s->bus) && (!has_source || bus_source_ready(s->bus));
+}
+
 static void run_loop(struct service *s)
 {
         struct service_state *k = s->skeleton;
@@ -322,6 +329,7 @@ static void run_loop(struct service *s)
                 if (s->spec->on_tick && now >= k->tick_at_ms)
                         k->tick_at_ms = now + s->spec->on_tick(s);
                 beat(s, now);
+                ready_tell(k->config.ready_file, can_work(s));
                 if (k->outbox.n > 0) {
                         outbox_publish(&k->outbox, s->bus);
                         k->dirty = true;
@@ -418,7 +426,10 @@ static int open_httpd(struct service *s)
 static int start(struct service *s)
 {
         struct service_state *k = s->skeleton;
-        struct db_config database = {.url = k->config.database_url, .user = k->config.database_user, .passfile = k->config.database_passfile};
+        struct db_config database = {.url = k->config.database_url,
+                .user = k->config.database_user,
+                .passfile = k->config.database_passfile,
+                .password = k->config.database_password};
         char name[128];
         int e;
 

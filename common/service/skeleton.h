@@ -5,9 +5,9 @@
 #include "service/service.h"
 
 struct skeleton_config {
-        char *database_url, *database_user, *database_passfile;
+        char *database_url, *database_user, *database_passfile, *database_password;
         char *nats_url, *nats_user, *nats_password;
-        char *instance, *log_level;
+        char *instance, *log_level, *ready_file;
         int64_t batch;
         char *address, *port_file, *token;
         int64_t port, avoid_port, drain_ms;
@@ -16,6 +16,10 @@ struct skeleton_config {
 /* Reads options and settings. 0: go on; 1: done, exit 0 (--help and the like); -EINVAL: said why, exit 2. */
 int skeleton_options(int argc, char *argv[], const struct service_spec *spec, struct skeleton_config *ret_config, void **ret_own);
 void skeleton_options_done(const struct service_spec *spec, struct skeleton_config *config, void *own);
+
+/* Tells whoever started the service whether it can work: at most once a second the time of `file` (NULL: none) is renewed, and systemd is told
+ * (NOTIFY_SOCKET; its watchdog, too). While it cannot work the file is not there. */
+void ready_tell(const char *file, bool ready);
 
 /* The outbox: bells to be rung after the commit, gathered over a round. */
 struct outbox {

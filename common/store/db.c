@@ -16,7 +16,7 @@
 #define STATEMENTS_MAX 128
 
 struct db {
-        char *url, *user, *passfile, *application_name;
+        char *url, *user, *passfile, *password, *application_name;
         PGconn *connection;
         int64_t next_attempt_ms;
         const char *prepared[STATEMENTS_MAX]; /* by address of their text */
@@ -33,6 +33,7 @@ struct db *db_new(const struct db_config *config)
         db->url = xstrdup(config->url);
         db->user = config->user ? xstrdup(config->user) : NULL;
         db->passfile = config->passfile ? xstrdup(config->passfile) : NULL;
+        db->password = config->password ? xstrdup(config->password) : NULL;
         db->application_name = config->application_name ? xstrdup(config->application_name) : NULL;
         return db;
 }
@@ -53,6 +54,9 @@ struct db *db_free(struct db *db)
         free(db->url);
         free(db->user);
         free(db->passfile);
+        if (db->password)
+                explicit_bzero(db->password, strlen(db->password));
+        free(db->password);
         free(db->application_name);
         free(db);
         return NULL;
@@ -98,6 +102,8 @@ int db_ready(struct db *db)
                 keys[n] = "user", values[n++] = db->user;
         if (db->passfile)
                 keys[n] = "passfile", values[n++] = db->passfile;
+        if (db->password)
+                keys[n] = "password", values[n++] = db->password;
         if (db->application_name)
                 keys[n] = "application_name", values[n++] = db->application_name;
         keys[n] = "connect_timeout", values[n++] = "3";

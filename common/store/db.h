@@ -20,6 +20,7 @@ struct db_config {
         const char *url;      /* conninfo or URI: where; not who */
         const char *user;     /* login role; NULL: from url */
         const char *passfile; /* libpq password file; NULL: libpq's default */
+        const char *password; /* NULL: from passfile or url */
         const char *application_name;
 };
 

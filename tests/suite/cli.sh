@@ -71,7 +71,7 @@ echo '{"type":"none","payload":{}}' >"$work/bad.json"
 refuses "a job of an unknown type" 1 "$aethelos" submit "$work/bad.json"
 refuses "run of a job that is refused" 1 "$aethelos" run "$work/bad.json"
 for command in flows operators offers payouts issues rules tasks doctor; do "$aethelos" $command --json >/dev/null; done
-for command in up down status doctor run submit pay show events explain flows operators offers payouts refunds issues repair redrive refund close rules tasks backup restore migrate bench; do "$aethelos" $command --help >/dev/null; done
+for command in up down status doctor run submit pay show events explain flows operators offers payouts refunds issues repair redrive refund close rules tasks backup restore migrate secrets bench; do "$aethelos" $command --help >/dev/null; done
 check "help and json everywhere" ok ok
 
 # A service that dies is started again, and the work goes on.

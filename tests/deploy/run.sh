@@ -1,0 +1,13 @@
+#!/bin/bash
+# The files under compose/ and kubernetes/: see compose.js and kubernetes.js.
+# usage: run.sh BIN_DIR
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+work=$(mktemp -d /tmp/aethelos-deploy-XXXXXX)
+trap 'rm -rf "$work"' EXIT
+chmod 755 "$work" # started by root, the programs run as another user
+cp "$here"/package*.json "$work"
+(cd "$work" && npm ci --silent --no-audit --no-fund)
+export NODE_PATH=$work/node_modules
+mkdir "$work/compose"
+node "$here/compose.js" "$1" "$work/compose"
