@@ -140,17 +140,21 @@ static void operator_errors(const struct json_doc *doc, json_value operators)
 
 int cmd_operators(int argc, char **argv)
 {
-        static const struct list operators = {.help = "usage: aethelos operators [--json]\n"
-                                                      "\n"
-                                                      "Lists the operators: who performs which steps, and how well.\n"
-                                                      "\n"
-                                                      "  --json  prints the answer of the API\n",
+        static const struct list operators = {
+                .help = "usage: aethelos operators [--json]\n"
+                        "       aethelos operators watch [OPERATOR] [--once] [--json]\n"
+                        "\n"
+                        "Lists the operators: who performs which steps, and how well. `watch` shows who works on what.\n"
+                        "\n"
+                        "  --json  prints the answer of the API\n",
                 .path = "/operators",
                 .side = CLIENT_ADMIN,
                 .columns = {{"operator", "name"}, {"kind", "kind"}, {"health", "health"}, {"done", "successes", .right = true},
                         {"failed", "failures", .right = true}, {"streak", "streak", .right = true}, {"avoid until", "avoid_until"},
                         {"average ms", "average_ms", .right = true}, {"tags", .text = operator_tags}},
                 .after = operator_errors};
+        if (argc > 1 && strcmp(argv[1], "watch") == 0)
+                return cmd_watch(argc - 1, argv + 1);
         return list_command(argc, argv, &operators);
 }
 

@@ -8,6 +8,10 @@
 #define SUBJECT_QUERY     "aethelos.query.receipt."  /* + client */
 #define SUBJECT_EVENT     "aethelos.event.%s.%s.%s"  /* client, type, chain id */
 #define SUBJECT_HEARTBEAT "aethelos.heartbeat.%s.%s" /* service, instance */
+#define SUBJECT_OPERATOR  "aethelos.operator.%s"     /* name; '*' for all */
+#define SUBJECT_STATUS    SUBJECT_OPERATOR ".status"
+#define SUBJECT_BEAT      SUBJECT_OPERATOR ".beat"
+#define SUBJECT_RESULT    SUBJECT_OPERATOR ".result"
 
 #define STREAM_SUBMIT "SUBMIT"
 #define STREAM_HOP    "HOP_" /* + SERVICE in upper case, '-' as '_' */

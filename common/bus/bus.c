@@ -90,9 +90,7 @@ int message_status(struct message *m)
         return atoi(value);
 }
 
-/* --- called on libnats' threads --- */
-
-static void wake(const struct bus *b)
+void bus_wake(const struct bus *b)
 {
         uint64_t one = 1;
 
@@ -100,6 +98,8 @@ static void wake(const struct bus *b)
                 /* EAGAIN: the counter is full, so the sleeper wakes anyway */
         }
 }
+
+/* --- called on libnats' threads --- */
 
 static bool queue_message(struct bus *b, struct message_list *list, struct message *m)
 {
@@ -125,6 +125,11 @@ static void on_inbox(natsConnection *nc, natsSubscription *sub, natsMsg *nats, v
                         b->request_reply = TAKE_PTR(m);
                         pthread_cond_broadcast(&b->changed);
                 }
+        } else if (strncmp(m->m.subject, b->inbox, b->inbox_len) == 0 && m->m.subject[b->inbox_len] == 'q') {
+                if (queue_message(b, &b->replies_in, m)) {
+                        m = NULL;
+                        first = b->replies_in.n == 1;
+                }
         } else if (queue_message(b, &b->inbox_in, m)) {
                 m = NULL;
                 first = b->inbox_in.n == 1;
@@ -133,7 +138,7 @@ static void on_inbox(natsConnection *nc, natsSubscription *sub, natsMsg *nats, v
         pthread_mutex_unlock(&b->lock);
         message_free(m);
         if (first)
-                wake(b);
+                bus_wake(b);
 }
 
 static void on_plain(natsConnection *nc, natsSubscription *sub, natsMsg *nats, void *closure)
@@ -152,7 +157,7 @@ static void on_plain(natsConnection *nc, natsSubscription *sub, natsMsg *nats, v
         pthread_mutex_unlock(&b->lock);
         message_free(m);
         if (first)
-                wake(b);
+                bus_wake(b);
 }
 
 static void on_sub_complete(void *closure)
@@ -172,7 +177,7 @@ static void on_connected(natsConnection *nc, void *closure)
         (void)nc;
         b->epoch++;
         b->connected = true;
-        wake(b);
+        bus_wake(b);
 }
 
 static void on_disconnected(natsConnection *nc, void *closure)
@@ -184,7 +189,7 @@ static void on_disconnected(natsConnection *nc, void *closure)
         b->connected = false;
         pthread_cond_broadcast(&b->changed);
         pthread_mutex_unlock(&b->lock);
-        wake(b);
+        bus_wake(b);
 }
 
 static void on_closed(natsConnection *nc, void *closure)
@@ -204,7 +209,7 @@ static void on_closed(natsConnection *nc, void *closure)
         pthread_mutex_lock(&b->lock);
         b->connected = false;
         b->closed = true; /* bus_free goes on from here, and takes b with it */
-        wake(b);
+        bus_wake(b);
         pthread_cond_broadcast(&b->changed);
         pthread_mutex_unlock(&b->lock);
 }
@@ -225,7 +230,7 @@ static void on_error(natsConnection *nc, natsSubscription *sub, natsStatus err, 
         b->n_errors++;
         strncpy(b->error, text, sizeof(b->error) - 1);
         pthread_mutex_unlock(&b->lock);
-        wake(b);
+        bus_wake(b);
 }
 
 /* --- called on the caller's thread --- */
@@ -449,6 +454,7 @@ struct bus *bus_free(struct bus *b)
 
         if (!b)
                 return NULL;
+        bus_end_calls(b);
         if (b->nc) {
                 /* Without the inbox the standing pulls are void; otherwise the server would send what we give back to us again. */
                 if (b->source && b->connected && natsSubscription_DrainTimeout(b->subs[0].sub, DRAIN_MS) == NATS_OK)
@@ -477,6 +483,8 @@ struct bus *bus_free(struct bus *b)
         while ((m = message_pop(&b->inbox_in)))
                 message_free(m);
         while ((m = message_pop(&b->plain_in)))
+                message_free(m);
+        while ((m = message_pop(&b->replies_in)))
                 message_free(m);
         message_free(b->request_reply);
         pthread_cond_destroy(&b->changed);
@@ -522,24 +530,26 @@ static natsStatus publish_with_headers(
         return s;
 }
 
+natsStatus publish_status(
+        struct bus *b, const char *subject, const char *reply, const struct bus_header headers[], size_t n_headers, const void *data, size_t len)
+{
+        if (!subject_ok(subject) || (reply && !subject_ok(reply)))
+                return NATS_INVALID_SUBJECT;
+        if (len > INT_MAX)
+                return NATS_MAX_PAYLOAD;
+        if (!b->connected)
+                return NATS_CONNECTION_DISCONNECTED;
+        if (n_headers > 0)
+                return publish_with_headers(b, subject, reply, headers, n_headers, data, (int)len);
+        if (reply)
+                return natsConnection_PublishRequest(b->nc, subject, reply, data, (int)len);
+        return natsConnection_Publish(b->nc, subject, data, (int)len);
+}
+
 int bus_publish(
         struct bus *b, const char *subject, const char *reply, const struct bus_header headers[], size_t n_headers, const void *data, size_t len)
 {
-        natsStatus s;
-
-        if (!subject_ok(subject) || (reply && !subject_ok(reply)))
-                return -EINVAL;
-        if (len > INT_MAX)
-                return -EMSGSIZE;
-        if (!b->connected)
-                return -ENOTCONN;
-        if (n_headers > 0)
-                s = publish_with_headers(b, subject, reply, headers, n_headers, data, (int)len);
-        else if (reply)
-                s = natsConnection_PublishRequest(b->nc, subject, reply, data, (int)len);
-        else
-                s = natsConnection_Publish(b->nc, subject, data, (int)len);
-        return errno_of(s);
+        return errno_of(publish_status(b, subject, reply, headers, n_headers, data, len));
 }
 
 int bus_flush(struct bus *b)
@@ -711,5 +721,6 @@ int64_t bus_maintain(struct bus *b)
 
         open_again(b, now);
         report(b, now);
-        return source_maintain(b, now);
+        int64_t source_ms = source_maintain(b, now), calls_ms = calls_maintain(b, now);
+        return calls_ms < source_ms ? calls_ms : source_ms;
 }

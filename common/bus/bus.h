@@ -111,6 +111,32 @@ struct bus_backlog {
 };
 int bus_backlog(struct bus *b, const char *stream, const char *durable, int64_t timeout_ms, struct bus_backlog *ret_backlog);
 
+/* --- requests, many at once --- */
+enum bus_outcome {
+        BUS_ANSWERED,
+        BUS_NOT_SENT, /* certainly nobody has it: no connection, refused by the client library, or nobody listens */
+        BUS_LOST,     /* no answer in time: somebody may have it */
+};
+
+struct bus_reply {
+        enum bus_outcome outcome;
+        struct slice body; /* borrowed until the callback returns */
+        const char *why;   /* for people; NULL when answered */
+};
+
+struct bus_call {
+        const char *subject;
+        const struct bus_header *headers;
+        size_t n_headers;
+        struct slice body;
+        int64_t timeout_ms;
+        void (*done)(void *arg, const struct bus_reply *reply);
+        void *arg;
+};
+void bus_call(struct bus *b, const struct bus_call *call); /* `done` runs inside bus_maintain, bus_end_calls or bus_free, never inside bus_call */
+size_t bus_calls(const struct bus *b);                     /* under way */
+void bus_end_calls(struct bus *b);                         /* those under way end as BUS_LOST */
+
 /* One request with one reply; waits for it. *ret_reply is freed with bus_drop. 0, -ETIMEDOUT, -EHOSTUNREACH (no responder), or as bus_publish. */
 int bus_request(struct bus *b, const char *subject, const void *data, size_t len, int64_t timeout_ms, struct bus_message **ret_reply);
 

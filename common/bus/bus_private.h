@@ -1,5 +1,5 @@
-/* What the three files of the ring share. bus.c owns the connection and the queues, bus_source.c the pull loop, bus_api.c the text of JetStream's
- * API. */
+/* What the files of the ring share. bus.c owns the connection and the queues, bus_source.c the pull loop, bus_call.c the requests under way,
+ * bus_api.c the text of JetStream's API. */
 #ifndef AETHELOS_BUS_PRIVATE_H
 #define AETHELOS_BUS_PRIVATE_H
 
@@ -28,6 +28,7 @@ struct message *message_free(struct message *m);        /* returns NULL */
 int message_status(struct message *m);                  /* 404 of a headers-only status message; 0 if it is none */
 
 struct source;
+struct calls;
 
 struct bus {
         natsConnection *nc;
@@ -48,7 +49,7 @@ struct bus {
 
         pthread_mutex_t lock; /* of the block below, which libnats' threads touch */
         pthread_cond_t changed;
-        struct message_list inbox_in, plain_in;
+        struct message_list inbox_in, plain_in, replies_in;
         bool closing; /* bus_free is at work */
         bool closed;
         size_t live_subs;
@@ -59,8 +60,16 @@ struct bus {
 
         uint64_t next_id; /* the rest belongs to the caller's thread */
         struct source *source;
+        struct calls *calls; /* NULL: there never was one */
         int64_t report_at, open_again_at;
 };
+
+void bus_wake(const struct bus *b); /* from any thread */
+natsStatus publish_status(
+        struct bus *b, const char *subject, const char *reply, const struct bus_header headers[], size_t n_headers, const void *data, size_t len);
+
+/* --- bus_call.c --- */
+int64_t calls_maintain(struct bus *b, int64_t now); /* ends what was answered or timed out; ms until it wants to be called again */
 
 /* --- bus_source.c --- */
 void source_dispatch(struct bus *b, struct message *m); /* takes a message of the inbox */

@@ -53,9 +53,10 @@ void board_post_operator(void *ctx, struct http_request *r)
                 board_refuse(r, &p);
                 return;
         }
-        if (http_url_check(o.url) < 0) {
+        bool http = strcmp(o.kind, "http") == 0;
+        if (http && http_url_check(o.url) < 0) {
                 http_answer_problem(r, 422, "invalid-url", "an http or https URL with a host and without a user name", "/url");
-        } else if (o.status_url && http_url_check(o.status_url) < 0) {
+        } else if (http && o.status_url && http_url_check(o.status_url) < 0) {
                 http_answer_problem(r, 422, "invalid-url", "an http or https URL with a host and without a user name", "/status_url");
         } else {
                 e = board_register_operator(s->db, &o, &is_new, &b);

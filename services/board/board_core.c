@@ -2,6 +2,8 @@
  * stay the last word. A reference is text for people and machines: any characters but control characters. */
 #include "board_core.h"
 
+#include "proto/subjects.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -251,31 +253,68 @@ static bool read_int(const struct json_doc *doc, const char *name, int64_t least
         return true;
 }
 
-static bool fill_operator(const struct json_doc *doc, struct board_operator *o, struct board_problem *ret_problem)
+static bool read_flag(const struct json_doc *doc, const char *name, bool *ret_flag, struct board_problem *ret_problem)
 {
-        json_value idempotent = member(doc, "idempotent"), status_url = member(doc, "status_url"), description = member(doc, "description");
+        json_value v = member(doc, name);
+        char field[48];
 
-        o->name = string_member(doc, "name");
-        if (!o->name || !name_ok(o->name, 64, "_"))
-                return bad(ret_problem, "a name of 1 to 64 characters a-z 0-9 _", "/name");
-        if (!json_string_is(doc, json_get(doc, json_root(doc), "kind"), "http"))
-                return bad(ret_problem, "the kind of an operator that can be registered is http", "/kind");
+        *ret_flag = json_is(v, JSON_TRUE);
+        snprintf(field, sizeof(field), "/%s", name);
+        return !v || *ret_flag || json_is(v, JSON_FALSE) || bad(ret_problem, "true or false", field);
+}
+
+static bool read_urls(const struct json_doc *doc, struct board_operator *o, struct board_problem *ret_problem)
+{
+        json_value status_url = member(doc, "status_url");
+
         o->url = string_member(doc, "url");
         if (!o->url || strlen(o->url) > 2000)
                 return bad(ret_problem, "where runs are POSTed: an http or https URL", "/url");
         o->status_url = json_string(doc, status_url, NULL);
-        if (status_url && (!o->status_url || strlen(o->status_url) > 2000))
-                return bad(ret_problem, "where the outcome of a run can be asked: an http or https URL", "/status_url");
+        return !status_url || (o->status_url && strlen(o->status_url) <= 2000) ||
+               bad(ret_problem, "where the outcome of a run can be asked: an http or https URL", "/status_url");
+}
+
+/* Workers are found by the operator's name. */
+static bool read_subjects(const struct json_doc *doc, struct board_operator *o, struct board_problem *ret_problem)
+{
+        struct strbuf subject = {0}, status = {0};
+        bool asks;
+
+        if (member(doc, "url") || member(doc, "status_url"))
+                return bad(ret_problem, "an operator on the bus has no URL: its workers listen on the subject of its name",
+                        member(doc, "url") ? "/url" : "/status_url");
+        if (!read_flag(doc, "answers_status", &asks, ret_problem))
+                return false;
+        strbuf_addf(&subject, SUBJECT_OPERATOR, o->name);
+        o->url = strbuf_take(&subject);
+        if (asks) {
+                strbuf_addf(&status, SUBJECT_STATUS, o->name);
+                o->status_url = strbuf_take(&status);
+        }
+        return true;
+}
+
+static bool fill_operator(const struct json_doc *doc, struct board_operator *o, struct board_problem *ret_problem)
+{
+        json_value description = member(doc, "description"), kind = member(doc, "kind");
+
+        o->name = string_member(doc, "name");
+        if (!o->name || !name_ok(o->name, 64, "_"))
+                return bad(ret_problem, "a name of 1 to 64 characters a-z 0-9 _", "/name");
+        o->kind = json_string_is(doc, kind, "bus") ? "bus" : "http";
+        if (!json_string_is(doc, kind, o->kind))
+                return bad(ret_problem, "the kinds of operators that can be registered are http and bus", "/kind");
+        if (!(strcmp(o->kind, "bus") == 0 ? read_subjects : read_urls)(doc, o, ret_problem))
+                return false;
         o->description = description ? json_string(doc, description, NULL) : xstrdup("");
         if (!o->description || utf8_length(o->description, strlen(o->description)) > 1000)
                 return bad(ret_problem, "a string of at most 1000 characters", "/description");
-        if (idempotent && !json_is(idempotent, JSON_TRUE) && !json_is(idempotent, JSON_FALSE))
-                return bad(ret_problem, "true or false", "/idempotent");
-        o->idempotent = json_is(idempotent, JSON_TRUE);
-        return read_list(doc, "tags", NULL, 1, true, &o->tags, ret_problem) &&
+        return read_flag(doc, "idempotent", &o->idempotent, ret_problem) && read_list(doc, "tags", NULL, 1, true, &o->tags, ret_problem) &&
                read_list(doc, "fallback_for", NULL, 0, true, &o->fallback_for, ret_problem) &&
                read_int(doc, "timeout_ms", 100, 600000, 30000, &o->timeout_ms, ret_problem, "ms from 100 to 600000") &&
-               read_int(doc, "max_in_flight", 1, 10000, 100, &o->max_in_flight, ret_problem, "calls from 1 to 10000");
+               read_int(doc, "max_in_flight", 1, 10000, 100, &o->max_in_flight, ret_problem, "calls from 1 to 10000") &&
+               read_int(doc, "lease_ms", 1000, 3600000, 10000, &o->lease_ms, ret_problem, "ms from 1000 to 3600000");
 }
 
 bool board_read_operator(const char *body, size_t len, struct board_operator *ret_operator, struct board_problem *ret_problem)

@@ -42,11 +42,13 @@ struct board_decision {
 };
 
 struct board_operator {
-        char *name, *description, *url;
+        const char *kind; /* static: http or bus */
+        char *name, *description;
+        char *url;        /* bus: the subject */
         char *status_url; /* NULL: none */
         struct board_list tags, fallback_for;
         bool idempotent;
-        int64_t timeout_ms, max_in_flight;
+        int64_t timeout_ms, max_in_flight, lease_ms;
 };
 
 struct board_flow {

@@ -25,7 +25,7 @@ void board_get_runs(void *ctx, struct http_request *r)
                         NULL);
                 return;
         }
-        e = board_runs(s->db, state, job_id ? &job : NULL, cursor ? &after : NULL, limit, &b);
+        e = board_runs(s->db, state, http_query_arg(r, "operator"), job_id ? &job : NULL, cursor ? &after : NULL, limit, &b);
         if (e < 0)
                 board_fail(s, r, e);
         else

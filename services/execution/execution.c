@@ -1,5 +1,5 @@
-/* aethelos-execution: runs the steps of paid jobs on operators, built in or over HTTP. Built-in work is done within the batch that hears of it;
- * outside calls are committed first (operator_run), made afterwards, hundreds at once, and what came of them is committed again. */
+/* aethelos-execution: runs the steps of paid jobs on operators, built in, over HTTP or on the bus. Built-in work is done within the batch that hears
+ * of it; outside calls are committed first (operator_run), made afterwards, hundreds at once, and what came of them is committed again. */
 #include "services/execution/execution.h"
 
 #include "base/hash.h"
@@ -26,6 +26,10 @@ static const struct setting settings[] = {
 static const struct service_subject subjects[] = {
         {"says", "aethelos.hop.ledger.*", "Envelope"},
         {"says", "aethelos.hop.meta-repair.*", "Envelope"},
+        {"says", "aethelos.operator.*", "Call"},
+        {"says", "aethelos.operator.*.status", "Question"},
+        {"hears", "aethelos.operator.*.beat", "Beat"},
+        {"hears", "aethelos.operator.*.result", "Result"},
         {0},
 };
 
@@ -42,7 +46,7 @@ static int init(struct service *s)
         state->outcome_batch = SIZE_MAX;
         (void)random_bytes(state->jitter, sizeof(state->jitter));
         s->state = state;
-        return 0;
+        return execution_workers_listen(s);
 }
 
 /* Calls that are still under way end here as unknown; their runs stand in the store with a lease and are taken over. */
@@ -53,6 +57,8 @@ static void fini(struct service *s)
         if (!state)
                 return;
         state->http = httpc_free(state->http);
+        bus_end_calls(s->bus);
+        execution_workers_forget(state);
         for (struct execution_run *run = state->ended, *next; run; run = next) {
                 next = run->next;
                 execution_run_free(run);
@@ -75,6 +81,7 @@ static void on_round(struct service *s)
         int64_t ms;
 
         httpc_run(state->http);
+        execution_workers_serve(s);
         execution_commit_outcomes(s);
         execution_serve_waiting(s);
         ms = httpc_timeout_ms(state->http);
@@ -91,7 +98,7 @@ static size_t busy(struct service *s)
 {
         const struct execution_state *state = s->state;
 
-        return httpc_in_flight(state->http) + state->n_ended;
+        return httpc_in_flight(state->http) + bus_calls(s->bus) + state->n_ended;
 }
 
 static const struct service_spec execution = {
@@ -103,6 +110,7 @@ static const struct service_spec execution = {
         .init = init,
         .fini = fini,
         .on_bells = execution_on_bells,
+        .on_message = execution_workers_heard,
         .on_round = on_round,
         .on_tick = execution_on_tick,
         .fd = fd,

@@ -48,6 +48,7 @@ struct execution_run {
         int64_t lease_mono_ms;         /* not later than the beginning of the lease of its call */
         int64_t took_ms;               /* set when it ended */
         char *evidence;                /* JSON text, when its answer is a person's word */
+        char *reply;                   /* where a worker on the bus waits to hear that its result is committed */
         int tries;                     /* how often its outcome could not be committed */
         struct execution_answer answer;
 };
@@ -64,6 +65,8 @@ struct execution_state {
         /* Runs whose commit was not answered, so that they were never sent although they may stand in the store. */
         struct uuid *unsent;
         size_t n_unsent;
+        struct execution_said *said; /* by workers, not dealt with yet */
+        size_t n_said;
         unsigned short jitter[3];
 };
 
@@ -110,6 +113,13 @@ void execution_start_query(struct service *s, const struct execution_operator *o
 void execution_run_ended(struct execution_run *run); /* its answer waits for execution_commit_outcomes */
 struct execution_run *execution_run_free(struct execution_run *run);
 int64_t execution_backoff(struct execution_state *state, int probes); /* with jitter */
+
+/* execution_workers.c */
+int execution_workers_listen(struct service *s);
+void execution_workers_heard(struct service *s, struct bus_message *m);
+void execution_workers_serve(struct service *s);                                /* all that was heard */
+void execution_workers_committed(struct service *s, struct execution_run *run); /* its worker's result is in the store */
+void execution_workers_forget(struct execution_state *state);
 
 /* execution_outcomes.c */
 void execution_log_late(const struct execution_run *run); /* its answer came when its outcome was known: nothing changes */

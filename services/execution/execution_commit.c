@@ -336,6 +336,8 @@ int execution_commit(struct service *s, struct execution_item items[], size_t n)
         for (size_t i = 0; i < n; i++) {
                 if (items[i].run && !items[i].in && items[i].planned)
                         execution_log_late(items[i].run);
+                if (items[i].run && items[i].in)
+                        execution_workers_committed(s, items[i].run);
                 if (items[i].starts)
                         start_item(s, &items[i], b.began_mono_ms);
                 else if (items[i].p.call)

@@ -1,10 +1,11 @@
-/* Pure decisions of execution: choice of operators, meaning of answers, handling of open runs.
+/* Pure decisions of execution: choice of operators, handling of open runs, what is sent.
  *
  * Invariant kept here: a run is sent a second time, or its step given to another operator, only when it is certain that it was not done, or when its
  * operator was registered as idempotent. Everything else is asked about, or waits where people can see it. No clock, no database, no network: a crash
  * leaves nothing. */
 #include "services/execution/execution_core.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -166,165 +167,6 @@ bool execution_other(const struct execution_operators *ops, const char *tag, con
         return choose(ops, tag, failed, n_failed, false) != NULL;
 }
 
-/* --- what an answer means --- */
-
-void execution_answer_done(struct execution_answer *a)
-{
-        free(a->output);
-        free(a->error);
-        *a = (struct execution_answer){0};
-}
-
-static void answer(struct execution_answer *a, enum execution_verdict verdict, const char *error, size_t len)
-{
-        /* An open outcome must never look like a run that may be sent again, whatever the other side says. */
-        if (verdict == EXECUTION_UNKNOWN && len >= strlen(EXECUTION_RESEND) && strncmp(error, EXECUTION_RESEND, strlen(EXECUTION_RESEND)) == 0) {
-                error += strlen(EXECUTION_RESEND);
-                len -= strlen(EXECUTION_RESEND);
-        }
-        /* Cut between characters: the database takes UTF-8 only. */
-        if (len > EXECUTION_ERROR_MAX) {
-                len = EXECUTION_ERROR_MAX;
-                while (len > 0 && ((unsigned char)error[len] & 0xc0) == 0x80)
-                        len--;
-        }
-        a->verdict = verdict;
-        a->error = xstrndup(error, len);
-}
-
-static void answer_text(struct execution_answer *a, enum execution_verdict verdict, const char *error)
-{
-        answer(a, verdict, error, strlen(error));
-}
-
-static void answer_status(struct execution_answer *a, enum execution_verdict verdict, const char *what, int status)
-{
-        char text[64];
-
-        snprintf(text, sizeof(text), "%s %d", what, status);
-        answer_text(a, verdict, text);
-}
-
-/* The member `error`: a string as its text, anything else as JSON. */
-static bool answer_error(struct execution_answer *a, enum execution_verdict verdict, const struct json_doc *doc)
-{
-        json_value error = json_get(doc, json_root(doc), "error");
-        size_t len;
-        _cleanup_(freep) char *text = json_string(doc, error, &len);
-
-        if (!error)
-                return false;
-        if (text && len > 0) {
-                answer(a, verdict, text, len);
-        } else {
-                struct slice raw = json_raw(doc, error);
-                answer(a, verdict, raw.s, raw.len);
-        }
-        return true;
-}
-
-static void answer_output(struct execution_answer *a, const struct json_doc *doc)
-{
-        json_value output = json_get(doc, json_root(doc), "output");
-
-        if (!output) {
-                answer_text(a, EXECUTION_FAILED, EXECUTION_BAD_OUTPUT);
-                return;
-        }
-        struct slice raw = json_raw(doc, output);
-        a->verdict = EXECUTION_DONE;
-        a->output = xstrndup(raw.s, raw.len);
-}
-
-void execution_read_call(const struct execution_reply *reply, bool clean, struct execution_answer *ret_answer)
-{
-        struct json_error error;
-        _cleanup_(json_done) struct json_doc doc = {0};
-        bool json;
-
-        *ret_answer = (struct execution_answer){0};
-        if (reply->kind == EXECUTION_REPLY_NOT_SENT) {
-                /* That this call did not leave says nothing about an earlier one. */
-                answer_text(ret_answer, clean ? EXECUTION_NOT_SENT : EXECUTION_UNKNOWN, reply->why ? reply->why : "not reached");
-                return;
-        }
-        if (reply->kind == EXECUTION_REPLY_LOST) {
-                answer_text(ret_answer, EXECUTION_UNKNOWN, reply->why ? reply->why : "no answer");
-                return;
-        }
-        if (reply->status == 202) {
-                ret_answer->verdict = EXECUTION_ACCEPTED;
-                return;
-        }
-        json = json_parse(reply->body.s ? reply->body.s : "", reply->body.len, &doc, &error) == 0;
-        if (!json)
-                doc = (struct json_doc){0};
-        if (reply->status == 200) {
-                if (json)
-                        answer_output(ret_answer, &doc);
-                else
-                        answer_text(ret_answer, EXECUTION_FAILED, EXECUTION_BAD_OUTPUT);
-                return;
-        }
-
-        enum execution_verdict verdict = reply->status >= 400 && reply->status < 500 ? EXECUTION_FAILED : EXECUTION_UNKNOWN;
-        if (!json || !answer_error(ret_answer, verdict, &doc))
-                answer_status(ret_answer, verdict, "answered HTTP", reply->status);
-}
-
-void execution_read_status(const struct execution_reply *reply, bool call_over, struct execution_answer *ret_answer)
-{
-        struct json_error error;
-        _cleanup_(json_done) struct json_doc doc = {0};
-
-        *ret_answer = (struct execution_answer){0};
-        if (reply->kind != EXECUTION_REPLY_ANSWERED) {
-                answer_text(ret_answer, EXECUTION_UNKNOWN, reply->why ? reply->why : "status query: no answer");
-                return;
-        }
-        if (reply->status != 200) {
-                answer_status(ret_answer, EXECUTION_UNKNOWN, "status query: HTTP", reply->status);
-                return;
-        }
-        if (json_parse(reply->body.s ? reply->body.s : "", reply->body.len, &doc, &error) < 0) {
-                doc = (struct json_doc){0};
-                answer_text(ret_answer, EXECUTION_UNKNOWN, "status query: the answer is not JSON");
-                return;
-        }
-
-        json_value status = json_get(&doc, json_root(&doc), "status");
-        if (json_string_is(&doc, status, "done")) {
-                answer_output(ret_answer, &doc);
-        } else if (json_string_is(&doc, status, "failed")) {
-                if (!answer_error(ret_answer, EXECUTION_FAILED, &doc))
-                        answer_text(ret_answer, EXECUTION_FAILED, "failed");
-        } else if (json_string_is(&doc, status, "running")) {
-                ret_answer->verdict = EXECUTION_ACCEPTED;
-        } else if (json_string_is(&doc, status, "unknown")) {
-                answer_text(ret_answer, call_over ? EXECUTION_NOT_KNOWN : EXECUTION_UNKNOWN, "the operator does not know the run");
-                ret_answer->answered = true;
-        } else {
-                answer_text(ret_answer, EXECUTION_UNKNOWN, "status query: no usable status");
-        }
-}
-
-bool execution_fault(const struct execution_answer *a)
-{
-        return a->verdict == EXECUTION_FAILED || a->verdict == EXECUTION_NOT_SENT || (a->verdict == EXECUTION_UNKNOWN && !a->answered);
-}
-
-void execution_read_decision(bool done, struct slice output, struct execution_answer *ret_answer)
-{
-        *ret_answer = (struct execution_answer){0};
-        if (done) {
-                ret_answer->verdict = EXECUTION_DONE;
-                ret_answer->output = xstrndup(output.s, output.len);
-                return;
-        }
-        /* The client of the job reads this: who said so, and how he knows, stays in run_decision. */
-        answer_text(ret_answer, EXECUTION_FAILED, "failed, on a person's word");
-}
-
 /* --- a run whose outcome is open --- */
 
 enum execution_next execution_resolve(const struct execution_operator *op, const struct execution_open_run *run)
@@ -382,7 +224,17 @@ void execution_call_body(struct strbuf *b, const struct execution_call *call)
                 strbuf_add(b, call->context.s, call->context.len);
         else
                 strbuf_adds(b, "{}");
+        if (call->lease_ms > 0)
+                strbuf_addf(b, ",\"token\":%d,\"lease_ms\":%" PRId64, call->token, call->lease_ms);
         strbuf_addc(b, '}');
+}
+
+void execution_question_body(struct strbuf *b, const struct uuid *run_id)
+{
+        char id[UUID_TEXT_SIZE];
+
+        uuid_format(run_id, id);
+        strbuf_addf(b, "{\"run_id\":\"%s\"}", id);
 }
 
 void execution_status_url(struct strbuf *b, const char *status_url, const struct uuid *run_id)

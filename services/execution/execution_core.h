@@ -13,8 +13,12 @@
 
 enum execution_health { EXECUTION_HEALTHY, EXECUTION_DEGRADED, EXECUTION_DISABLED };
 
+enum execution_transport { EXECUTION_HTTP, EXECUTION_BUS };
+
 struct execution_operator {
-        char *name, *url, *status_url; /* url NULL: built in; status_url NULL: outcomes cannot be asked */
+        char *name, *url, *status_url;      /* url NULL: built in; status_url NULL: outcomes cannot be asked */
+        enum execution_transport transport; /* on the bus url and status_url are subjects */
+        int64_t lease_ms;                   /* of a worker on the bus that has a run, from beat to beat */
         char **tags, **fallback_for;
         size_t n_tags, n_fallback_for;
         bool idempotent;
@@ -91,6 +95,7 @@ struct execution_answer {
         enum execution_verdict verdict;
         char *output;  /* of DONE: minified JSON text */
         char *error;   /* of everything else but ACCEPTED: for people, at most EXECUTION_ERROR_MAX bytes of UTF-8 */
+        char *worker;  /* who says so, where a worker on the bus named itself */
         bool answered; /* the operator said itself that it does not know the run */
 };
 #define EXECUTION_ERROR_MAX  500
@@ -99,7 +104,9 @@ struct execution_answer {
 void execution_answer_done(struct execution_answer *a);
 /* POST to `url`. `clean`: before this call it was certain that the run had not been done (the first call, or one after NOT_SENT or NOT_KNOWN). */
 void execution_read_call(const struct execution_reply *reply, bool clean, struct execution_answer *ret_answer);
-/* GET of `status_url`. `call_over`: the lease of the last call has run out, so that the operator cannot receive it any more. */
+/* The same over the bus, where the body says what the status says over HTTP. */
+void execution_read_bus_call(const struct execution_reply *reply, bool clean, struct execution_answer *ret_answer);
+/* GET of `status_url`, or a request. `call_over`: the lease of the last call has run out, so that the operator cannot receive it any more. */
 void execution_read_status(const struct execution_reply *reply, bool call_over, struct execution_answer *ret_answer);
 
 /* Whether it speaks against the operator: failed, not reached, or nothing said about the outcome. */
@@ -107,6 +114,37 @@ bool execution_fault(const struct execution_answer *a);
 
 /* A person's word in its place. */
 void execution_read_decision(bool done, struct slice output, struct execution_answer *ret_answer);
+
+/* --- what workers on the bus say of their own accord --- */
+
+#define EXECUTION_WORKER_MAX   64 /* bytes, as the next */
+#define EXECUTION_PROGRESS_MAX 200
+
+/* A beat or a result. */
+struct execution_word {
+        struct uuid run_id;
+        int token;
+        struct execution_answer answer; /* of a result: DONE or FAILED; of a beat only its worker */
+        char *progress;                 /* NULL: not said */
+        int percent;                    /* -1: not said */
+};
+/* NULL, or why it cannot be used (static, for its author); then there is nothing to free. */
+const char *execution_read_worker(struct slice body, bool result, struct execution_word *ret_word);
+void execution_word_done(struct execution_word *w);
+
+/* What the store knows of the run that a result names. */
+struct execution_held {
+        bool same_operator; /* as the subject names it */
+        int token;          /* the present one */
+        bool ended, done;
+};
+enum execution_claim {
+        EXECUTION_CLAIM_TAKE,
+        EXECUTION_CLAIM_REPEATED, /* it is committed already */
+        EXECUTION_CLAIM_OVER      /* the run is no longer this worker's, or never was */
+};
+/* run NULL: there is none. */
+enum execution_claim execution_judge_result(const struct execution_word *w, const struct execution_held *run);
 
 /* --- a run whose outcome is open --- */
 
@@ -152,8 +190,11 @@ struct execution_call {
         struct uuid run_id, job_id;
         int step, attempt;
         struct slice input, context; /* JSON text; context empty: {} */
+        int token;                   /* on the bus: how often the run was sent, this call included; beats and results must name it */
+        int64_t lease_ms;            /* on the bus; 0: over HTTP */
 };
 void execution_call_body(struct strbuf *b, const struct execution_call *call);
+void execution_question_body(struct strbuf *b, const struct uuid *run_id); /* on the bus */
 void execution_status_url(struct strbuf *b, const char *status_url, const struct uuid *run_id);
 
 #endif

@@ -60,6 +60,7 @@ static void decide(struct service *s, struct execution_item *item)
 {
         struct execution_state *state = s->state;
         struct execution_run *run = item->run;
+        const struct execution_operator *op;
 
         switch (run->answer.verdict) {
         case EXECUTION_DONE:
@@ -73,7 +74,11 @@ static void decide(struct service *s, struct execution_item *item)
                                 .evidence = slice_of(run->evidence)});
                 break;
         case EXECUTION_ACCEPTED:
+                op = execution_find(&state->operators, run->who);
                 outcome(item, "accepted", NULL, execution_backoff(state, run->probes));
+                if (op && op->transport == EXECUTION_BUS)
+                        item->outcome.beat_ms = item->outcome.next_ms = op->lease_ms;
+                item->outcome.worker = run->answer.worker;
                 break;
         case EXECUTION_FAILED:
                 fail_run(s, item);

@@ -15,7 +15,7 @@
 static const char sql_operators[] =
         "SELECT name, url, status_url, array_to_json(tags), array_to_json(fallback_for), idempotent, timeout_ms, max_in_flight,"
         " successes, failures, total_ms, avoid_until IS NOT NULL, coalesce(avoid_until <= now(), true),"
-        " coalesce(greatest(0, extract(epoch FROM avoid_until - now()) * 1000), 0)::bigint FROM operator ORDER BY name";
+        " coalesce(greatest(0, extract(epoch FROM avoid_until - now()) * 1000), 0)::bigint, kind = 'bus', lease_ms FROM operator ORDER BY name";
 
 static char *text_or_null(const PGresult *r, int row, int column)
 {
@@ -73,6 +73,8 @@ int execution_store_operators(struct db *db, struct execution_operators *ret_ope
                 op->avoided = db_bool(r, row, 11);
                 op->probe_due = db_bool(r, row, 12);
                 op->pause_ms = db_int(r, row, 13);
+                op->transport = db_bool(r, row, 14) ? EXECUTION_BUS : EXECUTION_HTTP;
+                op->lease_ms = db_int(r, row, 15);
         }
         *ret_operators = ops;
         return 0;
@@ -192,9 +194,12 @@ int execution_store_start(struct db *db, const char *owner, const struct executi
         return e;
 }
 
+/* beat_ms: a worker on the bus has said that it has the run, and has it for so long. */
 static const char sql_outcomes[] =
-        "UPDATE operator_run r SET state = o.state, error = o.error, next_at = now() + o.next_ms * interval '1 ms', probes = o.probes"
-        " FROM unnest($1, $2, $3, $4, $5, $6) AS o(id, epoch, state, error, next_ms, probes)"
+        "UPDATE operator_run r SET state = o.state, error = o.error, next_at = now() + o.next_ms * interval '1 ms', probes = o.probes,"
+        "   beat_at = CASE WHEN o.beat_ms > 0 THEN now() ELSE r.beat_at END, worker = coalesce(o.worker, r.worker),"
+        "   lease_until = CASE WHEN o.beat_ms > 0 THEN now() + o.beat_ms * interval '1 ms' ELSE r.lease_until END"
+        " FROM unnest($1, $2, $3, $4, $5, $6, $7, $8) AS o(id, epoch, state, error, next_ms, probes, beat_ms, worker)"
         " WHERE r.id = o.id AND (r.epoch = o.epoch OR o.state = 'done') AND r.state IN ('calling', 'accepted', 'unknown') RETURNING r.id";
 
 int execution_store_outcomes(struct db *db, const struct execution_outcome outcomes[], size_t n, bool ret_in[])
@@ -224,6 +229,12 @@ int execution_store_outcomes(struct db *db, const struct execution_outcome outco
         db_array_begin(&args, DB_ARRAY_INT);
         for (size_t i = 0; i < n; i++)
                 db_array_int(&args, outcomes[i].probes);
+        db_array_begin(&args, DB_ARRAY_BIGINT);
+        for (size_t i = 0; i < n; i++)
+                db_array_int(&args, outcomes[i].beat_ms);
+        db_array_begin(&args, DB_ARRAY_TEXT);
+        for (size_t i = 0; i < n; i++)
+                text(&args, outcomes[i].worker);
         e = db_run(db, sql_outcomes, &args, &r);
         if (e == 0)
                 mark(r, outcomes, sizeof(*outcomes), n, ret_in);
@@ -275,12 +286,14 @@ int execution_store_tally(struct db *db, const struct execution_breaker *breaker
 
 /* --- taking over --- */
 
-/* Others may move next_at; while a call may still be under way its run is its caller's all the same. */
+/* Others may move next_at; while a call may still be under way its run is its caller's all the same, and while a worker beats it is the worker's. */
 static const char sql_due[] =
         "SELECT r.id, r.chain_id, r.step, r.attempt, r.epoch, r.probes, r.operator, r.tag, r.state, r.error, r.lease_until <= now(),"
-        " greatest(0, extract(epoch FROM now() - r.started_at) * 1000)::bigint, d.outcome, d.output, d.who, d.reference, r.sends"
+        " greatest(0, extract(epoch FROM now() - r.started_at) * 1000)::bigint, d.outcome, d.output, d.who, d.reference, r.sends, r.beat_at IS NOT "
+        "NULL"
         " FROM operator_run r LEFT JOIN LATERAL (SELECT * FROM run_decision x WHERE x.run_id = r.id OFFSET 0) d ON true"
-        " WHERE r.state IN ('calling', 'accepted', 'unknown') AND r.next_at <= now() AND (r.state <> 'calling' OR r.lease_until <= now())"
+        " WHERE r.state IN ('calling', 'accepted', 'unknown') AND r.next_at <= now()"
+        "   AND (r.state <> 'calling' AND r.beat_at IS NULL OR r.lease_until <= now())"
         " ORDER BY r.next_at LIMIT $1 FOR UPDATE OF r SKIP LOCKED";
 
 int execution_store_due(struct db *db, int64_t limit, PGresult **ret_result)
@@ -311,14 +324,17 @@ struct execution_due execution_store_due_row(const PGresult *r, int row)
                 .by = db_text(r, row, 14),
                 .reference = db_text(r, row, 15),
                 .sends = (int)db_int(r, row, 16),
+                .beaten = db_bool(r, row, 17),
         };
 }
 
-/* A status query leaves lease_until alone: it says until when the last call may still reach the operator. */
+/* A status query leaves lease_until alone: it says until when the last call may still reach the operator. A call is a new worker's. */
 static const char sql_take[] =
         "UPDATE operator_run r SET epoch = r.epoch + 1, owner = $1, state = t.state, error = t.error, probes = t.probes,"
         "   next_at = now() + t.hold_ms * interval '1 ms',"
-        "   lease_until = CASE WHEN t.call <> 0 THEN now() + t.hold_ms * interval '1 ms' ELSE r.lease_until END, sends = r.sends + t.call"
+        "   lease_until = CASE WHEN t.call <> 0 THEN now() + t.hold_ms * interval '1 ms' ELSE r.lease_until END, sends = r.sends + t.call,"
+        "   beat_at = CASE WHEN t.call = 0 THEN r.beat_at END, worker = CASE WHEN t.call = 0 THEN r.worker END,"
+        "   progress = CASE WHEN t.call = 0 THEN r.progress END, percent = CASE WHEN t.call = 0 THEN r.percent END"
         " FROM unnest($2, $3, $4, $5, $6, $7) AS t(id, state, error, call, hold_ms, probes) WHERE r.id = t.id";
 
 int execution_store_take(struct db *db, const char *owner, const struct execution_take takes[], size_t n)

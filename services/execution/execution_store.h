@@ -35,9 +35,11 @@ int execution_store_start(struct db *db, const char *owner, const struct executi
 struct execution_outcome {
         struct uuid id;
         int epoch;
-        const char *state; /* static: done, failed, accepted, unknown */
-        const char *error; /* borrowed; NULL: none */
-        int64_t next_ms;   /* until it is looked at again */
+        const char *state;  /* static: done, failed, accepted, unknown */
+        const char *error;  /* borrowed; NULL: none */
+        int64_t next_ms;    /* until it is looked at again */
+        int64_t beat_ms;    /* a worker on the bus has it for so long; 0: none says so */
+        const char *worker; /* which; borrowed; NULL: not said */
         int probes;
 };
 int execution_store_outcomes(struct db *db, const struct execution_outcome outcomes[], size_t n, bool ret_in[]);
@@ -61,6 +63,7 @@ struct execution_due {
         int step, attempt, epoch, probes, sends;
         struct slice who, tag, state, error; /* into the result */
         bool call_over;                      /* the lease of its last call has run out */
+        bool beaten;                         /* a worker on the bus has had it, and its lease has run out too */
         int64_t age_ms;
         struct slice decided, output, by, reference; /* a person's word: done or failed; empty: there is none */
 };
@@ -76,6 +79,20 @@ struct execution_take {
         int probes;
 };
 int execution_store_take(struct db *db, const char *owner, const struct execution_take takes[], size_t n); /* epoch + 1 each */
+
+/* --- execution_workers_store.c --- */
+
+/* What a worker of operator `who` said on the bus. */
+struct execution_said {
+        struct execution_word word;
+        char *who, *reply; /* where it wants its answer */
+        bool result;       /* else a beat */
+        bool held;         /* set by execution_store_beats: it has the run, and its lease is renewed */
+};
+int execution_store_beats(struct db *db, struct execution_said said[], size_t n);
+/* The runs that results name, as far as there are any. A row tells which of said[] it is about. */
+int execution_store_held(struct db *db, const struct execution_said said[], size_t n, PGresult **ret_result);
+size_t execution_store_held_row(const PGresult *r, int row, struct execution_held *ret_held, struct execution_due *ret_run);
 
 /* Runs that were committed without our knowing, and certainly never sent. */
 int execution_store_unsent(struct db *db, const char *owner, const struct uuid ids[], size_t n);

@@ -72,13 +72,16 @@ static void decide(struct service *s, struct taken *t)
         struct execution_state *state = s->state;
         struct execution_open_run open = {.decided = t->due.decided.len > 0, .resend_marked = marked(&t->due), .probes = t->due.probes};
         /* Who is found calling has ended without writing what came of it. */
-        bool lost = slice_equal(t->due.state, "calling");
-        const char *waits = slice_equal(t->due.state, "accepted") ? "accepted" : "unknown";
+        bool lost = slice_equal(t->due.state, "calling"), accepted = slice_equal(t->due.state, "accepted");
+        bool silent = accepted && t->due.beaten;
+        const char *waits = accepted && !silent ? "accepted" : "unknown";
         bool spares = false;
 
         t->take = (struct execution_take){.id = t->due.id,
                 .state = waits,
-                .error = lost ? "the caller ended before an answer came" : t->due.error.s,
+                .error = lost     ? "the caller ended before an answer came"
+                         : silent ? "its worker has fallen silent"
+                                  : t->due.error.s,
                 .probes = t->due.probes + 1};
         if (t->over) {
                 t->take.state = "failed";

@@ -2,6 +2,7 @@
  * twice, a killed instance's runs are taken over, and slow operators hold up nobody else. */
 #include "bus/bus.h"
 #include "tests/support/fake_operator.h"
+#include "tests/support/paid_jobs.h"
 #include "tests/support/stack.h"
 
 #include <setjmp.h>
@@ -14,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 struct world {
@@ -46,82 +46,26 @@ static void operator_is(
         run_sql(w, sql.s);
 }
 
-static void publish(struct world *w, const char *hex)
-{
-        _cleanup_(strbuf_done) struct strbuf envelope = {0};
-
-        for (const char *p = hex; *p; p += 2) {
-                char two[3] = {p[0], p[1], 0};
-                strbuf_addc(&envelope, (char)strtol(two, NULL, 16));
-        }
-        bus_maintain(w->bus);
-        bus_publish(w->bus, "aethelos.hop.execution.normal", NULL, NULL, 0, envelope.s, envelope.len);
-        assert_int_equal(bus_flush(w->bus), 0);
-}
-
-/* An Envelope of all chains for which `which` holds, in any order. */
 static void ring(struct world *w, const char *which)
 {
-        _cleanup_(strbuf_done) struct strbuf sql = {0};
-        _cleanup_(freep) char *hex = NULL;
-
-        strbuf_addf(&sql,
-                "SELECT string_agg('0a14' || '0a10' || replace(id::text, '-', '') || '1006', '' ORDER BY random()) FROM aethelos.chain WHERE %s",
-                which);
-        hex = pg_fixture_ask(w->stack->pg, sql.s);
-        if (hex[0])
-                publish(w, hex);
+        paid_jobs_ring(w->stack, w->bus, which);
 }
 
-/* n paid jobs, written as the services before would have left them; rung when `at_once`. steps: JSON list. */
 static void jobs(struct world *w, int n, const char *steps, const char *payload, bool at_once)
 {
-        _cleanup_(strbuf_done) struct strbuf sql = {0};
-        _cleanup_(freep) char *hex = NULL;
-
-        strbuf_addf(&sql,
-                "WITH c AS (INSERT INTO aethelos.chain (id, kind, step, version, status, lane, client, amount, currency, created_at, updated_at)"
-                " SELECT gen_random_uuid(), 'job', 'PAYMENT_CONFIRMED', 6, 'open', 'normal', 'default', 100, 'EUR', now(), now()"
-                " FROM generate_series(1, %d) RETURNING id),"
-                " e AS (INSERT INTO aethelos.event (generation, xid, chain_id, version, type, at, data)"
-                "  SELECT 1, 1, c.id, v.version, v.type, now(), CASE v.version WHEN 1 THEN "
-                "$${\"payload\":%s,\"context\":{},\"flow\":{\"steps\":%s}}$$ ELSE"
-                "   $${\"amount\":{\"minor\":100,\"currency\":\"EUR\"}}$$ END"
-                "  FROM c, (VALUES (1, 'JOB_CREATED'), (2, 'FLOW_CHOSEN'), (3, 'PRICED'), (4, 'PAYMENT_REQUIRED'), (5, 'PAYMENT_INITIATED'),"
-                "   (6, 'PAYMENT_CONFIRMED')) AS v (version, type)),"
-                " s AS (INSERT INTO aethelos.submission (client, key, hash, job_id) SELECT 'default', c.id::text, sha256(''), c.id FROM c),"
-                " j AS (INSERT INTO aethelos.journal (chain_id, version, debit, credit, amount, currency, at)"
-                "  SELECT c.id, 6, 'cash', 'customer_prepayment', 100, 'EUR', now() FROM c),"
-                " v AS (INSERT INTO aethelos.evidence (chain_id, version, event, kind, who, reference, amount, currency, hash)"
-                "  SELECT c.id, 5, 'PAYMENT_CONFIRMED', 'person', 'test', 'test', 100, 'EUR', sha256('') FROM c)"
-                " SELECT string_agg('0a14' || '0a10' || replace(id::text, '-', '') || '1006', '') FROM c",
-                n, payload, steps);
-        hex = pg_fixture_ask(w->stack->pg, sql.s);
-        if (at_once)
-                publish(w, hex);
+        paid_jobs(w->stack, at_once ? w->bus : NULL, n, steps, payload);
 }
 
 static int setup(void **state)
 {
         struct world *w = xcalloc(1, sizeof(*w));
-        struct bus_config config = {.name = "test", .inbox_prefix = "_INBOX_test", .wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
 
         w->stack = stack_start_bare();
         w->one = fake_operator_start("one");
         w->two = fake_operator_start("two");
-        config.url = nats_fixture_url(w->stack->nats);
-        assert_int_equal(bus_open(&config, &w->bus), 0);
-        for (int i = 0; i < 200 && !bus_connected(w->bus); i++) {
-                bus_maintain(w->bus);
-                usleep(20000);
-        }
+        w->bus = paid_jobs_bus(w->stack);
         stack_spawn(w->stack, "execution", (const char *const[]){"AETHELOS_AVOID_FIRST_MS=1000", NULL});
-        /* It hears when it puts nonsense aside. */
-        for (int i = 0; i < 200 && number(w, "SELECT count(*) FROM aethelos.quarantine") == 0; i++) {
-                bus_publish(w->bus, "aethelos.hop.execution.normal", NULL, NULL, 0, "x", 1);
-                bus_flush(w->bus);
-                usleep(50000);
-        }
+        paid_jobs_await_execution(w->stack, w->bus);
         *state = w;
         return 0;
 }

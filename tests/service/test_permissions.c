@@ -21,12 +21,12 @@
 
 static const char *const users[] = {"intake", "pricing", "payments", "execution", "ledger", "payouts", "meta-repair", "feed", "board", "default"};
 
-/* What each user may do; {user, P or S, beginning of the subject}. $ is the user's own name, % its own stream. */
+/* What each user may do; {user, P or S, subject}. One that ends in '.' or '_' stands for all that begin so. */
 static const struct {
         const char *user, verb, *subject;
 } allowed[] = {
         {"intake", 'P', "aethelos.receipt."},
-        {"intake", 'P', "_INBOX.x"},
+        {"intake", 'P', "_INBOX."},
         {"intake", 'P', "aethelos.hop.pricing."},
         {"intake", 'S', "aethelos.query.receipt."},
         {"pricing", 'P', "aethelos.receipt."},
@@ -38,6 +38,10 @@ static const struct {
         {"execution", 'P', "aethelos.hop.ledger."},
         {"execution", 'P', "aethelos.hop.execution."},
         {"execution", 'P', "aethelos.hop.meta-repair."},
+        {"execution", 'P', "aethelos.operator.x"},
+        {"execution", 'P', "aethelos.operator.x.status"},
+        {"execution", 'S', "aethelos.operator.x.beat"},
+        {"execution", 'S', "aethelos.operator.x.result"},
         {"ledger", 'P', "aethelos.hop.payouts."},
         {"ledger", 'P', "aethelos.hop.ledger."},
         {"payouts", 'P', "aethelos.hop.payouts."},
@@ -66,9 +70,13 @@ static bool may(const char *user, char verb, const char *subject)
 {
         char own[96];
 
-        for (size_t i = 0; i < ARRAY_SIZE(allowed); i++)
-                if (strcmp(allowed[i].user, user) == 0 && allowed[i].verb == verb && begins(subject, allowed[i].subject))
+        for (size_t i = 0; i < ARRAY_SIZE(allowed); i++) {
+                const char *s = allowed[i].subject;
+                bool all = strchr("._", s[strlen(s) - 1]) != NULL;
+
+                if (strcmp(allowed[i].user, user) == 0 && allowed[i].verb == verb && (all ? begins(subject, s) : strcmp(subject, s) == 0))
                         return true;
+        }
         if (strcmp(user, "default") == 0)
                 return false;
         snprintf(own, sizeof(own), "aethelos.heartbeat.%s.", user);
@@ -150,7 +158,8 @@ static size_t subjects(char **ret_list)
 {
         static const char *const plain[] = {"aethelos.job.submit.default", "aethelos.job.submit.other", "aethelos.query.receipt.default",
                 "aethelos.query.receipt.other", "aethelos.receipt.default.k", "aethelos.receipt.other.k", "aethelos.event.default.PRICED.1",
-                "aethelos.event.other.PRICED.1", "aethelos.operator.x", "aethelos.control.intake.1", "_INBOX.x", "$JS.API.INFO",
+                "aethelos.event.other.PRICED.1", "aethelos.operator.x", "aethelos.operator.x.status", "aethelos.operator.x.beat",
+                "aethelos.operator.x.result", "aethelos.operator.x.other", "aethelos.control.intake.1", "_INBOX.x", "$JS.API.INFO",
                 "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "$JS.API.ACCOUNT.PURGE.X", "$SYS.REQ.SERVER.PING", "$KV.x.y", "anything", "aethelos"};
         static const char *const calls[] = {"$JS.API.STREAM.CREATE.%s", "$JS.API.STREAM.UPDATE.%s", "$JS.API.STREAM.DELETE.%s",
                 "$JS.API.STREAM.PURGE.%s", "$JS.API.STREAM.INFO.%s", "$JS.API.STREAM.MSG.GET.%s", "$JS.API.STREAM.MSG.DELETE.%s",

@@ -140,6 +140,10 @@ static void operator_bodies(void **state)
                 {"{\"name\":\"op\",\"kind\":\"http\",\"url\":\"http://x/\",\"tags\":[]}", 422, "/tags"},
                 {"{\"name\":\"op\",\"kind\":\"http\",\"url\":\"http://x/\",\"tags\":[\"t\",\"\"]}", 422, "/tags/1"},
                 {"{\"name\":\"op\",\"name\":\"op\"}", 400, ""},
+                {OPERATOR(",\"lease_ms\":999"), 422, "/lease_ms"},
+                {"{\"name\":\"op\",\"kind\":\"bus\",\"tags\":[\"t\"],\"url\":\"http://x/\"}", 422, "/url"},
+                {"{\"name\":\"op\",\"kind\":\"bus\",\"tags\":[\"t\"],\"status_url\":\"http://x/\"}", 422, "/status_url"},
+                {"{\"name\":\"op\",\"kind\":\"bus\",\"tags\":[\"t\"],\"answers_status\":\"yes\"}", 422, "/answers_status"},
         };
 
         (void)state;
@@ -160,6 +164,26 @@ static void operator_bodies(void **state)
                         assert_string_equal(p.field, cases[i].field);
                 }
         }
+}
+
+static void workers_on_the_bus(void **state)
+{
+        static const char silent[] = "{\"name\":\"op\",\"kind\":\"bus\",\"tags\":[\"t\"]}";
+        static const char asked[] = "{\"name\":\"op\",\"kind\":\"bus\",\"tags\":[\"t\"],\"answers_status\":true,\"lease_ms\":1000}";
+        struct board_operator o;
+        struct board_problem p;
+
+        (void)state;
+        assert_true(board_read_operator(silent, strlen(silent), &o, &p));
+        assert_string_equal(o.kind, "bus");
+        assert_string_equal(o.url, "aethelos.operator.op");
+        assert_null(o.status_url);
+        assert_int_equal(o.lease_ms, 10000);
+        board_operator_done(&o);
+        assert_true(board_read_operator(asked, strlen(asked), &o, &p));
+        assert_string_equal(o.status_url, "aethelos.operator.op.status");
+        assert_int_equal(o.lease_ms, 1000);
+        board_operator_done(&o);
 }
 
 #define FLOW(type, name, base, per_unit, currency, steps)                                                                                            \
@@ -300,6 +324,7 @@ int main(void)
                 cmocka_unit_test(confirm_values),
                 cmocka_unit_test(mark_bodies),
                 cmocka_unit_test(operator_bodies),
+                cmocka_unit_test(workers_on_the_bus),
                 cmocka_unit_test(flow_bodies),
                 cmocka_unit_test(verdicts),
                 cmocka_unit_test(stands),

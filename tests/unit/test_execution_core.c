@@ -345,6 +345,98 @@ static void answers_to_status_queries(void **state)
         }
 }
 
+static void answers_on_the_bus(void **state)
+{
+        static const struct {
+                const char *body;
+                enum execution_verdict verdict;
+                const char *output, *worker;
+        } rows[] = {
+                {"{\"status\":\"done\",\"output\":{\"a\": 1}}", EXECUTION_DONE, "{\"a\": 1}", NULL},
+                {"{\"status\":\"done\"}", EXECUTION_FAILED, NULL, NULL},
+                {"{\"status\":\"failed\",\"error\":\"no\"}", EXECUTION_FAILED, NULL, NULL},
+                {"{\"status\":\"accepted\",\"worker\":\"w\"}", EXECUTION_ACCEPTED, NULL, "w"},
+                {"{\"status\":\"unknown\"}", EXECUTION_UNKNOWN, NULL, NULL},
+                {"{\"output\":1}", EXECUTION_UNKNOWN, NULL, NULL},
+                {"", EXECUTION_UNKNOWN, NULL, NULL},
+                {"[]", EXECUTION_UNKNOWN, NULL, NULL},
+        };
+        struct execution_reply missing = {.kind = EXECUTION_REPLY_NOT_SENT};
+        struct execution_answer a;
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+                struct execution_reply reply = {.kind = EXECUTION_REPLY_ANSWERED, .status = 200, .body = slice_of(rows[i].body)};
+                execution_read_bus_call(&reply, true, &a);
+                assert_int_equal(a.verdict, rows[i].verdict);
+                assert_int_equal(a.output != NULL, rows[i].output != NULL);
+                assert_int_equal(a.worker != NULL, rows[i].worker != NULL);
+                execution_answer_done(&a);
+        }
+        execution_read_bus_call(&missing, true, &a);
+        assert_int_equal(a.verdict, EXECUTION_NOT_SENT);
+        execution_answer_done(&a);
+        execution_read_bus_call(&missing, false, &a); /* an earlier call may have been done */
+        assert_int_equal(a.verdict, EXECUTION_UNKNOWN);
+        execution_answer_done(&a);
+}
+
+#define RUN "\"run_id\":\"01890000-0000-7000-8000-000000000001\""
+
+static void what_workers_say(void **state)
+{
+        static const struct {
+                const char *body;
+                bool result, ok;
+        } rows[] = {
+                {"{" RUN ",\"token\":1}", false, true},
+                {"{" RUN ",\"token\":1,\"percent\":100,\"progress\":\"p\",\"worker\":\"w\"}", false, true},
+                {"{" RUN ",\"token\":1,\"percent\":101}", false, false},
+                {"{" RUN ",\"token\":1,\"percent\":0.5}", false, false},
+                {"{" RUN ",\"token\":0}", false, false},
+                {"{" RUN ",\"token\":2147483648}", false, false},
+                {"{" RUN "}", false, false},
+                {"{\"run_id\":\"x\",\"token\":1}", false, false},
+                {"nonsense", false, false},
+                {"[]", false, false},
+                {"{" RUN ",\"token\":1,\"status\":\"done\",\"output\":null}", true, true},
+                {"{" RUN ",\"token\":1,\"status\":\"failed\",\"error\":\"e\"}", true, true},
+                {"{" RUN ",\"token\":1,\"status\":\"accepted\"}", true, false},
+                {"{" RUN ",\"token\":1}", true, false},
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+                struct execution_word w;
+                const char *why = execution_read_worker(slice_of(rows[i].body), rows[i].result, &w);
+
+                print_message("%s: %s\n", rows[i].body, why ? why : "taken");
+                assert_int_equal(!why, rows[i].ok);
+                if (!why)
+                        execution_word_done(&w);
+        }
+}
+
+static void whose_result_counts(void **state)
+{
+        struct execution_word done = {.token = 2, .answer = {.verdict = EXECUTION_DONE}},
+                              failed = {.token = 2, .answer = {.verdict = EXECUTION_FAILED}};
+        struct execution_held open = {.same_operator = true, .token = 2}, old = open, other = open, was_done = open, had_failed = open;
+
+        (void)state;
+        old.token = 3;
+        other.same_operator = false;
+        was_done.ended = was_done.done = had_failed.ended = true;
+        assert_int_equal(execution_judge_result(&done, NULL), EXECUTION_CLAIM_OVER);
+        assert_int_equal(execution_judge_result(&done, &open), EXECUTION_CLAIM_TAKE);
+        assert_int_equal(execution_judge_result(&done, &old), EXECUTION_CLAIM_OVER);
+        assert_int_equal(execution_judge_result(&done, &other), EXECUTION_CLAIM_OVER);
+        assert_int_equal(execution_judge_result(&done, &was_done), EXECUTION_CLAIM_REPEATED);
+        assert_int_equal(execution_judge_result(&failed, &was_done), EXECUTION_CLAIM_OVER);
+        assert_int_equal(execution_judge_result(&failed, &had_failed), EXECUTION_CLAIM_REPEATED);
+        assert_int_equal(execution_judge_result(&done, &had_failed), EXECUTION_CLAIM_OVER);
+}
+
 static void what_speaks_against_an_operator(void **state)
 {
         struct execution_reply reply = {.kind = EXECUTION_REPLY_ANSWERED, .status = 200, .body = slice_of("{\"status\":\"unknown\"}")};
@@ -748,6 +840,9 @@ int main(void)
                 cmocka_unit_test(answers_to_calls),
                 cmocka_unit_test(no_answer_to_a_call),
                 cmocka_unit_test(answers_to_status_queries),
+                cmocka_unit_test(answers_on_the_bus),
+                cmocka_unit_test(what_workers_say),
+                cmocka_unit_test(whose_result_counts),
                 cmocka_unit_test(what_speaks_against_an_operator),
                 cmocka_unit_test(long_errors_are_cut_between_characters),
                 cmocka_unit_test(open_runs_are_never_resent_blindly),

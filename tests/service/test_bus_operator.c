@@ -1,0 +1,419 @@
+/* Operators on the bus, against real servers; the test plays the workers, so that it knows what each was asked and what it said. Every kind of answer
+ * ends as it must; a worker that dies is noticed by its lease and asked about; whoever's run was given away is refused; results may be repeated; long
+ * work outlives execution and the broker. */
+#include "bus/bus.h"
+#include "tests/support/paid_jobs.h"
+#include "tests/support/stack.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define PATIENCE_MS 20000
+
+struct world {
+        struct stack *stack;
+        struct bus *bus;
+};
+
+/* --- what a worker does --- */
+
+/* A message to a worker: a call or a question. */
+struct heard {
+        char *run, *text, *reply;
+        int token; /* 0: a question */
+};
+
+static void heard_done(struct heard *h)
+{
+        free(h->run);
+        free(h->text);
+        free(h->reply);
+}
+
+static struct bus *worker(struct world *w, const char *name)
+{
+        struct bus *bus = paid_jobs_bus(w->stack);
+        char subject[64];
+
+        snprintf(subject, sizeof(subject), "aethelos.operator.%s", name);
+        assert_int_equal(bus_subscribe(bus, subject, name), 0);
+        strcat(subject, ".status");
+        assert_int_equal(bus_subscribe(bus, subject, name), 0);
+        bus_flush(bus);
+        return bus;
+}
+
+static bool listen_until(struct bus *bus, int64_t until, struct heard *ret_heard)
+{
+        struct bus_message *m;
+
+        bus_maintain(bus);
+        while (!(m = bus_next_plain(bus)) && now_mono_ms() < until) {
+                usleep(2000);
+                bus_maintain(bus);
+        }
+        if (!m)
+                return false;
+        _cleanup_(freep) char *token = json_at(m->data, "token");
+        *ret_heard = (struct heard){.run = json_at(m->data, "run_id"),
+                .text = json_at(m->data, "input.text"),
+                .reply = xstrdup(m->reply),
+                .token = token ? atoi(token) : 0};
+        bus_drop(bus, m);
+        return true;
+}
+
+static struct heard listen_to(struct bus *bus)
+{
+        struct heard h;
+
+        if (!listen_until(bus, now_mono_ms() + PATIENCE_MS, &h))
+                fail_msg("the worker hears nothing");
+        return h;
+}
+
+static void reply(struct bus *bus, const struct heard *h, const char *body)
+{
+        assert_int_equal(bus_publish(bus, h->reply, NULL, NULL, 0, body, strlen(body)), 0);
+        bus_flush(bus);
+}
+
+/* Says it until it is answered, as a worker does; the status of the answer, malloc'ed. `what`: beat or result; `body`: what follows run and token. */
+static char *say(struct bus *bus, const char *name, const char *what, const struct heard *h, const char *body)
+{
+        char subject[96], text[512];
+        int64_t until = now_mono_ms() + PATIENCE_MS;
+
+        snprintf(subject, sizeof(subject), "aethelos.operator.%s.%s", name, what);
+        snprintf(text, sizeof(text), "{\"run_id\":\"%s\",\"token\":%d%s}", h->run, h->token, body);
+        while (now_mono_ms() < until) {
+                struct bus_message *m;
+
+                bus_maintain(bus);
+                if (bus_request(bus, subject, text, strlen(text), 500, &m) == 0) {
+                        char *status = json_at(m->data, "status");
+                        bus_drop(bus, m);
+                        return status;
+                }
+                usleep(20000);
+        }
+        fail_msg("no answer to %s", text);
+        return NULL;
+}
+
+static void expect_said(struct bus *bus, const char *name, const char *what, const struct heard *h, const char *body, const char *status)
+{
+        _cleanup_(freep) char *is = say(bus, name, what, h, body);
+
+        assert_string_equal(is, status);
+}
+
+#define DONE(text) ",\"status\":\"done\",\"output\":{\"text\":\"" text "\"}"
+
+/* --- what the store says --- */
+
+static void await_runs(struct world *w, const char *name, const char *what, const char *is)
+{
+        char sql[512];
+
+        snprintf(sql, sizeof(sql), "SELECT string_agg(%s, ' ' ORDER BY step, attempt, id) FROM aethelos.operator_run WHERE operator = '%s'", what,
+                name);
+        stack_await(w->stack, sql, is, PATIENCE_MS);
+}
+
+static void operator_is(struct world *w, const char *name, const char *more)
+{
+        _cleanup_(strbuf_done) struct strbuf body = {0};
+        _cleanup_(freep) char *answer = NULL;
+        long status;
+
+        strbuf_addf(&body, "{\"name\":\"%s\",\"kind\":\"bus\",\"tags\":[\"%s\"]%s}", name, name, more);
+        answer = stack_http(w->stack, true, "POST", "/operators", NULL, body.s, &status);
+        if (status != 201)
+                fail_msg("%ld %s", status, answer);
+}
+
+static void job(struct world *w, const char *tag)
+{
+        char steps[96];
+
+        snprintf(steps, sizeof(steps), "[\"%s\",\"puz19_text\"]", tag);
+        paid_jobs(w->stack, w->bus, 1, steps, "{\"text\":\"one two\"}");
+}
+
+static int setup(void **state)
+{
+        struct world *w = xcalloc(1, sizeof(*w));
+        long status = 0;
+
+        w->stack = stack_start_bare();
+        w->bus = paid_jobs_bus(w->stack);
+        stack_spawn(w->stack, "board", NULL);
+        stack_spawn(w->stack, "execution", (const char *const[]){"AETHELOS_AVOID_FIRST_MS=1000", "AETHELOS_STATUS_TIMEOUT_MS=1000", NULL});
+        paid_jobs_await_execution(w->stack, w->bus);
+        for (int64_t until = now_mono_ms() + PATIENCE_MS; status != 200 && now_mono_ms() < until; usleep(20000))
+                free(stack_http(w->stack, true, "GET", "/operators", NULL, NULL, &status));
+        *state = w;
+        return 0;
+}
+
+static int teardown(void **state)
+{
+        struct world *w = *state;
+
+        bus_free(w->bus);
+        stack_free(w->stack);
+        free(w);
+        return 0;
+}
+
+/* After each test: what was begun is finished, and the books are sound. */
+static int finished(void **state)
+{
+        struct world *w = *state;
+
+        stack_await(w->stack, "SELECT count(*) FROM aethelos.chain WHERE step NOT IN ('EXECUTION_COMPLETED', 'EXECUTION_FAILED')", "0", PATIENCE_MS);
+        stack_assert_sound(w->stack);
+        return 0;
+}
+
+static void a_worker_does_a_step(void **state)
+{
+        struct world *w = *state;
+        struct bus *bus = worker(w, "plain");
+
+        operator_is(w, "plain", "");
+        job(w, "plain");
+        _cleanup_(heard_done) struct heard h = listen_to(bus);
+        assert_string_equal(h.text, "one two");
+        assert_int_equal(h.token, 1);
+        reply(bus, &h, "{\"status\":\"done\",\"output\":{\"text\":\"a b c\"}}");
+        await_runs(w, "plain", "state", "done");
+        stack_await(w->stack, "SELECT data FROM aethelos.event WHERE type = 'EXECUTION_COMPLETED'",
+                "{\"result\":{\"length\":5,\"word_count\":3,\"preview\":\"a b c\"}}", PATIENCE_MS);
+        stack_await(w->stack, "SELECT successes FROM aethelos.operator WHERE name = 'plain'", "1", PATIENCE_MS);
+        bus_free(bus);
+}
+
+static void a_failure_goes_to_another_operator(void **state)
+{
+        struct world *w = *state;
+        struct bus *bus = worker(w, "fails");
+
+        operator_is(w, "fails", "");
+        operator_is(w, "stands_in", ",\"fallback_for\":[\"fails\"]");
+        job(w, "fails");
+        _cleanup_(heard_done) struct heard h = listen_to(bus);
+        struct bus *other = worker(w, "stands_in");
+        reply(bus, &h, "{\"status\":\"failed\",\"error\":\"no paper\"}");
+        _cleanup_(heard_done) struct heard again = listen_to(other);
+        assert_string_not_equal(again.run, h.run);
+        reply(other, &again, "{\"status\":\"done\",\"output\":{\"text\":\"x\"}}");
+        await_runs(w, "fails", "state || ': ' || error", "failed: no paper");
+        await_runs(w, "stands_in", "state", "done");
+        bus_free(bus);
+        bus_free(other);
+}
+
+static void where_nobody_listens_nothing_was_sent(void **state)
+{
+        struct world *w = *state;
+
+        operator_is(w, "deserted", "");
+        operator_is(w, "there", ",\"fallback_for\":[\"deserted\"]");
+        struct bus *bus = worker(w, "there");
+        job(w, "deserted");
+        _cleanup_(heard_done) struct heard h = listen_to(bus);
+        reply(bus, &h, "{\"status\":\"done\",\"output\":{\"text\":\"x\"}}");
+        await_runs(w, "deserted", "state || ': ' || error", "failed: nobody listens");
+        bus_free(bus);
+        /* With nobody else it is sent again until somebody is there: the same run, and it is the first that anybody hears of it. */
+        operator_is(w, "late", "");
+        job(w, "late");
+        await_runs(w, "late", "state || ': ' || error", "unknown: not sent: nobody listens");
+        bus = worker(w, "late");
+        _cleanup_(heard_done) struct heard late = listen_to(bus);
+        assert_true(late.token > 1);
+        reply(bus, &late, "{\"status\":\"done\",\"output\":{\"text\":\"x\"}}");
+        await_runs(w, "late", "state", "done");
+        bus_free(bus);
+}
+
+static void an_open_outcome_is_asked_about(void **state)
+{
+        struct world *w = *state;
+        struct bus *bus = worker(w, "slow");
+
+        operator_is(w, "slow", ",\"answers_status\":true,\"timeout_ms\":300");
+        job(w, "slow");
+        _cleanup_(heard_done) struct heard h = listen_to(bus);
+        await_runs(w, "slow", "state", "unknown");
+        _cleanup_(heard_done) struct heard question = listen_to(bus);
+        assert_int_equal(question.token, 0);
+        assert_string_equal(question.run, h.run);
+        reply(bus, &question, "nonsense"); /* no answer: it is asked again */
+        _cleanup_(heard_done) struct heard second = listen_to(bus);
+        reply(bus, &second, "{\"status\":\"done\",\"output\":{\"text\":\"x\"}}");
+        await_runs(w, "slow", "state || sends", "done1");
+        bus_free(bus);
+}
+
+static void long_work_is_seen_and_its_result_committed(void **state)
+{
+        struct world *w = *state;
+        struct bus *bus = worker(w, "long");
+        long status;
+
+        operator_is(w, "long", ",\"lease_ms\":5000");
+        job(w, "long");
+        _cleanup_(heard_done) struct heard h = listen_to(bus);
+        reply(bus, &h, "{\"status\":\"accepted\",\"worker\":\"desk 1\"}");
+        await_runs(w, "long", "state || ' ' || worker", "accepted desk 1");
+        expect_said(bus, "long", "beat", &h, ",\"percent\":40,\"progress\":\"reading\"", "held");
+        _cleanup_(freep) char *runs = stack_http(w->stack, true, "GET", "/runs?operator=long", NULL, NULL, &status);
+        for (size_t i = 0; i < 4; i++) {
+                static const char *const parts[] = {"\"worker\":\"desk 1\"", "\"progress\":\"reading\"", "\"percent\":40", "\"beat_age_s\":0"};
+                if (!strstr(runs, parts[i]))
+                        fail_msg("%s is not in %s", parts[i], runs);
+        }
+        expect_said(bus, "long", "beat", &h, ",\"percent\":101", "invalid");
+        struct heard wrong = {.run = h.run, .token = h.token + 1};
+        expect_said(bus, "long", "beat", &wrong, "", "over");
+        expect_said(bus, "long", "result", &wrong, DONE("wrong"), "over");
+        expect_said(bus, "plain", "result", &h, DONE("of another operator"), "over");
+        expect_said(bus, "long", "result", &h, ",\"status\":\"running\"", "invalid");
+        expect_said(bus, "long", "result", &h, DONE("x"), "committed");
+        expect_said(bus, "long", "result", &h, DONE("x"), "committed"); /* its answer was lost, as far as the worker knows */
+        expect_said(bus, "long", "result", &h, ",\"status\":\"failed\"", "over");
+        expect_said(bus, "long", "beat", &h, "", "over");
+        await_runs(w, "long", "state || sends", "done1");
+        bus_free(bus);
+}
+
+static void a_worker_that_dies_is_noticed_and_its_run_done_by_the_next(void **state)
+{
+        struct world *w = *state;
+        struct bus *first = worker(w, "mortal"), *second;
+        int64_t died;
+
+        operator_is(w, "mortal", ",\"answers_status\":true,\"lease_ms\":1000,\"timeout_ms\":1000");
+        job(w, "mortal");
+        _cleanup_(heard_done) struct heard h = listen_to(first);
+        reply(first, &h, "{\"status\":\"accepted\"}");
+        expect_said(first, "mortal", "beat", &h, "", "held");
+        bus_free(first);
+        died = now_mono_ms();
+        second = worker(w, "mortal");
+        _cleanup_(heard_done) struct heard question = listen_to(second);
+        print_message("asked %lld ms after its death\n", (long long)(now_mono_ms() - died));
+        assert_int_equal(question.token, 0); /* asked about, not sent again blindly */
+        reply(second, &question, "{\"status\":\"unknown\"}");
+        _cleanup_(heard_done) struct heard again = listen_to(second);
+        assert_string_equal(again.run, h.run);
+        assert_int_equal(again.token, 2);
+        reply(second, &again, "{\"status\":\"accepted\"}");
+        /* It was not dead. */
+        expect_said(second, "mortal", "beat", &h, "", "over");
+        expect_said(second, "mortal", "result", &h, DONE("old"), "over");
+        expect_said(second, "mortal", "result", &again, DONE("new"), "committed");
+        await_runs(w, "mortal", "state || sends", "done2");
+        bus_free(second);
+}
+
+static void where_nobody_can_be_asked_a_silent_worker_is_waited_for(void **state)
+{
+        struct world *w = *state;
+        struct bus *bus = worker(w, "silent");
+        struct heard nothing;
+
+        operator_is(w, "silent", ",\"lease_ms\":1000");
+        job(w, "silent");
+        _cleanup_(heard_done) struct heard h = listen_to(bus);
+        reply(bus, &h, "{\"status\":\"accepted\"}");
+        await_runs(w, "silent", "state || ': ' || error", "unknown: its worker has fallen silent");
+        expect_said(bus, "silent", "beat", &h, "", "held");
+        await_runs(w, "silent", "state", "accepted");
+        expect_said(bus, "silent", "result", &h, ",\"status\":\"failed\",\"error\":\"too hard\"", "committed");
+        await_runs(w, "silent", "state || ': ' || error", "failed: too hard");
+        assert_false(listen_until(bus, 0, &nothing));
+        bus_free(bus);
+}
+
+static void workers_share(void **state)
+{
+        struct world *w = *state;
+        struct bus *both[2] = {worker(w, "shared"), worker(w, "shared")};
+        int calls[2] = {0};
+
+        operator_is(w, "shared", "");
+        paid_jobs(w->stack, w->bus, 40, "[\"shared\"]", "{}");
+        for (int64_t until = now_mono_ms() + PATIENCE_MS; calls[0] + calls[1] < 40 && now_mono_ms() < until;)
+                for (int i = 0; i < 2; i++) {
+                        struct heard h;
+                        if (!listen_until(both[i], 0, &h))
+                                continue;
+                        calls[i]++;
+                        reply(both[i], &h, "{\"status\":\"done\",\"output\":1}");
+                        heard_done(&h);
+                }
+        stack_await(w->stack, "SELECT count(*) FROM aethelos.operator_run WHERE operator = 'shared' AND state = 'done'", "40", PATIENCE_MS);
+        print_message("%d and %d calls\n", calls[0], calls[1]);
+        assert_true(calls[0] > 0 && calls[1] > 0);
+        bus_free(both[0]);
+        bus_free(both[1]);
+}
+
+static void long_work_outlives_execution_and_the_broker(void **state)
+{
+        struct world *w = *state;
+        struct bus *bus = worker(w, "stubborn");
+
+        operator_is(w, "stubborn", ",\"lease_ms\":60000");
+        job(w, "stubborn");
+        _cleanup_(heard_done) struct heard h = listen_to(bus);
+        reply(bus, &h, "{\"status\":\"accepted\"}");
+        await_runs(w, "stubborn", "state", "accepted");
+        stack_stop(w->stack, "execution", SIGKILL);
+        stack_spawn(w->stack, "execution", NULL);
+        expect_said(bus, "stubborn", "beat", &h, ",\"progress\":\"after a crash\"", "held");
+        nats_fixture_kill(w->stack->nats);
+        nats_fixture_wipe(w->stack->nats);
+        nats_fixture_restart(w->stack->nats);
+        expect_said(bus, "stubborn", "beat", &h, ",\"progress\":\"after another\"", "held");
+        await_runs(w, "stubborn", "progress || ' ' || sends", "after another 1");
+        /* The answer to the result is lost with execution: it is said again. */
+        stack_stop(w->stack, "execution", SIGKILL);
+        stack_spawn(w->stack, "execution", NULL);
+        expect_said(bus, "stubborn", "result", &h, DONE("x"), "committed");
+        await_runs(w, "stubborn", "state || sends", "done1");
+        bus_free(bus);
+}
+
+/* With an argument: only the tests of that name; * and ? are wild. */
+int main(int argc, char *argv[])
+{
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test_teardown(a_worker_does_a_step, finished),
+                cmocka_unit_test_teardown(a_failure_goes_to_another_operator, finished),
+                cmocka_unit_test_teardown(where_nobody_listens_nothing_was_sent, finished),
+                cmocka_unit_test_teardown(an_open_outcome_is_asked_about, finished),
+                cmocka_unit_test_teardown(long_work_is_seen_and_its_result_committed, finished),
+                cmocka_unit_test_teardown(a_worker_that_dies_is_noticed_and_its_run_done_by_the_next, finished),
+                cmocka_unit_test_teardown(where_nobody_can_be_asked_a_silent_worker_is_waited_for, finished),
+                cmocka_unit_test_teardown(workers_share, finished),
+                cmocka_unit_test_teardown(long_work_outlives_execution_and_the_broker, finished),
+        };
+
+        if (argc > 1)
+                cmocka_set_test_filter(argv[1]);
+        return cmocka_run_group_tests(tests, setup, teardown);
+}
