@@ -238,6 +238,8 @@ static int take_over(struct service *s, bool *ret_more)
                 execution_chain_done(&taken[i].c);
         }
         free(taken);
+        if (n > 0)
+                service_wake_in(s, 0); /* a tick comes after its round: what was begun here must not wait for the next bell */
         *ret_more = e == 0 && (int64_t)n == config->take_over;
         return e;
 }
