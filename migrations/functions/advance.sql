@@ -144,10 +144,12 @@ BEGIN
     END LOOP;
   END IF;
   IF 0 = ANY (t_expected) THEN
-    -- A task is opened alone (open_task), and its first event names its slot.
-    INSERT INTO chain (id, kind, step, version, status, waits_for, lane, client, amount, currency, parent, created_at, updated_at, task)
+    -- A task is opened alone (open_task), and its first event names its slot. Jobs are opened by one event each; a hasty one is in the high lane.
+    INSERT INTO chain (id, kind, step, version, status, waits_for, lane, client, amount, currency, parent, created_at, updated_at, task, label)
     SELECT u.id, u.kind, u.new_step, u.n, u.status, u.waits_for, u.lane, u.client, u.amount, u.currency, u.parent, now(), now(),
-           CASE u.kind WHEN 'system' THEN e_data[1]::json ->> 'slot' END
+           CASE u.kind WHEN 'system' THEN e_data[1]::json ->> 'slot' END,
+           CASE WHEN u.kind = 'job' AND u.lane = 'high' THEN
+             (SELECT h.label FROM haste h WHERE h.label = e_data[array_position(t_id, u.id)]::json #>> '{context,label}') END
     FROM unnest(d) u WHERE u.verdict = 'won' AND u.opens;
   END IF;
   IF 0 < ANY (t_expected) THEN

@@ -33,6 +33,10 @@ LANGUAGE sql STABLE SET search_path = aethelos, pg_temp AS $$
   SELECT 'I5', c.id, 'not the task that its first event names'
   FROM chain c LEFT JOIN event e ON e.chain_id = c.id AND e.version = 1 WHERE c.kind = 'system' AND c.task IS DISTINCT FROM e.data::json ->> 'slot'
   UNION ALL
+  SELECT 'I3', c.id, 'not the label that its first event names'
+  FROM chain c LEFT JOIN event e ON e.chain_id = c.id AND e.version = 1
+  WHERE c.label IS NOT NULL AND c.label IS DISTINCT FROM e.data::json #>> '{context,label}'
+  UNION ALL
   SELECT 'I6', j.chain_id, 'the books of tasks and of customers mix'
   FROM journal j JOIN chain c ON c.id = j.chain_id
   WHERE (c.kind = 'system') <> (j.debit LIKE 'system\_%') OR (c.kind = 'system') <> (j.credit LIKE 'system\_%')

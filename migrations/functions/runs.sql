@@ -27,7 +27,8 @@ BEGIN
   IF (r.error LIKE 'not sent: %' OR EXISTS (SELECT 1 FROM operator o WHERE o.name = r.operator AND (o.status_url IS NOT NULL OR o.idempotent)))
      AND NOT EXISTS (
        SELECT 1 FROM chain c
-       JOIN LATERAL (SELECT x.deadline FROM rule x WHERE (x.kind, x.step) = (c.kind, c.step) ORDER BY x.version DESC LIMIT 1) u ON true
+       JOIN LATERAL (SELECT least(x.deadline, (SELECT h.deadline FROM haste h WHERE h.label = c.label)) AS deadline
+         FROM rule x WHERE (x.kind, x.step) = (c.kind, c.step) ORDER BY x.version DESC LIMIT 1) u ON true
        WHERE c.id = r.chain_id AND r.started_at + u.deadline <= now()) THEN
     RETURN 'askable';
   END IF;

@@ -107,6 +107,7 @@ static const char *numeric_stats(const struct json_doc *doc, json_value input, s
 static const struct builtin builtins[] = {
         {.name = "puz19_text_summary", .run = text_summary},
         {.name = "puz19_numeric_stats", .run = numeric_stats},
+        {.name = "code19_text_summary", .run = text_summary},
 };
 
 const struct builtin *builtin_find(const char *name)

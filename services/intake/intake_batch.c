@@ -41,7 +41,7 @@ void intake_submit(struct service *s, struct intake_item *item, const struct int
         enum pricing_priority priority = PRICING_NORMAL;
         int e = intake_catalogue_fresh(s, false);
 
-        if (e == 0 && !intake_flow_of(&state->catalogue, submitted->type))
+        if (e == 0 && !intake_flow_for(&state->catalogue, submitted))
                 e = intake_catalogue_fresh(s, true);
         if (e < 0) {
                 intake_postpone(s, item);
@@ -49,8 +49,7 @@ void intake_submit(struct service *s, struct intake_item *item, const struct int
         }
         origin.offer = offer_id ? intake_offer_of(&state->catalogue, offer_id) : NULL;
         memcpy(item->hash, submitted->hash, sizeof(item->hash));
-        item->refused =
-                !intake_admit(submitted, intake_flow_of(&state->catalogue, submitted->type), &origin, &item->created, &priority, &item->refusal);
+        item->refused = !intake_admit(submitted, intake_flow_for(&state->catalogue, submitted), &origin, &item->created, &priority, &item->refusal);
         item->lane = (enum lane)priority;
         item->fresh_id = uuid_v7();
         if (state->n_items == state->cap_items) {

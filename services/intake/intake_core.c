@@ -209,6 +209,13 @@ bool intake_read_parts(const char *type, struct slice payload, struct slice cont
         return parsed(json_parse_own(whole.s, whole.len, &ret_s->doc, &error), &error, ret_refusal) && read_root(ret_s, false, ret_refusal);
 }
 
+const struct intake_flow *intake_flow_for(const struct intake_catalogue *c, const struct intake_submitted *s)
+{
+        if (pricing_is_code19(&s->doc, s->context))
+                return intake_flow_of(c, PRICING_CODE19_TYPE);
+        return strcmp(s->type, PRICING_CODE19_TYPE) == 0 ? NULL : intake_flow_of(c, s->type);
+}
+
 static void add_created(struct strbuf *b, const struct intake_submitted *s, const struct intake_flow *flow, const struct intake_origin *origin)
 {
         struct slice payload = json_raw(&s->doc, s->payload), context = s->context ? json_raw(&s->doc, s->context) : slice_of("{}");

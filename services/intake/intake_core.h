@@ -47,6 +47,9 @@ bool intake_read_job(const char *text, size_t len, bool key_allowed, struct inta
  */
 bool intake_read_parts(const char *type, struct slice payload, struct slice context, struct intake_submitted *ret_s, struct refusal *ret_refusal);
 
+/* The flow of a submission: of its type, or of Code 19; that one is chosen by the label alone. NULL: none. */
+const struct intake_flow *intake_flow_for(const struct intake_catalogue *c, const struct intake_submitted *s);
+
 struct intake_origin {
         const char *client, *key;
         bool bus, protobuf;

@@ -195,7 +195,7 @@ static int do_rule(struct repair_step *st)
         const struct repair_state *state = st->s->state;
         _cleanup_(freep) char *kind = repair_text_arg(st, "kind"), *where = repair_text_arg(st, "step"), *why = repair_text_arg(st, "why"),
                               *antibody = repair_text_arg(st, "antibody");
-        const struct repair_rule *present = kind && where ? repair_rule_of(&state->rules, kind, where) : NULL;
+        const struct repair_rule *present = kind && where ? repair_rule_of(&state->rules, kind, where, "") : NULL;
         struct repair_rule rule;
         int64_t attempts;
         int e;

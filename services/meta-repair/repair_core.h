@@ -25,6 +25,7 @@ bool ring_withheld(const struct ring_backlog *before, const struct ring_backlog 
 /* A rule: how long a chain may stand somewhere, and what is done when it stands longer (table `rule`, newest version). */
 struct repair_rule {
         char kind[16], step[32], issue[32], antibody[24];
+        char label[32]; /* of the hasty jobs that it is for; "": for all others */
         int version;
         bool since_created; /* the clock runs from the first event, not from the last */
         int64_t late_ms, deadline_ms, backoff_first_ms, backoff_max_ms;

@@ -21,7 +21,7 @@ static const struct repair_rule *rule_of(const struct repair_work *w, const stru
         const struct repair_rule *rule = repair_fixed_rule(i->kind);
 
         if (!rule)
-                rule = repair_rule_of(w->rules, i->subject.kind, i->step);
+                rule = repair_rule_of(w->rules, i->subject.kind, i->step, i->subject.label);
         return rule ? rule : repair_fixed_rule(ISSUE_EVIDENCE_MISMATCH); /* the pauses of something that only a person ends */
 }
 

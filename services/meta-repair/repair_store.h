@@ -32,9 +32,10 @@ struct repair_rules {
         struct repair_rule *v;
         size_t n;
 };
-int repair_rules_read(struct db *db, struct repair_rules *ret_rules); /* the newest version of each */
+int repair_rules_read(struct db *db, struct repair_rules *ret_rules); /* the newest version of each, for jobs also as each hasty label has it */
 void repair_rules_done(struct repair_rules *rules);
-const struct repair_rule *repair_rule_of(const struct repair_rules *rules, const char *kind, const char *step); /* NULL: none */
+/* label "": none. NULL: there is no rule. */
+const struct repair_rule *repair_rule_of(const struct repair_rules *rules, const char *kind, const char *step, const char *label);
 
 /* Something for which there is no open issue yet. */
 struct repair_candidate {
@@ -92,7 +93,7 @@ struct repair_issue {
         char operator[65];
         /* the subject as it stands */
         struct subject {
-                char kind[16], step[32], status[16], hearer[16], driver[16], run_operator[65];
+                char kind[16], step[32], status[16], hearer[16], driver[16], run_operator[65], label[32];
                 int version;
                 enum lane lane;
                 struct amount amount;

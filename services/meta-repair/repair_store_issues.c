@@ -215,7 +215,7 @@ int repair_subjects_read(struct db *db, struct repair_issues *issues)
                 "     AND x.data::json ->> 'cause' = 'redrive'), 0)) END,"
                 " o.successes + o.failures, o.failures, o.streak, o.avoid_until > now(),"
                 " floor(extract(epoch FROM now() - c.updated_at) * 1000)::bigint, floor(extract(epoch FROM now() - c.created_at) * 1000)::bigint,"
-                " CASE WHEN c.step = 'PAYOUT_READY' THEN EXISTS (SELECT 1 FROM settlement_item x WHERE x.payout_id = c.id) END"
+                " CASE WHEN c.step = 'PAYOUT_READY' THEN EXISTS (SELECT 1 FROM settlement_item x WHERE x.payout_id = c.id) END, c.label"
                 " FROM unnest($1, $2) WITH ORDINALITY u(id, operator, ord)"
                 " LEFT JOIN LATERAL (SELECT * FROM chain x WHERE x.id = u.id OFFSET 0) c ON true"
                 " LEFT JOIN step st ON st.kind = c.kind AND st.name = c.step"
@@ -265,6 +265,7 @@ int repair_subjects_read(struct db *db, struct repair_issues *issues)
                         s->age_ms = db_int(r, row, 18);
                 s->created_ms = db_int(r, row, 19);
                 s->listed = db_bool(r, row, 20);
+                copy(s->label, sizeof(s->label), db_text(r, row, 21));
         }
         return e;
 }

@@ -16,12 +16,17 @@ static void copy(char *to, size_t size, struct slice s)
 
 /* --- rules --- */
 
-#define MS(column) "floor(extract(epoch FROM " column ") * 1000)::bigint"
-
 int repair_rules_read(struct db *db, struct repair_rules *ret_rules)
 {
-        static const char sql[] = "SELECT DISTINCT ON (kind, step) kind, step, version, issue, antibody, basis = 'created', " MS("late") ", " MS(
-                "deadline") ", attempts, " MS("backoff_first") ", " MS("backoff_max") " FROM rule ORDER BY kind, step, version DESC";
+        static const char sql[] =
+                "WITH newest AS MATERIALIZED (SELECT DISTINCT ON (kind, step) * FROM rule ORDER BY kind, step, version DESC),"
+                " each AS (SELECT '' AS label, n.* FROM newest n"
+                "  UNION ALL SELECT h.label, n.kind, n.step, n.version, n.issue, n.antibody, n.basis, least(n.late, h.late), least(n.deadline, "
+                "h.deadline), n.attempts, least(n.backoff_first, h.backoff_first), least(n.backoff_max, h.backoff_max), n.changed_by, n.why, n.at"
+                "  FROM newest n CROSS JOIN haste h WHERE n.kind = 'job')"
+                " SELECT kind, step, version, issue, antibody, basis = 'created', floor(extract(epoch FROM late) * 1000)::bigint,"
+                " floor(extract(epoch FROM deadline) * 1000)::bigint, attempts, floor(extract(epoch FROM backoff_first) * 1000)::bigint,"
+                " floor(extract(epoch FROM backoff_max) * 1000)::bigint, label FROM each";
         _cleanup_(PQclearp) PGresult *r = NULL;
         struct repair_rules rules = {0};
         int e = db_run(db, sql, NULL, &r);
@@ -43,6 +48,7 @@ int repair_rules_read(struct db *db, struct repair_rules *ret_rules)
                 rule->attempts = (int)db_int(r, row, 8);
                 rule->backoff_first_ms = db_int(r, row, 9);
                 rule->backoff_max_ms = db_int(r, row, 10);
+                copy(rule->label, sizeof(rule->label), db_text(r, row, 11));
         }
         *ret_rules = rules;
         return 0;
@@ -54,15 +60,15 @@ void repair_rules_done(struct repair_rules *rules)
         *rules = (struct repair_rules){0};
 }
 
-const struct repair_rule *repair_rule_of(const struct repair_rules *rules, const char *kind, const char *step)
+const struct repair_rule *repair_rule_of(const struct repair_rules *rules, const char *kind, const char *step, const char *label)
 {
         for (size_t i = 0; i < rules->n; i++)
-                if (strcmp(rules->v[i].step, step) == 0 && strcmp(rules->v[i].kind, kind) == 0)
+                if (strcmp(rules->v[i].step, step) == 0 && strcmp(rules->v[i].kind, kind) == 0 && strcmp(rules->v[i].label, label) == 0)
                         return &rules->v[i];
         return NULL;
 }
 
-/* Four arrays: kind, step, whether the clock runs from the creation, ms. */
+/* Arrays of what RULES names. */
 static void rule_args(struct db_args *args, const struct repair_rules *rules)
 {
         db_array_begin(args, DB_ARRAY_TEXT);
@@ -83,7 +89,11 @@ static void rule_args(struct db_args *args, const struct repair_rules *rules)
         db_array_begin(args, DB_ARRAY_TEXT);
         for (size_t i = 0; i < rules->n; i++)
                 db_array_text(args, rules->v[i].issue, strlen(rules->v[i].issue));
+        db_array_begin(args, DB_ARRAY_TEXT);
+        for (size_t i = 0; i < rules->n; i++)
+                db_array_text(args, rules->v[i].label, strlen(rules->v[i].label));
 }
+#define RULES "rules AS MATERIALIZED (SELECT * FROM unnest($3, $4, $5, $6, $7, $8, $9) r(kind, step, created, late, deadline, issue, label))"
 
 /* --- candidates --- */
 
@@ -127,34 +137,25 @@ static void add_chain(struct repair_candidates *found, const struct repair_rule 
 #define STANDING                   "c.waits_for IS NULL"
 #define WAITING                    "c.waits_for IS NOT NULL AND c.waits_for <> 'clock'"
 #define EDGE_OF                    " m AS (SELECT count(*) AS n, (array_agg(id ORDER BY id DESC))[1] AS last FROM page)"
-#define COLUMNS                    "c.id, c.kind, c.step, c.version, c.client, c.waits_for, c.created_at, c.updated_at"
+#define COLUMNS                    "c.id, c.kind, c.step, c.version, c.client, c.waits_for, c.created_at, c.updated_at, c.label"
 #define AGE_OF(t)                  "floor(extract(epoch FROM now() - " t ") * 1000)::bigint"
 #define SWEEP(which)                                                                                                                                 \
         "WITH page AS MATERIALIZED (" WALK(chain, which,                                                                                             \
-                COLUMNS) "), " EDGE_OF ","                                                                                                           \
-                         " rules AS MATERIALIZED (SELECT * FROM unnest($3, $4, $5, $6, $7, $8) r(kind, step, created, late, deadline, issue)),"      \
-                         " aged AS MATERIALIZED (SELECT p.*, " AGE_OF("p.updated_at") " AS since, " AGE_OF(                                          \
-                                 "CASE r.created WHEN 1 THEN p.created_at ELSE p.updated_at END") " AS age, r.late, r.deadline, r.issue FROM page "  \
-                                                                                                  "p LEFT JOIN rules r ON r.kind = p.kind AND "      \
-                                                                                                  "r.step = p.step)"                                 \
-                                                                                                  " SELECT 0, m.last, NULL, NULL, m.n, NULL, NULL, " \
-                                                                                                  "NULL, NULL::bigint FROM m"                        \
-                                                                                                  " UNION ALL SELECT 1, NULL, a.kind, a.step, "      \
-                                                                                                  "count(*), NULL, max(a.since), count(*) FILTER "   \
-                                                                                                  "(WHERE a.waits_for IS NULL AND a.since >= "       \
-                                                                                                  "60000),"                                          \
-                                                                                                  "  count(*) FILTER (WHERE a.age >= a.deadline) "   \
-                                                                                                  "FROM aged a GROUP BY a.kind, a.step"              \
-                                                                                                  " UNION ALL SELECT 2, a.id, a.kind, a.step, "      \
-                                                                                                  "a.version, a.client, a.age, NULL, NULL FROM "     \
-                                                                                                  "aged a"                                           \
-                                                                                                  "  WHERE a.age >= a.late AND NOT EXISTS (SELECT "  \
-                                                                                                  "1 FROM issue i WHERE i.chain_id = a.id AND "      \
-                                                                                                  "i.kind = a.issue AND i.closed_at IS NULL OFFSET " \
-                                                                                                  "0)"                                               \
-                                                                                                  " UNION ALL SELECT 3, a.id, NULL, NULL, NULL, "    \
-                                                                                                  "NULL, NULL, NULL, NULL FROM aged a WHERE a.step " \
-                                                                                                  "= 'REFUND_CONFIRMED' AND a.since >= 2000"
+                COLUMNS) "), " EDGE_OF ", " RULES ","                                                                                                \
+                         " aged AS MATERIALIZED (SELECT p.*, floor(extract(epoch FROM now() - p.updated_at) * 1000)::bigint AS since,"               \
+                         "  floor(extract(epoch FROM now() - CASE r.created WHEN 1 THEN p.created_at ELSE p.updated_at END) * 1000)::bigint AS "     \
+                         "age, r.late, "                                                                                                             \
+                         "r.deadline, r.issue"                                                                                                       \
+                         "  FROM page p LEFT JOIN rules r ON r.kind = p.kind AND r.step = p.step AND r.label = coalesce(p.label, ''))"               \
+                         " SELECT 0, m.last, NULL, NULL, m.n, NULL, NULL, NULL, NULL::bigint, NULL FROM m"                                           \
+                         " UNION ALL SELECT 1, NULL, a.kind, a.step, count(*), NULL, max(a.since),"                                                  \
+                         "  count(*) FILTER (WHERE a.waits_for IS NULL AND a.since >= 60000), count(*) FILTER (WHERE a.age >= a.deadline), NULL"     \
+                         "  FROM aged a GROUP BY a.kind, a.step"                                                                                     \
+                         " UNION ALL SELECT 2, a.id, a.kind, a.step, a.version, a.client, a.age, NULL, NULL, coalesce(a.label, '') FROM aged a"      \
+                         "  WHERE a.age >= a.late AND NOT EXISTS"                                                                                    \
+                         "   (SELECT 1 FROM issue i WHERE i.chain_id = a.id AND i.kind = a.issue AND i.closed_at IS NULL OFFSET 0)"                  \
+                         " UNION ALL SELECT 3, a.id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM aged a"                                     \
+                         "  WHERE a.step = 'REFUND_CONFIRMED' AND a.since >= 2000"
 
 static struct repair_gauge *gauge_of(struct repair_gauges *gauges, struct slice kind, struct slice step)
 {
@@ -214,7 +215,7 @@ int repair_sweep_chains(struct db *db, enum repair_walk walk, const struct repai
                                 add_gauge(gauges, walk == REPAIR_WALK_WAITING, r, row);
                         break;
                 case 2:
-                        add_chain(found, repair_rule_of(rules, PQgetvalue(r, row, 2), PQgetvalue(r, row, 3)), r, row, 1);
+                        add_chain(found, repair_rule_of(rules, PQgetvalue(r, row, 2), PQgetvalue(r, row, 3), PQgetvalue(r, row, 9)), r, row, 1);
                         found->v[found->n - 1].grade = repair_grade(found->v[found->n - 1].rule, found->v[found->n - 1].age_ms);
                         break;
                 default:
@@ -229,7 +230,7 @@ int repair_sweep_chains(struct db *db, enum repair_walk walk, const struct repai
 int repair_candidates_of(struct db *db, const struct repair_rules *rules, const struct uuid ids[], size_t n, struct repair_candidates *found)
 {
         static const char sql[] = "SELECT c.id, c.kind, c.step, c.version, c.client, " AGE_OF(
-                "c.updated_at") " FROM unnest($1) u(id)"
+                "c.updated_at") ", coalesce(c.label, '') FROM unnest($1) u(id)"
                                 " JOIN LATERAL (SELECT * FROM chain x WHERE x.id = u.id AND x.status = 'open' OFFSET 0) c ON true"
                                 " WHERE NOT EXISTS (SELECT 1 FROM issue i WHERE i.chain_id = c.id AND i.closed_at IS NULL OFFSET 0)";
         _cleanup_(db_args_done) struct db_args args = {0};
@@ -241,7 +242,7 @@ int repair_candidates_of(struct db *db, const struct repair_rules *rules, const 
                 db_array_uuid(&args, &ids[i]);
         e = db_run(db, sql, &args, &r);
         for (int row = 0; e == 0 && row < PQntuples(r); row++) {
-                const struct repair_rule *rule = repair_rule_of(rules, PQgetvalue(r, row, 1), PQgetvalue(r, row, 2));
+                const struct repair_rule *rule = repair_rule_of(rules, PQgetvalue(r, row, 1), PQgetvalue(r, row, 2), PQgetvalue(r, row, 6));
 
                 if (rule && repair_grade(rule, db_int(r, row, 5)) == REPAIR_BEYOND)
                         add_chain(found, rule, r, row, 0);
@@ -352,10 +353,10 @@ int repair_sweep_issues(struct db *db, const struct repair_rules *rules, struct 
         static const char sql[] =
                 "WITH page AS MATERIALIZED (SELECT i.id, i.chain_id, i.version, i.grade, i.next_at FROM issue i"
                 "  WHERE i.closed_at IS NULL AND i.id > $1 ORDER BY i.id LIMIT $2), " EDGE_OF ","
-                " rules AS MATERIALIZED (SELECT * FROM unnest($3, $4, $5, $6, $7, $8) r(kind, step, created, late, deadline, issue)),"
+                " " RULES ","
                 " due AS MATERIALIZED (SELECT p.id FROM page p"
                 "  JOIN LATERAL (SELECT * FROM chain x WHERE x.id = p.chain_id OFFSET 0) c ON true"
-                "  LEFT JOIN rules r ON p.grade = 'late' AND r.kind = c.kind AND r.step = c.step"
+                "  LEFT JOIN rules r ON p.grade = 'late' AND r.kind = c.kind AND r.step = c.step AND r.label = coalesce(c.label, '')"
                 "  WHERE p.next_at > now() AND (c.version <> p.version"
                 "   OR now() - CASE r.created WHEN 1 THEN c.created_at ELSE c.updated_at END >= r.deadline * interval '1 ms')),"
                 " woken AS (UPDATE issue i SET next_at = now() FROM due d WHERE i.id = d.id AND i.closed_at IS NULL AND i.owner IS NULL)"

@@ -24,7 +24,7 @@ static void add_decision(struct repair_step *st, struct advance *a, const struct
         } else if (strcmp(d->event, "FINAL_FAIL") == 0) {
                 repair_text_fail(&data, "closed_by_person", t->step, 0, NULL, NULL, by, NULL);
         } else {
-                const struct repair_rule *rule = repair_rule_of(&state->rules, "job", d->event);
+                const struct repair_rule *rule = repair_rule_of(&state->rules, "job", d->event, "");
                 repair_text_reopened(&data, by, reference, now_wall_ms() + (rule ? rule->deadline_ms : 3600000));
         }
         move = advance_move(a, &t->id, t->version);

@@ -28,6 +28,7 @@ static const struct input_rule {
         const char *what;
 } input_rules[] = {
         {"puz19_text", "text", JSON_STRING, false, "payload.text must be a string"},
+        {"code19", "text", JSON_STRING, false, "payload.text must be a string"},
         {"puz19_numeric", "numbers", JSON_ARRAY, true, "payload.numbers must be an array of numbers"},
 };
 
@@ -69,6 +70,13 @@ static bool check_input(const struct json_doc *doc, json_value payload, const st
         return !rule->numbers || check_numbers(doc, member, rule, ret_refusal);
 }
 
+bool pricing_is_code19(const struct json_doc *doc, json_value context)
+{
+        json_value label = json_get(doc, context, "label");
+
+        return label && json_string_is(doc, label, PRICING_CODE19_LABEL);
+}
+
 bool pricing_admit(const struct json_doc *doc, json_value payload, json_value context, const char *first_tag, enum pricing_priority *ret_priority,
         struct refusal *ret_refusal)
 {
@@ -93,7 +101,7 @@ bool pricing_admit(const struct json_doc *doc, json_value payload, json_value co
         for (size_t i = 0; i < ARRAY_SIZE(input_rules); i++)
                 if (strcmp(input_rules[i].tag, first_tag) == 0 && !check_input(doc, payload, &input_rules[i], ret_refusal))
                         return false;
-        *ret_priority = priority;
+        *ret_priority = pricing_is_code19(doc, context) ? PRICING_HIGH : priority;
         return true;
 }
 

@@ -36,6 +36,11 @@ struct price {
         struct amount amount;
 };
 
+/* Code 19: a job with this label in its context has the flow of PRICING_CODE19_TYPE, whatever its type, and priority high, whatever its priority. */
+#define PRICING_CODE19_LABEL "code19_issue"
+#define PRICING_CODE19_TYPE  "code19:issue"
+bool pricing_is_code19(const struct json_doc *doc, json_value context);
+
 /* Checks context (may be NULL: absent) and, for the first steps that are built in, the input they read. `doc` holds both; first_tag is the tag of the
  * flow's first step. false with *ret_refusal filled. */
 bool pricing_admit(const struct json_doc *doc, json_value payload, json_value context, const char *first_tag, enum pricing_priority *ret_priority,

@@ -182,6 +182,8 @@ const struct audit_check audit_standing = {"I2", AUDIT_JOBS, true,
         "   CASE WHEN c.kind = 'payout' THEN i.waits_for = 'person' WHEN c.step = 'PAYMENT_INITIATED' THEN i.waits_for IN ('payer', 'provider')"
         "     ELSE i.waits_for = 'operator' END)"
         " UNION ALL"
+        " SELECT c.id, 'the task ' || c.task || ' stands at ' || c.step FROM chain c WHERE c.kind = 'system' AND c.status = 'open'"
+        " UNION ALL"
         " SELECT c.id, c.kind || ' has ended at ' || c.step || ', and its issue is open: ' || i.kind FROM issue i JOIN chain c ON c.id = i.chain_id"
         " WHERE i.closed_at IS NULL AND c.status <> 'open'"};
 

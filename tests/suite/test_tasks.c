@@ -1,5 +1,5 @@
-/* System tasks on the real stack: each kind does its work on what is there, the policies open them from issues, one of a kind is active about the
- * same thing, and whatever becomes of them, no customer's figure, book or page knows of them. */
+/* System tasks and Code 19 on the real stack: each kind does its work on what is there, the policies open them from issues, one of a kind is active
+ * about the same thing, and whatever becomes of them, no customer's figure, book or page knows of them. */
 #include "base/util.h"
 #include "tests/support/stack.h"
 
@@ -80,13 +80,13 @@ static char *task_in(const char *id, const char *state)
         return task;
 }
 
-static char *unpaid_job(const char *key, const char *type)
+static char *unpaid_job_in(const char *key, const char *type, const char *context)
 {
-        char header[80], body[120], sql[160];
+        char header[80], body[200], sql[160];
         long status = 0;
 
         snprintf(header, sizeof(header), "Idempotency-Key: %s", key);
-        snprintf(body, sizeof(body), "{\"type\":\"%s\",\"payload\":{\"text\":\"Code 19\"}}", type);
+        snprintf(body, sizeof(body), "{\"type\":\"%s\",\"payload\":{\"text\":\"Code 19\"},\"context\":%s}", type, context);
         _cleanup_(freep) char *made = stack_http(stack, false, "POST", "/jobs", (const char *const[]){header, NULL}, body, &status);
         char *job = json_at(made, "job.id");
 
@@ -94,6 +94,11 @@ static char *unpaid_job(const char *key, const char *type)
         snprintf(sql, sizeof(sql), "SELECT step FROM chain WHERE id = '%s'", job);
         stack_await(stack, sql, "PAYMENT_INITIATED", 20000);
         return job;
+}
+
+static char *unpaid_job(const char *key, const char *type)
+{
+        return unpaid_job_in(key, type, "{}");
 }
 
 static void pay(const char *job)
@@ -173,7 +178,7 @@ static void health_and_books(void **state)
         assert_at(submitted, "field", "/type");
         free(stack_http(stack, false, "POST", "/buy/offer/system_health_check", (const char *const[]){"Idempotency-Key: s-2", NULL}, "{}", &status));
         assert_int_equal(status, 404);
-        static const char *const hidden[] = {"/jobs/%s", "/jobs/%s/dossier", "/jobs/%s/events"};
+        static const char *const hidden[] = {"/jobs/%s", "/jobs/%s/dossier", "/jobs/%s/events", "/jobs/%s/events/stream"};
         for (size_t i = 0; i < ARRAY_SIZE(hidden); i++) {
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
@@ -222,9 +227,9 @@ static void one_of_a_kind(void **state)
         _cleanup_(freep) char *audit = task_in(first, "COMPLETED");
         free(task_in(other, "COMPLETED"));
         assert_at(audit, "result.unproven", "0");
-        assert_at(audit, "result.items.0.flow", "puz19_numeric_flow");
-        assert_at(audit, "result.items.0.tags.0.operator", "puz19_numeric_stats");
-        assert_at(audit, "result.items.0.tags.0.health", "healthy");
+        assert_at(audit, "result.items.1.flow", "puz19_numeric_flow");
+        assert_at(audit, "result.items.1.tags.0.operator", "puz19_numeric_stats");
+        assert_at(audit, "result.items.1.tags.0.health", "healthy");
         /* Over, so the same again is a new one, at once. */
         _cleanup_(freep) char *more = ask(true, "POST", path, NULL, 200), *next = json_at(more, "task_id");
         assert_at(more, "opened", "true");
@@ -416,6 +421,48 @@ static void what_is_stuck_is_cleaned_up(void **state)
         free(ask(true, "POST", "/system/tasks", body, 422));
 }
 
+/* Code 19: its label alone gives it its flow, the high lane, and a watch of seconds where others have minutes. */
+static void code_19_is_watched_at_once(void **state)
+{
+        _cleanup_(freep) char *job = unpaid_job_in("c-1", "any:thing", "{\"label\":\"code19_issue\",\"priority\":\"low\"}"),
+                              *plain = unpaid_job_in("c-2", "puz19:text_analysis", "{\"label\":\"other\",\"priority\":\"high\"}");
+        char sql[300], path[100];
+        long status = 0;
+
+        (void)state;
+        snprintf(sql, sizeof(sql),
+                "SELECT concat_ws(' ', c.lane, c.label, e.data::json #>> '{flow,id}', c.amount) FROM chain c JOIN event e ON"
+                " e.chain_id = c.id AND e.version = 1 WHERE c.id = '%s'",
+                job);
+        expect(sql, "high code19_issue code19_flow 2383"); /* (20.00 + 0.05 * 18) * 1.2 * 0.95 */
+        snprintf(sql, sizeof(sql), "SELECT lane || coalesce(label, ' none') FROM chain WHERE id = '%s'", plain);
+        expect(sql, "high none");
+        _cleanup_(freep) char *bare = stack_http(stack, false, "POST", "/jobs", (const char *const[]){"Idempotency-Key: c-3", NULL},
+                "{\"type\":\"code19:issue\",\"payload\":{\"text\":\"x\"}}", &status);
+        assert_int_equal(status, 422);
+        assert_at(bare, "field", "/type");
+
+        stack_stop(stack, "execution", SIGTERM);
+        pay(plain);
+        pay(job);
+        snprintf(sql, sizeof(sql), "SELECT grade FROM issue WHERE chain_id = '%s' AND kind = 'MISSING_EXECUTION'", job);
+        stack_await(stack, sql, "late", 20000);
+        snprintf(sql, sizeof(sql), "SELECT count(*) FROM issue WHERE chain_id = '%s' AND kind = 'MISSING_EXECUTION'", plain);
+        expect(sql, "0");
+        snprintf(path, sizeof(path), "/jobs/%s/dossier", job);
+        _cleanup_(freep) char *dossier = ask(true, "GET", path, NULL, 200), *since = json_at(dossier, "waits.since"),
+                              *deadline = json_at(dossier, "waits.deadline_at");
+        snprintf(sql, sizeof(sql), "SELECT '%s'::timestamptz - '%s'::timestamptz", deadline, since);
+        expect(sql, "00:00:10");
+        stack_spawn(stack, "execution", NULL);
+        snprintf(sql, sizeof(sql), "SELECT count(*) FROM chain WHERE parent IN ('%s', '%s') AND step = 'PAYOUT_READY'", job, plain);
+        stack_await(stack, sql, "2", 20000);
+        snprintf(path, sizeof(path), "/jobs/%s", job);
+        _cleanup_(freep) char *done = ask(false, "GET", path, NULL, 200);
+        assert_at(done, "type", "any:thing");
+        assert_at(done, "result.word_count", "2");
+}
+
 int main(void)
 {
         static const struct CMUnitTest tests[] = {
@@ -427,6 +474,7 @@ int main(void)
                 cmocka_unit_test(work_that_fails),
                 cmocka_unit_test(no_customer_figure),
                 cmocka_unit_test(what_is_stuck_is_cleaned_up),
+                cmocka_unit_test(code_19_is_watched_at_once),
         };
 
         return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -86,6 +86,37 @@ static void catalogue_refusals(void **state)
         assert_int_equal(created.len, 0);
 }
 
+/* Code 19 is chosen by its label, and by nothing else. */
+static void flow_of_a_submission(void **state)
+{
+        static const struct {
+                const char *body, *flow;
+        } cases[] = {
+                {"{\"type\":\"t\",\"payload\":1}", "plain"},
+                {"{\"type\":\"t\",\"payload\":1,\"context\":{\"label\":\"code19_issue\"}}", "nineteen"},
+                {"{\"type\":\"none\",\"payload\":1,\"context\":{\"label\":\"code19_issue\"}}", "nineteen"},
+                {"{\"type\":\"t\",\"payload\":1,\"context\":{\"label\":\"else\"}}", "plain"},
+                {"{\"type\":\"t\",\"payload\":1,\"context\":{\"label\":19}}", "plain"},
+                {"{\"type\":\"code19:issue\",\"payload\":1}", NULL},
+                {"{\"type\":\"none\",\"payload\":1}", NULL},
+        };
+        struct intake_flow flows[] = {{.id = (char *)"plain", .type = (char *)"t"}, {.id = (char *)"nineteen", .type = (char *)"code19:issue"}};
+        const struct intake_catalogue catalogue = {.flows = flows, .n_flows = ARRAY_SIZE(flows)};
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                _cleanup_(intake_submitted_done) struct intake_submitted s = {0};
+                const struct intake_flow *found;
+                struct refusal refusal;
+
+                assert_true(intake_read_job(cases[i].body, strlen(cases[i].body), false, &s, &refusal));
+                found = intake_flow_for(&catalogue, &s);
+                assert_int_equal(found != NULL, cases[i].flow != NULL);
+                if (found)
+                        assert_string_equal(found->id, cases[i].flow);
+        }
+}
+
 /* Two submissions: the same job or not. */
 static bool same(const char *a, const char *b)
 {
@@ -196,6 +227,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(bodies),
                 cmocka_unit_test(catalogue_refusals),
+                cmocka_unit_test(flow_of_a_submission),
                 cmocka_unit_test(same_job),
                 cmocka_unit_test(parts),
                 cmocka_unit_test(data_of_the_event),
