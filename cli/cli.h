@@ -30,6 +30,7 @@ int cmd_redrive(int argc, char **argv);
 int cmd_refund(int argc, char **argv);
 int cmd_close(int argc, char **argv);
 int cmd_rules(int argc, char **argv);
+int cmd_webhooks(int argc, char **argv);
 int cmd_backup(int argc, char **argv);
 int cmd_restore(int argc, char **argv);
 int cmd_secrets(int argc, char **argv);

@@ -232,6 +232,12 @@ int client_post(struct client *c, enum client_side side, const char *path, const
         return client_call(c, side, &call, path, ret_answer);
 }
 
+int client_do(struct client *c, enum client_side side, const char *method, const char *path, const char *body, size_t len, struct answer *ret_answer)
+{
+        struct http_call call = {.method = method, .body = body, .body_len = len};
+        return client_call(c, side, &call, path, ret_answer);
+}
+
 bool client_id_ok(const char *what, const char *s)
 {
         struct uuid id;

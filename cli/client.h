@@ -40,6 +40,8 @@ void answer_done(struct answer *a); /* {0} is allowed; also for _cleanup_(answer
 /* 0 when the status is 2xx and the body is JSON, else -1. A GET, and a POST with a key, is repeated for a few seconds while the answer is 503. */
 int client_get(struct client *c, enum client_side side, const char *path, struct answer *ret_answer);
 int client_post(struct client *c, enum client_side side, const char *path, const char *key, const char *body, size_t len, struct answer *ret_answer);
+/* The same for any method; body NULL: none. */
+int client_do(struct client *c, enum client_side side, const char *method, const char *path, const char *body, size_t len, struct answer *ret_answer);
 
 /* Whether s can be the id of a job, intent or payout; says so if not. */
 bool client_id_ok(const char *what, const char *s);

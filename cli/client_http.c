@@ -81,6 +81,8 @@ int http_do(const struct http_call *call, struct http_reply *ret_reply)
                 curl_easy_setopt(h, CURLOPT_POSTFIELDS, call->body ? call->body : "");
                 curl_easy_setopt(h, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)call->body_len);
         }
+        if (strcmp(call->method, "DELETE") == 0)
+                curl_easy_setopt(h, CURLOPT_CUSTOMREQUEST, call->method);
         curl_easy_setopt(h, CURLOPT_HTTPHEADER, headers);
         CURLcode code = curl_easy_perform(h);
         long status = 0;

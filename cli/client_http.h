@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 struct http_call {
-        const char *method; /* "GET" or "POST" */
+        const char *method; /* "GET", "POST" or "DELETE" */
         const char *url;
         const char *token;           /* bearer token, or NULL */
         const char *idempotency_key; /* or NULL */

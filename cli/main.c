@@ -39,6 +39,7 @@ static const struct command commands[] = {
         {"refund", "JOB --reason TEXT", "give the payment of a failed job back", cmd_refund},
         {"close", "JOB --reason TEXT", "end an unpaid job", cmd_close},
         {"rules", "[set KIND STEP ...]", "how long a chain may stand, and what is done then", cmd_rules},
+        {"webhooks", "[add URL | ...]", "who is told of events over HTTP, and what became of it", cmd_webhooks},
         {"backup", "DIR", "a consistent copy of everything, while the stack works", cmd_backup},
         {"restore", "DIR", "make a new stack's database from a backup", cmd_restore},
         {"migrate", "[--check]", "bring the database to this version, or say what that would apply", cmd_migrate},

@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 const char *const stack_services[STACK_SERVICES] = {
-        "pricing", "payments", "execution", "ledger", "payouts", "meta-repair", "feed", "intake", "board"};
+        "pricing", "payments", "execution", "ledger", "payouts", "meta-repair", "feed", "webhooks", "intake", "board"};
 
 void say_errno(const char *what, int r)
 {

@@ -18,7 +18,7 @@
 #define STACK_USER        "aethelos"          /* runs the servers when root starts them */
 #define STACK_ROOT_STATE  "/var/lib/aethelos" /* their state then */
 #define STACK_PUBLIC_PORT 3000
-#define STACK_SERVICES    9
+#define STACK_SERVICES    10
 
 extern const char *const stack_services[STACK_SERVICES]; /* in the order in which they start */
 

@@ -7,7 +7,7 @@ readme=$(dirname "$0")/README.md
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 
-services="intake pricing payments execution ledger payouts meta-repair feed board"
+services="intake pricing payments execution ledger payouts meta-repair feed webhooks board"
 for service in $services; do
   "$bin/aethelos-$service" --subjects | sed "s/^/$service /"
 done | awk -v OFS=' ' '{ print $1, $2, $3, $4 }' | sort -u > "$dir/programs"

@@ -10,6 +10,7 @@
 #include "http/httpc.h"
 
 #include "base/strbuf.h"
+#include "http/http_address.h"
 
 #include <curl/curl.h>
 #include <errno.h>
@@ -18,6 +19,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define EVENTS           64
@@ -157,6 +159,19 @@ static int on_request(void *arg, char *remote_ip, char *local_ip, int remote_por
         return CURL_PREREQFUNC_OK;
 }
 
+static curl_socket_t on_open(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+        struct call *call = arg;
+
+        (void)purpose;
+        if (!http_address_public(&address->addr)) {
+                call->why = "the address is not a public one";
+                return CURL_SOCKET_BAD;
+        }
+        call->why = NULL; /* of an address that was refused before this one */
+        return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
 static size_t on_answer(char *data, size_t size, size_t n, void *arg)
 {
         struct call *call = arg;
@@ -266,6 +281,10 @@ static void set_up(struct call *call, const struct http_call *from)
         curl_easy_setopt(e, CURLOPT_QUICK_EXIT, 1L);
         curl_easy_setopt(e, CURLOPT_FRESH_CONNECT, (long)!from->reuse);
         curl_easy_setopt(e, CURLOPT_FORBID_REUSE, (long)!from->reuse);
+        if (from->public_only) {
+                curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, on_open);
+                curl_easy_setopt(e, CURLOPT_OPENSOCKETDATA, call);
+        }
         curl_easy_setopt(e, CURLOPT_PREREQFUNCTION, on_request);
         curl_easy_setopt(e, CURLOPT_PREREQDATA, call);
         curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_answer);

@@ -32,6 +32,7 @@ struct http_call {
         size_t answer_max;          /* bytes; a longer answer is HTTP_UNKNOWN */
         bool reuse;                 /* over a kept connection, and its own is kept. Only where one request has one answer: an answer too many would
                                        be taken for that of the next call */
+        bool public_only;           /* connects to addresses of the public internet only (http_address.h); another: HTTP_NOT_SENT. Not with reuse */
         void (*done)(void *arg, const struct http_reply *reply);
         void *arg;
 };

@@ -79,6 +79,11 @@ void service_ring(struct service *s, const struct advance *a)
         }
 }
 
+bool service_stopping(void)
+{
+        return stop_requested;
+}
+
 void service_wake_in(struct service *s, int64_t ms)
 {
         int64_t at = now_mono_ms() + (ms > 0 ? ms : 0);

@@ -69,6 +69,7 @@ int service_run(int argc, char *argv[], const struct service_spec *spec);
 void service_ring(struct service *s, const struct advance *a);
 /* Rings one chain's hearer again (a redelivered message whose chain already stands further; the ringer; evidence). hearer "" does nothing. */
 void service_ring_one(struct service *s, const char *hearer, enum lane lane, const struct uuid *id, int version);
+bool service_stopping(void); /* the drain has begun: finish what is under way, begin nothing */
 /* Asks for another round soon (ms from now), for work that waits for a clock. */
 void service_wake_in(struct service *s, int64_t ms);
 /* Puts something unusable aside, with a reason, in a transaction of its own; failure is logged. */

@@ -70,6 +70,14 @@ void board_stream_events(void *ctx, struct http_request *r);
 void board_streams_round(struct service *s);
 struct board_streams *board_streams_free(struct board_streams *streams);
 
+/* board_webhooks.c: who is told of events over HTTP */
+void board_get_webhooks(void *ctx, struct http_request *r);
+void board_post_webhook(void *ctx, struct http_request *r);
+void board_delete_webhook(void *ctx, struct http_request *r);
+void board_enable_webhook(void *ctx, struct http_request *r);
+void board_get_deliveries(void *ctx, struct http_request *r);
+void board_redeliver_webhook(void *ctx, struct http_request *r);
+
 /* board_runs.c: open runs at operators */
 void board_get_runs(void *ctx, struct http_request *r);
 void board_resolve_run(void *ctx, struct http_request *r);

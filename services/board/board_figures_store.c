@@ -76,6 +76,7 @@ int board_overview(struct db *db, struct strbuf *b)
                         " i.waiting AS waiting_evidence,"
                         " i.past AS past_deadline,"
                         " (SELECT count(*) FROM chain c WHERE c.status = 'open' AND c.waits_for IS NULL) AS standing,"
+                        " (SELECT count(*) FROM webhook WHERE state = 'disabled') AS webhooks_disabled,"
                         " k.n AS quarantined"
                         " FROM issues i CROSS JOIN kept k) o";
         struct document d = {sql, b};

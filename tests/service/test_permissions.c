@@ -19,7 +19,8 @@
 
 #include <cmocka.h>
 
-static const char *const users[] = {"intake", "pricing", "payments", "execution", "ledger", "payouts", "meta-repair", "feed", "board", "default"};
+static const char *const users[] = {
+        "intake", "pricing", "payments", "execution", "ledger", "payouts", "meta-repair", "feed", "webhooks", "board", "default"};
 
 /* What each user may do; {user, P or S, subject}. One that ends in '.' or '_' stands for all that begin so. */
 static const struct {

@@ -18,7 +18,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static const char *const all_services[] = {"pricing", "payments", "execution", "ledger", "payouts", "meta-repair", "feed", "intake", "board"};
+static const char *const all_services[] = {
+        "pricing", "payments", "execution", "ledger", "payouts", "meta-repair", "feed", "webhooks", "intake", "board"};
 static struct stack *current; /* for the logs when something fails */
 
 static _Noreturn void fail(const struct stack *s, const char *what)

@@ -1,0 +1,493 @@
+/* Outgoing webhooks against a real receiver, which checks every signature by itself: it answers, fails, hangs, dies, and wants no more; the sender is
+ * killed; and nothing is lost. */
+#include "base/strbuf.h"
+#include "base/util.h"
+#include "http/httpd.h"
+#include "tests/support/stack.h"
+
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <poll.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define PATIENCE 20000
+#define TEXT_JOB "{\"type\":\"puz19:text_analysis\",\"payload\":{\"text\":\"Code 19\"}}"
+#define HUNG_MAX 64
+
+static struct stack *stack;
+
+/* --- the receiver: a thread with a server --- */
+
+enum mood { ANSWERS, FAILS, HANGS, REDIRECTS, GONE };
+
+static struct receiver {
+        struct httpd *httpd;
+        pthread_t thread;
+        int wake_fd;
+        int64_t port;
+        atomic_int mood;
+        atomic_bool stop;
+        struct http_request *hung[HUNG_MAX];
+        size_t n_hung;
+        pthread_mutex_t lock; /* for all below */
+        char secret[100];
+        struct strbuf ids, types; /* of what came: "id\n" each */
+        size_t n, n_bad;
+} receiver = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+/* By the specification, and not with the code that signs. */
+static bool signature_holds(const char *secret, struct http_request *r)
+{
+        const char *id = http_header(r, "webhook-id"), *timestamp = http_header(r, "webhook-timestamp"),
+                   *signature = http_header(r, "webhook-signature");
+        struct slice body = http_body(r);
+        _cleanup_(strbuf_done) struct strbuf text = {0};
+        unsigned char key[64], mac[EVP_MAX_MD_SIZE], base64[64];
+        unsigned len = 0;
+
+        if (!id || !timestamp || !signature || strncmp(secret, "whsec_", 6) != 0 || strlen(secret) != 6 + 44)
+                return false;
+        if (llabs(atoll(timestamp) - now_wall_ms() / 1000) > 300)
+                return false;
+        if (EVP_DecodeBlock(key, (const unsigned char *)secret + 6, 44) != 33)
+                return false;
+        strbuf_addf(&text, "%s.%s.%.*s", id, timestamp, (int)body.len, body.s);
+        HMAC(EVP_sha256(), key, 32, (const unsigned char *)text.s, text.len, mac, &len);
+        EVP_EncodeBlock(base64, mac, (int)len);
+        return strncmp(signature, "v1,", 3) == 0 && strcmp(signature + 3, (const char *)base64) == 0;
+}
+
+static void on_hook(void *ctx, struct http_request *r)
+{
+        struct slice body = http_body(r);
+        _cleanup_(freep) char *text = xstrndup(body.s, body.len), *type = json_at(text, "type");
+        const char *id = http_header(r, "webhook-id");
+
+        (void)ctx;
+        pthread_mutex_lock(&receiver.lock);
+        receiver.n++;
+        receiver.n_bad += !signature_holds(receiver.secret, r) || !type;
+        strbuf_addf(&receiver.ids, "%s\n", id ? id : "none");
+        strbuf_addf(&receiver.types, "%s\n", type ? type : "none");
+        pthread_mutex_unlock(&receiver.lock);
+        switch ((enum mood)receiver.mood) {
+        case ANSWERS:
+                http_answer(r, 204, NULL, NULL, 0);
+                return;
+        case FAILS:
+                http_answer_json(r, 500, "{}", 2);
+                return;
+        case REDIRECTS:
+                http_set_header(r, "Location", "/elsewhere");
+                http_answer_json(r, 307, "{}", 2);
+                return;
+        case GONE:
+                http_answer_json(r, 410, "{}", 2);
+                return;
+        case HANGS:
+                if (receiver.n_hung < HUNG_MAX)
+                        receiver.hung[receiver.n_hung++] = r;
+                return;
+        }
+}
+
+static void on_elsewhere(void *ctx, struct http_request *r)
+{
+        (void)ctx;
+        pthread_mutex_lock(&receiver.lock);
+        receiver.n_bad++; /* a redirect was followed */
+        pthread_mutex_unlock(&receiver.lock);
+        http_answer(r, 204, NULL, NULL, 0);
+}
+
+static const struct http_route routes[] = {
+        {.method = "POST", .pattern = "/hook", .handle = on_hook},
+        {.method = "POST", .pattern = "/elsewhere", .handle = on_elsewhere},
+        {0},
+};
+
+static void *receiver_main(void *arg)
+{
+        const struct http_route *route;
+        struct http_request *r;
+
+        (void)arg;
+        while (!receiver.stop) {
+                struct pollfd p = {.fd = receiver.wake_fd, .events = POLLIN};
+                eventfd_t count;
+
+                poll(&p, 1, 20);
+                eventfd_read(receiver.wake_fd, &count);
+                while ((r = httpd_take(receiver.httpd, &route)))
+                        route->handle(NULL, r);
+        }
+        return NULL;
+}
+
+static void receiver_start(void)
+{
+        struct httpd_config config = {.address = "127.0.0.1", .port = receiver.port, .body_max = 1 << 20, .routes = routes};
+
+        receiver.wake_fd = config.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        receiver.stop = false;
+        receiver.n_hung = 0;
+        assert_int_equal(httpd_open(&config, &receiver.httpd), 0);
+        assert_true(receiver.port == 0 || receiver.port == httpd_port(receiver.httpd));
+        receiver.port = httpd_port(receiver.httpd);
+        assert_int_equal(pthread_create(&receiver.thread, NULL, receiver_main, NULL), 0);
+}
+
+static void receiver_die(void)
+{
+        receiver.stop = true;
+        pthread_join(receiver.thread, NULL);
+        receiver.httpd = httpd_free(receiver.httpd);
+        close(receiver.wake_fd);
+}
+
+/* Begins counting anew. */
+static void receiver_feels(enum mood mood)
+{
+        pthread_mutex_lock(&receiver.lock);
+        receiver.mood = (int)mood;
+        receiver.n = 0;
+        strbuf_reset(&receiver.ids);
+        strbuf_reset(&receiver.types);
+        pthread_mutex_unlock(&receiver.lock);
+}
+
+static size_t received(void)
+{
+        size_t n;
+
+        pthread_mutex_lock(&receiver.lock);
+        n = receiver.n;
+        pthread_mutex_unlock(&receiver.lock);
+        return n;
+}
+
+static void await_received(size_t n)
+{
+        int64_t until = now_mono_ms() + PATIENCE;
+
+        while (received() < n) {
+                if (now_mono_ms() > until)
+                        fail_msg("%zu came, not %zu", received(), n);
+                usleep(2000);
+        }
+}
+
+/* --- the stack --- */
+
+static const char *const settings[] = {"AETHELOS_WEBHOOK_PRIVATE_ADDRESSES=true", "AETHELOS_WEBHOOK_FIRST_RETRY_MS=20",
+        "AETHELOS_WEBHOOK_TIMEOUT_MS=300", "AETHELOS_WEBHOOK_DISABLE_AFTER_S=86400", NULL};
+
+static int set_up(void **state)
+{
+        static const char *const services[] = {"pricing", "payments", "intake", "board"};
+
+        (void)state;
+        stack = stack_start_bare();
+        for (size_t i = 0; i < ARRAY_SIZE(services); i++)
+                stack_spawn(stack, services[i], NULL);
+        stack_spawn(stack, "webhooks", settings);
+        stack_wait_ready(stack);
+        receiver_start();
+        return 0;
+}
+
+static int tear_down(void **state)
+{
+        (void)state;
+        stack_assert_sound(stack);
+        stack = stack_free(stack);
+        receiver_die();
+        assert_int_equal(receiver.n_bad, 0);
+        strbuf_done(&receiver.ids);
+        strbuf_done(&receiver.types);
+        return 0;
+}
+
+static char *ask(const char *method, const char *path, const char *body, long wanted)
+{
+        long status = 0;
+        char *answer = stack_http(stack, true, method, path, NULL, body, &status);
+
+        if (status != wanted)
+                fail_msg("%s %s: %ld, not %ld: %s", method, path, status, wanted, answer);
+        return answer;
+}
+
+static void assert_at(const char *json, const char *path, const char *value)
+{
+        _cleanup_(freep) char *got = json_at(json, path);
+
+        if (!got || strcmp(got, value) != 0)
+                fail_msg("%s is %s, not %s, in %s", path, got ? got : "absent", value, json);
+}
+
+static void new_job(const char *key)
+{
+        char header[80];
+        long status = 0;
+
+        snprintf(header, sizeof(header), "Idempotency-Key: %s", key);
+        free(stack_http(stack, false, "POST", "/jobs", (const char *const[]){header, NULL}, TEXT_JOB, &status));
+        assert_int_equal(status, 201);
+}
+
+/* Subscribes the receiver; its id, malloc'ed. */
+static char *subscribe(const char *types)
+{
+        char body[300];
+
+        snprintf(body, sizeof(body), "{\"url\":\"http://127.0.0.1:%lld/hook\",\"types\":%s}", (long long)receiver.port, types);
+        _cleanup_(freep) char *made = ask("POST", "/webhooks", body, 201), *secret = json_at(made, "secret");
+        pthread_mutex_lock(&receiver.lock);
+        snprintf(receiver.secret, sizeof(receiver.secret), "%s", secret);
+        pthread_mutex_unlock(&receiver.lock);
+        return json_at(made, "id");
+}
+
+static void unsubscribe(const char *id)
+{
+        char path[100];
+
+        snprintf(path, sizeof(path), "/webhooks/%s", id);
+        free(ask("DELETE", path, NULL, 200));
+        free(ask("DELETE", path, NULL, 404));
+}
+
+static void await_deliveries(const char *state_counts)
+{
+        stack_await(stack,
+                "SELECT coalesce(string_agg(s || ' ' || n, ', ' ORDER BY s), '') FROM (SELECT state AS s, count(*) AS n FROM webhook_delivery GROUP "
+                "BY 1) x",
+                state_counts, PATIENCE);
+}
+
+/* Every id that came stands for a delivery, and every delivery came. */
+static void assert_all_came(void)
+{
+        _cleanup_(freep) char *all = pg_fixture_ask(stack->pg, "SELECT coalesce(string_agg(message::text, ' '), '') FROM webhook_delivery"),
+                              *ids = NULL;
+        char *rest = all;
+
+        pthread_mutex_lock(&receiver.lock);
+        ids = xstrdup(receiver.ids.s ? receiver.ids.s : "");
+        pthread_mutex_unlock(&receiver.lock);
+        for (const char *id; (id = strsep(&rest, " "));)
+                if (!strstr(ids, id))
+                        fail_msg("%s never came", id);
+}
+
+/* --- tests --- */
+
+static void only_what_is_wanted(void **state)
+{
+        _cleanup_(freep) char *id = NULL, *list = NULL, *deliveries = NULL;
+        char path[100];
+
+        (void)state;
+        new_job("before"); /* is not told */
+        receiver_feels(ANSWERS);
+        id = subscribe("[\"PRICED\",\"JOB_CREATED\"]");
+        new_job("wanted");
+        await_deliveries("delivered 2");
+        assert_int_equal(received(), 2);
+        assert_non_null(strstr(receiver.types.s, "JOB_CREATED\n"));
+        assert_non_null(strstr(receiver.types.s, "PRICED\n"));
+        list = ask("GET", "/webhooks", NULL, 200);
+        assert_at(list, "items.0.id", id);
+        assert_at(list, "items.0.state", "active");
+        assert_at(list, "items.0.pending", "0");
+        assert_null(strstr(list, "whsec_"));
+        snprintf(path, sizeof(path), "/webhooks/%s/deliveries?limit=1", id);
+        deliveries = ask("GET", path, NULL, 200);
+        assert_at(deliveries, "items.0.type", "PRICED");
+        assert_at(deliveries, "items.0.state", "delivered");
+        assert_at(deliveries, "items.0.last_status", "204");
+        assert_at(deliveries, "items.0.attempts", "1");
+        unsubscribe(id);
+        await_deliveries("");
+}
+
+static void wrong_subscriptions(void **state)
+{
+        static const char *const bodies[] = {"{}", "[]", "{\"url\":\"ftp://x\"}", "{\"url\":\"http://u@x/\"}",
+                "{\"url\":\"http://x/\",\"types\":\"PRICED\"}", "{\"url\":\"http://x/\",\"types\":[\"PAID\"]}",
+                "{\"url\":\"http://x/\",\"client\":\"\"}", "{\"url\":\"http://x/\",\"secret\":\"mine\"}"};
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(bodies); i++)
+                free(ask("POST", "/webhooks", bodies[i], 422));
+        free(ask("POST", "/webhooks", "{", 400));
+        free(ask("GET", "/webhooks/01890000-0000-7000-8000-000000000000/deliveries", NULL, 404));
+        free(ask("POST", "/webhooks/none/enable", NULL, 404));
+        free(ask("POST", "/webhooks/none/deliveries/1/redeliver", NULL, 404));
+}
+
+/* Errors, silence, redirects and a receiver that is not there: it comes again, as the same message, until it is answered; the sender dies as well. */
+static void until_it_is_there(void **state)
+{
+        static const enum mood moods[] = {FAILS, HANGS, REDIRECTS};
+        _cleanup_(freep) char *id = subscribe("[\"PRICED\"]"), *counts = NULL;
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(moods); i++) {
+                char key[32];
+
+                receiver_feels(moods[i]);
+                snprintf(key, sizeof(key), "mood-%zu", i);
+                new_job(key);
+                await_received(2);
+        }
+        stack_stop(stack, "webhooks", SIGKILL);
+        receiver_die();
+        stack_spawn(stack, "webhooks", settings);
+        new_job("nobody-there");
+        stack_await(stack, "SELECT count(*) > 0 FROM webhook_delivery WHERE last_status IS NULL AND last_error IS NOT NULL AND attempts > 1", "t",
+                PATIENCE);
+        receiver_feels(ANSWERS);
+        receiver_start();
+        await_deliveries("delivered 4");
+        assert_all_came();
+        counts = pg_fixture_ask(stack->pg, "SELECT state || coalesce(failing_since::text, '') FROM webhook");
+        assert_string_equal(counts, "active");
+        unsubscribe(id);
+}
+
+/* The sender is killed again and again while events come; each delivery is made in the end, and repeats have the id of the first time. */
+static void a_sender_that_dies(void **state)
+{
+        _cleanup_(freep) char *id = subscribe("[]"), *told = NULL;
+
+        (void)state;
+        receiver_feels(ANSWERS);
+        for (int i = 0; i < 20; i++) {
+                char key[32];
+
+                snprintf(key, sizeof(key), "dies-%d", i);
+                new_job(key);
+                if (i % 5 == 4) {
+                        stack_stop(stack, "webhooks", SIGKILL);
+                        stack_spawn(stack, "webhooks", settings);
+                        stack_spawn(stack, "webhooks", settings); /* two of them share the work */
+                }
+        }
+        await_deliveries("delivered 100");
+        assert_all_came();
+        told = pg_fixture_ask(stack->pg, "SELECT count(*) FROM event e JOIN submission s ON s.job_id = e.chain_id WHERE s.key LIKE 'dies-%'");
+        assert_string_equal(told, "100");
+        unsubscribe(id);
+        stack_stop(stack, "webhooks", SIGTERM);
+        stack_spawn(stack, "webhooks", settings);
+}
+
+static void again_on_command(void **state)
+{
+        _cleanup_(freep) char *id = subscribe("[\"PRICED\"]"), *delivery = NULL;
+        char path[160];
+
+        (void)state;
+        receiver_feels(ANSWERS);
+        new_job("again");
+        await_deliveries("delivered 1");
+        delivery = pg_fixture_ask(stack->pg, "SELECT id FROM webhook_delivery");
+        snprintf(path, sizeof(path), "/webhooks/%s/deliveries/%s/redeliver", id, delivery);
+        free(ask("POST", path, NULL, 200));
+        await_received(2);
+        await_deliveries("delivered 1");
+        pthread_mutex_lock(&receiver.lock);
+        _cleanup_(freep) char *ids = xstrdup(receiver.ids.s);
+        pthread_mutex_unlock(&receiver.lock);
+        assert_memory_equal(ids, ids + 37, 36); /* the same message */
+        unsubscribe(id);
+}
+
+/* What wants no more, or fails for too long, is disabled, and says why; enabled again it goes on where it was. */
+static void disabled_and_enabled(void **state)
+{
+        static const char *const short_settings[] = {"AETHELOS_WEBHOOK_PRIVATE_ADDRESSES=true", "AETHELOS_WEBHOOK_FIRST_RETRY_MS=200",
+                "AETHELOS_WEBHOOK_DISABLE_AFTER_S=1", "AETHELOS_WEBHOOK_KEEP_S=1", NULL};
+        _cleanup_(freep) char *id = subscribe("[\"PRICED\"]"), *overview = NULL, *list = NULL, *reason = NULL;
+        char path[100];
+
+        (void)state;
+        snprintf(path, sizeof(path), "/webhooks/%s/enable", id);
+        receiver_feels(GONE);
+        new_job("gone");
+        stack_await(stack, "SELECT state FROM webhook", "disabled", PATIENCE);
+        overview = ask("GET", "/status/overview", NULL, 200);
+        assert_at(overview, "webhooks_disabled", "1");
+        list = ask("GET", "/webhooks", NULL, 200);
+        reason = json_at(list, "items.0.reason");
+        assert_non_null(strstr(reason, "410"));
+        new_job("meanwhile");
+
+        stack_stop(stack, "webhooks", SIGTERM);
+        stack_spawn(stack, "webhooks", short_settings);
+        receiver_feels(FAILS);
+        free(ask("POST", path, NULL, 200));
+        stack_await(stack, "SELECT state || (reason LIKE 'every delivery has failed since %: the receiver answered with status 500') FROM webhook",
+                "disabledtrue", PATIENCE);
+        receiver_feels(ANSWERS);
+        free(ask("POST", path, NULL, 200));
+        await_received(2);
+        assert_all_came();
+        /* What is done is pruned. */
+        stack_stop(stack, "webhooks", SIGTERM);
+        stack_await(stack, "SELECT count(*) FROM webhook_delivery WHERE done_at < now() - interval '1 s'", "2", PATIENCE);
+        stack_spawn(stack, "webhooks", short_settings);
+        await_deliveries("");
+        unsubscribe(id);
+}
+
+/* As it comes, nothing goes to loopback, by whatever name. */
+static void private_addresses(void **state)
+{
+        static const char *const hosts[] = {"127.0.0.1", "localhost", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]"};
+        _cleanup_(freep) char *errors = NULL;
+
+        (void)state;
+        receiver_feels(ANSWERS);
+        stack_stop(stack, "webhooks", SIGTERM);
+        stack_spawn(stack, "webhooks", NULL);
+        for (size_t i = 0; i < ARRAY_SIZE(hosts); i++) {
+                char body[200];
+
+                snprintf(body, sizeof(body), "{\"url\":\"http://%s:%lld/hook\",\"types\":[\"PRICED\"]}", hosts[i], (long long)receiver.port);
+                free(ask("POST", "/webhooks", body, 201));
+        }
+        new_job("private");
+        stack_await(stack, "SELECT count(*) FROM webhook_delivery WHERE last_error IS NOT NULL", "5", PATIENCE);
+        errors = pg_fixture_ask(stack->pg, "SELECT string_agg(DISTINCT last_error, ';') FROM webhook_delivery");
+        assert_string_equal(errors, "the address is not a public one");
+        assert_int_equal(received(), 0);
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(only_what_is_wanted),
+                cmocka_unit_test(wrong_subscriptions),
+                cmocka_unit_test(until_it_is_there),
+                cmocka_unit_test(a_sender_that_dies),
+                cmocka_unit_test(again_on_command),
+                cmocka_unit_test(disabled_and_enabled),
+                cmocka_unit_test(private_addresses),
+        };
+
+        return cmocka_run_group_tests(tests, set_up, tear_down);
+}
