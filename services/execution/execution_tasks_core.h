@@ -6,7 +6,8 @@
 
 /* --- OPERATOR_TUNING --- */
 
-#define EXECUTION_TUNING_RUNS 5 /* with fewer known outcomes nothing is said */
+#define EXECUTION_TUNING_RUNS   5  /* with fewer known outcomes nothing is said */
+#define EXECUTION_TUNING_LATEST 20 /* it is judged by the latest ones, so that what is over is forgotten */
 
 enum execution_tuning {
         EXECUTION_TUNE_KEEP,    /* less than half of its runs failed */
@@ -18,8 +19,8 @@ enum execution_tuning {
 const char *execution_tuning_name(enum execution_tuning tuning);
 
 struct execution_stats {
-        int64_t done, failed; /* runs in the window whose outcome is known */
-        bool avoided;
+        int64_t done, failed; /* of the latest runs whose outcome is known */
+        bool avoided;         /* in a pause, or with its probe due */
 };
 /* others: whether somebody else could be chosen for each of its tags. */
 enum execution_tuning execution_tune(const struct execution_stats *stats, bool others);

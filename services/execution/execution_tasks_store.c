@@ -51,17 +51,19 @@ int execution_tasks_flows(struct db *db, PGresult **ret_result)
 int execution_tasks_runs(struct db *db, const char *name, const struct uuid *since, struct execution_stats *ret_stats, struct strbuf *b)
 {
         static const char sql[] =
-                "WITH latest AS MATERIALIZED (SELECT r.operator, r.state, r.error, r.sends, r.probes FROM operator_run r WHERE r.id >= $2"
+                "WITH latest AS MATERIALIZED (SELECT r.id, r.operator, r.state, r.error, r.sends, r.probes FROM operator_run r WHERE r.id >= $2"
                 "  ORDER BY r.id DESC LIMIT 100000),"
                 " mine AS MATERIALIZED (SELECT * FROM latest l WHERE l.operator = $1),"
+                " known AS (SELECT m.state FROM mine m WHERE m.state IN ('done', 'failed') ORDER BY m.id DESC LIMIT $3),"
                 " errors AS (SELECT left(m.error, 120) AS error, count(*) AS count FROM mine m WHERE m.state = 'failed' GROUP BY 1"
                 "  ORDER BY 2 DESC, 1 LIMIT 5)"
-                " SELECT x.done, x.failed, o.avoid_until > now(), row_to_json(x)::text, (SELECT coalesce(json_agg(row_to_json(e)), '[]') FROM errors "
-                "e)::text,"
-                "  row_to_json(t)::text"
+                " SELECT k.done, k.failed, o.avoid_until IS NOT NULL, row_to_json(x)::text, row_to_json(k)::text,"
+                "  (SELECT coalesce(json_agg(row_to_json(e)), '[]') FROM errors e)::text, row_to_json(t)::text"
                 " FROM (SELECT (SELECT count(*) FROM latest) AS looked_at, count(*) AS runs, count(*) FILTER (WHERE m.state = 'done') AS done,"
                 "   count(*) FILTER (WHERE m.state = 'failed') AS failed, count(*) FILTER (WHERE m.state NOT IN ('done', 'failed')) AS open,"
                 "   count(*) FILTER (WHERE m.sends > 1) AS sent_again, count(*) FILTER (WHERE m.probes > 0) AS asked FROM mine m) x"
+                " CROSS JOIN (SELECT count(*) FILTER (WHERE n.state = 'done') AS done, count(*) FILTER (WHERE n.state = 'failed') AS failed"
+                "   FROM known n) k"
                 " JOIN operator o ON o.name = $1 CROSS JOIN LATERAL (SELECT o.successes, o.failures, o.streak, o.last_error) t";
         _cleanup_(db_args_done) struct db_args args = {0};
         _cleanup_(PQclearp) PGresult *r = NULL;
@@ -69,20 +71,22 @@ int execution_tasks_runs(struct db *db, const char *name, const struct uuid *sin
 
         db_arg_text(&args, name);
         db_arg_uuid(&args, since);
+        db_arg_int(&args, EXECUTION_TUNING_LATEST);
         e = db_run(db, sql, &args, &r);
         if (e < 0)
                 return e;
         if (PQntuples(r) == 0)
                 return -ENOENT;
         *ret_stats = (struct execution_stats){.done = db_int(r, 0, 0), .failed = db_int(r, 0, 1), .avoided = db_bool(r, 0, 2)};
-        strbuf_addf(b, "\"window\":%s,\"errors\":%s,\"ever\":%s", PQgetvalue(r, 0, 3), PQgetvalue(r, 0, 4), PQgetvalue(r, 0, 5));
+        strbuf_addf(b, "\"window\":%s,\"latest\":%s,\"errors\":%s,\"ever\":%s", PQgetvalue(r, 0, 3), PQgetvalue(r, 0, 4), PQgetvalue(r, 0, 5),
+                PQgetvalue(r, 0, 6));
         return 0;
 }
 
 int execution_tasks_avoid(struct db *db, const char *name, int64_t ms)
 {
-        static const char sql[] =
-                "UPDATE operator SET avoid_until = now() + $2 * interval '1 ms' WHERE name = $1 AND coalesce(avoid_until <= now(), true)";
+        /* One whose pause is over waits for its probe: another pause would take it from it. */
+        static const char sql[] = "UPDATE operator SET avoid_until = now() + $2 * interval '1 ms' WHERE name = $1 AND avoid_until IS NULL";
         _cleanup_(db_args_done) struct db_args args = {0};
 
         db_arg_text(&args, name);

@@ -311,15 +311,21 @@ static void an_operator_that_fails_is_analysed(void **state)
         assert_at(task, "result.window.runs", "8");
         assert_at(task, "result.window.failed", "6");
         assert_at(task, "result.window.done", "2");
+        assert_at(task, "result.latest.failed", "6");
         assert_at(task, "result.errors.0.error", "HTTP 500");
         assert_at(task, "result.errors.0.count", "4");
         assert_at(task, "result.recommends", "avoid");
         assert_at(task, "result.set.avoid_ms", "300000");
         expect("SELECT avoid_until > now() + interval '4 minutes' FROM operator WHERE name = 'flaky'", "t");
+        /* Its pause is over, and its probe is due: that is not taken from it. */
+        free(pg_fixture_ask(stack->pg, "UPDATE operator SET avoid_until = now() - interval '1 s' WHERE name = 'flaky'"));
+        _cleanup_(freep) char *due = open_task("OPERATOR_TUNING", "flaky", "true"), *waits = task_in(due, "COMPLETED");
+        assert_at(waits, "result.recommends", "avoided_already");
+        expect("SELECT avoid_until < now() FROM operator WHERE name = 'flaky'", "t");
         /* Its issue stays, and opens no second one. */
         sweep();
         sweep();
-        expect("SELECT count(*) FROM chain WHERE task = 'OPERATOR_TUNING/flaky'", "1");
+        expect("SELECT count(*) FROM chain WHERE task = 'OPERATOR_TUNING/flaky'", "2");
         _cleanup_(freep) char *again = open_task("OPERATOR_TUNING", "steady", "true"), *steady = task_in(again, "COMPLETED");
         assert_at(steady, "result.recommends", "too_few_runs");
         assert_at(steady, "result.set", "null");
