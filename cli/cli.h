@@ -20,6 +20,7 @@ int cmd_operators(int argc, char **argv);
 int cmd_runs(int argc, char **argv);
 int cmd_tasks(int argc, char **argv);
 int cmd_watch(int argc, char **argv);
+int cmd_worker(int argc, char **argv);
 int cmd_offers(int argc, char **argv);
 int cmd_payouts(int argc, char **argv);
 int cmd_refunds(int argc, char **argv);

@@ -143,8 +143,10 @@ int cmd_operators(int argc, char **argv)
         static const struct list operators = {
                 .help = "usage: aethelos operators [--json]\n"
                         "       aethelos operators watch [OPERATOR] [--once] [--json]\n"
+                        "       aethelos operators worker OPERATOR [--json]\n"
                         "\n"
-                        "Lists the operators: who performs which steps, and how well. `watch` shows who works on what.\n"
+                        "Lists the operators: who performs which steps, and how well. `watch` shows who works on what, `worker`\n"
+                        "makes the bus user of the workers of an operator.\n"
                         "\n"
                         "  --json  prints the answer of the API\n",
                 .path = "/operators",
@@ -155,6 +157,8 @@ int cmd_operators(int argc, char **argv)
                 .after = operator_errors};
         if (argc > 1 && strcmp(argv[1], "watch") == 0)
                 return cmd_watch(argc - 1, argv + 1);
+        if (argc > 1 && strcmp(argv[1], "worker") == 0)
+                return cmd_worker(argc - 1, argv + 1);
         return list_command(argc, argv, &operators);
 }
 

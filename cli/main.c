@@ -27,7 +27,7 @@ static const struct command commands[] = {
         {"explain", "JOB", "why a job ended, or for whom it waits and what happens next", cmd_explain},
         {"events", "[JOB] [--follow]", "what happened", cmd_events},
         {"flows", "", "job types, their prices and steps", cmd_flows},
-        {"operators", "[watch [OPERATOR]]", "who performs the steps; who works on what", cmd_operators},
+        {"operators", "[watch | worker ...]", "who performs the steps; who works on what; the bus user of workers", cmd_operators},
         {"runs", "[resolve RUN ...]", "what is open at operators; say what came of a run that nobody else can tell of", cmd_runs},
         {"tasks", "[run KIND [ENTITY]]", "system tasks: what the stack does for itself, and having it done now", cmd_tasks},
         {"offers", "", "what can be bought as it is", cmd_offers},

@@ -96,9 +96,10 @@ static void wait_signal(struct supervisor *v, int64_t ms)
         struct signalfd_siginfo info;
 
         if (poll(&p, 1, (int)(ms < 0 ? 0 : ms)) > 0)
-                while (read(v->signal_fd, &info, sizeof(info)) == sizeof(info))
-                        if (info.ssi_signo != SIGCHLD)
-                                v->stopping = true;
+                while (read(v->signal_fd, &info, sizeof(info)) == sizeof(info)) {
+                        v->users_changed |= info.ssi_signo == SIGUSR1;
+                        v->stopping |= info.ssi_signo != SIGUSR1 && info.ssi_signo != SIGCHLD;
+                }
         reap(v);
 }
 
@@ -138,6 +139,9 @@ static void watch(struct supervisor *v)
                 bool changed = ports_read(v);
                 unsigned restarts = 0;
 
+                if (v->users_changed && !v->stack->external)
+                        engines_read_users(v);
+                v->users_changed = false;
                 wait = revive(v, &changed);
                 for (size_t i = 0; i < v->n; i++)
                         restarts += v->processes[i].restarts;
@@ -219,6 +223,7 @@ static void signals(struct supervisor *v)
         sigaddset(&set, SIGCHLD);
         sigaddset(&set, SIGTERM);
         sigaddset(&set, SIGINT);
+        sigaddset(&set, SIGUSR1);
         sigprocmask(SIG_SETMASK, &set, NULL);
         signal(SIGPIPE, SIG_IGN);
         signal(SIGHUP, SIG_IGN);

@@ -27,9 +27,10 @@ struct process {
 struct supervisor {
         struct stack *stack;
         int say_fd;    /* to `up`; -1 once it has heard enough */
-        int signal_fd; /* SIGCHLD, SIGTERM, SIGINT */
+        int signal_fd; /* SIGCHLD, SIGTERM, SIGINT, SIGUSR1 */
         int lock_fd;
         bool stopping;
+        bool users_changed; /* there may be new bus users */
         struct process processes[PROCESSES_MAX];
         size_t n;
         int public_port, admin_port; /* as the services said; 0: not yet */
@@ -48,6 +49,7 @@ void process_log_tail(struct supervisor *v, const char *name, struct strbuf *b);
 /* supervise_engines.c: 0, or -1, said */
 int engines_start(struct supervisor *v);
 int migrate_run(struct supervisor *v);
+void engines_read_users(struct supervisor *v); /* has the broker know the users there are now */
 
 /* supervise_state.c */
 void state_write(struct supervisor *v);

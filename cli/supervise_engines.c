@@ -2,12 +2,15 @@
  *
  * Invariant: readiness is asked for, never waited out; a port that somebody took in between is replaced by the next. A crash here leaves a cluster
  * that recovers at the next start; a directory in which initdb was cut off has no PG_VERSION and is made anew. */
+#include "nats_users.h"
 #include "supervise.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <libpq-fe.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -172,17 +175,44 @@ static bool nats_answers(int port)
         return connect(fd, (struct sockaddr *)&a, sizeof(a)) == 0 && recv(fd, text, 5, MSG_WAITALL) == 5 && memcmp(text, "INFO ", 5) == 0;
 }
 
+/* Workers have a user for each operator; whoever has a password file is one. */
+static int add_workers(const struct stack *s, struct strbuf *permissions)
+{
+        _cleanup_(freep) char *pattern = stack_path(s, "secrets/nats/" NATS_WORKER "*");
+        glob_t files = {0};
+        int r = 0;
+
+        (void)glob(pattern, 0, NULL, &files);
+        for (size_t i = 0; r == 0 && i < files.gl_pathc; i++) {
+                const char *operator= strrchr(files.gl_pathv[i], '/') + 1 + strlen(NATS_WORKER);
+                _cleanup_(freep) char *password = NULL;
+
+                if (!nats_operator_ok(operator))
+                        continue; /* half written */
+                if (read_file(files.gl_pathv[i], 4096, &password) < 0)
+                        continue;
+                password[strcspn(password, "\n")] = '\0';
+                r = nats_users_add(permissions, operator, password);
+        }
+        globfree(&files);
+        return r;
+}
+
 static int nats_configure(struct supervisor *v)
 {
         struct stack *s = v->stack;
         _cleanup_(freep) char *conf = stack_path(s, "nats/nats-server.conf"), *from = stack_path(s, "share/nats-permissions.conf"),
                               *to = stack_path(s, "nats/nats-permissions.conf");
         _cleanup_(freep) char *permissions = NULL;
-        _cleanup_(strbuf_done) struct strbuf b = {0}, url = {0};
+        _cleanup_(strbuf_done) struct strbuf b = {0}, url = {0}, users = {0};
 
         int r = read_file(from, 1 << 20, &permissions);
+        if (r == 0) {
+                strbuf_adds(&users, permissions);
+                r = add_workers(s, &users);
+        }
         if (r == 0)
-                r = write_file_atomic(to, 0600, permissions, strlen(permissions));
+                r = write_file_atomic(to, 0600, users.s, users.len);
         strbuf_addf(&b,
                 "# Written anew at every start.\n"
                 "server_name: \"aethelos\"\nlisten: \"127.0.0.1:%d\"\n"
@@ -230,6 +260,15 @@ static int nats_start(struct supervisor *v)
                 }
         }
         return fail(v, "nats-server does not start", "nats-server");
+}
+
+void engines_read_users(struct supervisor *v)
+{
+        if (nats_configure(v) < 0)
+                return;
+        for (size_t i = 0; i < v->n; i++)
+                if (strcmp(v->processes[i].name, "nats-server") == 0 && v->processes[i].pid > 0)
+                        kill(v->processes[i].pid, SIGHUP);
 }
 
 int engines_start(struct supervisor *v)

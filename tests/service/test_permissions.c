@@ -3,6 +3,7 @@
  * nothing to wait for. */
 #include "base/strbuf.h"
 #include "base/util.h"
+#include "cli/nats_users.h"
 #include "tests/support/nats_fixture.h"
 
 #include <arpa/inet.h>
@@ -20,9 +21,10 @@
 #include <cmocka.h>
 
 static const char *const users[] = {
-        "intake", "pricing", "payments", "execution", "ledger", "payouts", "meta-repair", "feed", "webhooks", "board", "default"};
+        "intake", "pricing", "payments", "execution", "ledger", "payouts", "meta-repair", "feed", "webhooks", "board", "worker-x", "default"};
 
-/* What each user may do; {user, P or S, subject}. One that ends in '.' or '_' stands for all that begin so. */
+/* What each user may do; {user, P, S or Q, subject}; Q: to listen in the queue group x (who may
+ * listen, may do it in a group). One that ends in '.' or '_' stands for all that begin so. */
 static const struct {
         const char *user, verb, *subject;
 } allowed[] = {
@@ -52,6 +54,10 @@ static const struct {
         {"board", 'P', "aethelos.hop.payments."},
         {"board", 'P', "aethelos.hop.payouts."},
         {"board", 'P', "aethelos.hop.meta-repair."},
+        {"worker-x", 'P', "aethelos.operator.x.beat"},
+        {"worker-x", 'P', "aethelos.operator.x.result"},
+        {"worker-x", 'S', "aethelos.operator.x.status"},
+        {"worker-x", 'Q', "aethelos.operator.x"},
         {"default", 'P', "aethelos.job.submit.default"},
         {"default", 'P', "aethelos.query.receipt.default"},
         {"default", 'S', "aethelos.receipt.default."},
@@ -75,16 +81,17 @@ static bool may(const char *user, char verb, const char *subject)
                 const char *s = allowed[i].subject;
                 bool all = strchr("._", s[strlen(s) - 1]) != NULL;
 
-                if (strcmp(allowed[i].user, user) == 0 && allowed[i].verb == verb && (all ? begins(subject, s) : strcmp(subject, s) == 0))
+                if (strcmp(allowed[i].user, user) == 0 && (allowed[i].verb == verb || (verb == 'Q' && allowed[i].verb == 'S')) &&
+                        (all ? begins(subject, s) : strcmp(subject, s) == 0))
                         return true;
         }
         if (strcmp(user, "default") == 0)
                 return false;
         snprintf(own, sizeof(own), "aethelos.heartbeat.%s.", user);
-        if (verb == 'P' && begins(subject, own))
+        if (verb == 'P' && strcmp(user, "worker-x") != 0 && begins(subject, own))
                 return true;
         snprintf(own, sizeof(own), "_INBOX_%s.", user);
-        if (verb == 'S' && begins(subject, own))
+        if (verb != 'P' && begins(subject, own))
                 return true;
         for (size_t i = 0; verb == 'P' && i < ARRAY_SIZE(streams); i++) {
                 static const char *const calls[] = {"$JS.API.STREAM.CREATE.%s", "$JS.API.STREAM.UPDATE.%s", "$JS.API.STREAM.INFO.%s",
@@ -140,7 +147,7 @@ static bool try_it(int fd, char verb, const char *subject)
         if (verb == 'P')
                 snprintf(command, sizeof(command), "PUB %s 0\r\n\r\n", subject);
         else
-                snprintf(command, sizeof(command), "SUB %s %d\r\n", subject, ++sid);
+                snprintf(command, sizeof(command), "SUB %s %s%d\r\n", subject, verb == 'Q' ? "x " : "", ++sid);
         assert_int_equal(write(fd, command, strlen(command)), (ssize_t)strlen(command));
         for (;;) {
                 read_line(fd, line, sizeof(line));
@@ -193,6 +200,7 @@ static size_t subjects(char **ret_list)
 static struct nats_fixture *start(char *dir)
 {
         _cleanup_(freep) char *table = NULL;
+        _cleanup_(strbuf_done) struct strbuf with_worker = {0};
         char path[128], config[160];
         FILE *f;
 
@@ -201,7 +209,9 @@ static struct nats_fixture *start(char *dir)
         snprintf(path, sizeof(path), "%s/nats-permissions.conf", dir);
         f = fopen(path, "w");
         assert_non_null(f);
-        fputs(table, f);
+        strbuf_adds(&with_worker, table);
+        assert_int_equal(nats_users_add(&with_worker, "x", "secret-worker-x"), 0);
+        fputs(with_worker.s, f);
         fclose(f);
         snprintf(path, sizeof(path), "%s/nats-passwords.conf", dir);
         f = fopen(path, "w");
@@ -209,6 +219,8 @@ static struct nats_fixture *start(char *dir)
         for (size_t u = 0; u < ARRAY_SIZE(users); u++) {
                 char name[32];
 
+                if (begins(users[u], NATS_WORKER))
+                        continue; /* its entry has it */
                 snprintf(name, sizeof(name), "%s", users[u]);
                 for (char *c = name; *c; c++)
                         *c = *c == '-' ? '_' : (char)toupper((unsigned char)*c);
@@ -232,8 +244,8 @@ static void every_user_every_subject(void **state)
                 int fd = log_in(nats, users[u]);
 
                 for (size_t i = 0; i < n; i++)
-                        for (int v = 0; v < 2; v++) {
-                                char verb = "PS"[v];
+                        for (int v = 0; v < 3; v++) {
+                                char verb = "PSQ"[v];
                                 bool is = try_it(fd, verb, list[i]), should = may(users[u], verb, list[i]);
 
                                 if (is != should)

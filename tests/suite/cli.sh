@@ -86,6 +86,42 @@ check "the publisher in shell" "$(bash "$home/examples/publish-shell/publish.sh"
 if command -v python3 >/dev/null; then
   check "the publisher in Python" "$(python3 "$home/examples/publish-python/publish.py" "$home/examples/text-analysis.json" "$nats" "$user" "$password")" 'accepted'
 fi
+
+# Workers on the bus, as the user of their operator. The one that is killed at work is noticed by its lease, and the next does its run.
+admin=$(first admin_url <<<"$status"); token=$(cat "$(first admin_token_file <<<"$status")")
+post() { curl -sS -X POST "$admin$1" -H "Authorization: Bearer $token" -H 'Content-Type: application/json' -d "$2"; }
+check "an operator on the bus" "$(post /operators '{"name":"turner","kind":"bus","tags":["turn"],"idempotent":true,"lease_ms":1000}')" '"url":"aethelos.operator.turner"'
+check "a flow for it" "$(post /flows '{"name":"turn_flow","type":"turn","base":"1.00","per_unit":"0","currency":"EUR","steps":[{"tag":"turn"}]}')" '"turn"'
+echo '{"type":"turn","payload":{"text":"abc"}}' >"$work/turn.json"
+refuses "a worker of nobody" 2 "$aethelos" operators worker Nobody
+login=$("$aethelos" operators worker turner --json)
+check "the bus user of its workers" "$login" '"nats_user":"worker-turner"'
+check "asked again, the same" "$("$aethelos" operators worker turner --json)" "$login"
+as_worker=(turner "$nats" "$(first nats_user <<<"$login")" "$(first nats_password_file <<<"$login")")
+cp "$home"/examples/worker-node/*.js* "$work/node" # the same client
+(cd "$work/node" && WORK_SECONDS=60 exec node worker.js "${as_worker[@]}" >"$work/worker-node.log" 2>&1) &
+worker=$!
+"$aethelos" run "$work/turn.json" >"$work/turned.log" 2>&1 &
+running=$!
+for i in $(seq 100); do
+  seen=$("$aethelos" operators watch turner)
+  case $seen in *accepted*) break ;; esac
+  sleep 0.1
+done
+check "operators watch shows who works" "$seen" "$(hostname)"
+kill -9 "$worker"
+(cd "$work/node" && WORK_SECONDS=0.4 exec node worker.js "${as_worker[@]}" >"$work/worker-node.log" 2>&1) &
+worker=$!
+wait "$running"
+check "the next worker in Node did what the killed one had" "$(cat "$work/turned.log")" cba
+kill "$worker"
+if command -v python3 >/dev/null; then
+  WORK_SECONDS=0.4 python3 "$home/examples/worker-python/worker.py" "${as_worker[@]}" >"$work/worker-python.log" 2>&1 &
+  worker=$!
+  check "the worker in Python" "$("$aethelos" run "$work/turn.json" 2>&1)" cba
+  kill "$worker"
+fi
+
 # More payouts than a page holds, written by the owner of the database.
 PGPASSFILE=$(first database_passfile <<<"$status") psql -qAt "$(first database_url <<<"$status")" -c "INSERT INTO aethelos.chain (id, kind, step, version,
   status, lane, client, amount, currency, parent, created_at, updated_at) SELECT gen_random_uuid(), 'payout', 'PAYOUT_DONE', 3, 'completed', 'normal',
