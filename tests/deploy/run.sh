@@ -11,3 +11,7 @@ cp "$here"/package*.json "$work"
 export NODE_PATH=$work/node_modules
 mkdir "$work/compose"
 node "$here/compose.js" "$1" "$work/compose"
+cp -r "$here/../../kubernetes" "$work/kubernetes"
+rm -rf "$work/kubernetes/base/state"
+AETHELOS_HOME=$here/../.. "$1/aethelos" secrets "$work/kubernetes/base/state" >/dev/null
+node "$here/kubernetes.js" "$work/kubernetes"
