@@ -56,13 +56,14 @@ static void on_answer(void *arg, const struct http_reply *reply)
 
 static void send_one(struct service *s, const struct webhooks_subscription *w, const PGresult *rows, int row)
 {
+        static const char agent[] = "User-Agent: Aethelos/" AETHELOS_VERSION;
         const struct webhooks_config *config = s->config;
         struct webhooks_state *state = s->state;
         const char *message = PQgetvalue(rows, row, JOB_VIEW_EVENT_N + 1);
         _cleanup_(strbuf_done) struct strbuf body = {0}, signature = {0};
         int64_t now_s = now_wall_ms() / 1000;
         char id[64], timestamp[48];
-        const char *headers[] = {"Content-Type: application/json", "User-Agent: Aethelos/" AETHELOS_VERSION, id, timestamp, NULL, NULL};
+        const char *headers[] = {"Content-Type: application/json", agent, id, timestamp, NULL, NULL};
         struct webhooks_attempt *a = xcalloc(1, sizeof(*a));
 
         a->service = s;
@@ -186,8 +187,10 @@ void webhooks_on_round(struct service *s)
         if (now >= state->look_at_ms)
                 state->look_at_ms = now + (service_stopping() ? AWAY_MS : look(s));
         if (now >= state->prune_at_ms) {
-                (void)webhooks_prune(s->db, config->keep_s);
-                state->prune_at_ms = now + PRUNE_MS;
+                bool more = false;
+
+                (void)webhooks_prune(s->db, config->keep_s, &more);
+                state->prune_at_ms = now + (more ? LOOK_MS : PRUNE_MS);
         }
         ms = httpc_timeout_ms(state->http);
         service_wake_in(s, state->look_at_ms - now);

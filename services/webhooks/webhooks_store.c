@@ -5,6 +5,8 @@
 
 #include "services/intake/job_view.h"
 
+#include <stdlib.h>
+
 #define GATHER_EVENTS 500
 #define PENDING_MAX   "1000" /* of a subscription: the rest waits in the event store */
 #define GIVE_UP_AFTER "10"   /* attempts that a delivery has in any case */
@@ -118,13 +120,18 @@ int webhooks_failed(
         return e;
 }
 
-int webhooks_prune(struct db *db, int64_t keep_s)
+int webhooks_prune(struct db *db, int64_t keep_s, bool *ret_more)
 {
         static const char sql[] = "DELETE FROM webhook_delivery WHERE id IN (SELECT d.id FROM webhook_delivery d"
                                   " WHERE d.done_at < now() - $1 * interval '1 s' ORDER BY d.done_at LIMIT $2)";
         _cleanup_(db_args_done) struct db_args args = {0};
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        int e;
 
         db_arg_int(&args, keep_s);
         db_arg_int(&args, PRUNE_ROWS);
-        return db_run(db, sql, &args, NULL);
+        e = db_run(db, sql, &args, &r);
+        if (e == 0)
+                *ret_more = strtoll(PQcmdTuples(r), NULL, 10) == PRUNE_ROWS;
+        return e;
 }

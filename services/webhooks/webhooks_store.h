@@ -30,6 +30,7 @@ int webhooks_delivered(struct db *db, const struct webhooks_attempt *a);
 int webhooks_failed(
         struct db *db, const struct webhooks_attempt *a, bool gone, int64_t delay_ms, const struct webhooks_config *config, bool *ret_disabled);
 
-int webhooks_prune(struct db *db, int64_t keep_s);
+/* Forgets what was done longer ago than keep_s, a part of it at a time. *ret_more: there is more. */
+int webhooks_prune(struct db *db, int64_t keep_s, bool *ret_more);
 
 #endif

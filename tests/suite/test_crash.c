@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-static const char *const services[] = {"intake", "pricing", "payments", "execution", "ledger", "payouts", "feed", "board"};
+static const char *const services[] = {"intake", "pricing", "payments", "execution", "ledger", "payouts", "feed", "webhooks", "board"};
 static struct stack *stack;
 static int submitted, killed;
 
@@ -75,11 +75,20 @@ static void act(const char *service, const char *path, const char *body)
         fail_msg("%s was never answered", path);
 }
 
+/* Somebody who is told of all events and is never there, in place of the one before. */
+static void subscribe(const char *service)
+{
+        free(pg_fixture_ask(stack->pg, "WITH d AS (DELETE FROM webhook RETURNING 1) SELECT count(*) FROM d"));
+        act(service, "/webhooks", "{\"url\":\"http://127.0.0.1:1/\"}");
+}
+
 static void run_chain(const char *service)
 {
-        _cleanup_(freep) char *id = submit(), *payout = NULL;
+        _cleanup_(freep) char *id = NULL, *payout = NULL;
         char sql[200], path[128], body[200];
 
+        subscribe(service);
+        id = submit();
         snprintf(sql, sizeof(sql), "SELECT step FROM chain WHERE id = '%s'", id);
         drive(service, sql, "PAYMENT_INITIATED");
         snprintf(path, sizeof(path), "/payment-intents/%s/confirm", id);
