@@ -128,14 +128,19 @@ static char *failed(void)
         return id;
 }
 
-static void refund(const char *id)
+static void refund_confirmed(const char *id)
 {
-        await("REFUND_REQUIRED", "SELECT step FROM chain WHERE id = '%s'", id);
-        MOVE("payments", id, "REFUND_INITIATED");
         evidence(id, "REFUND_CONFIRMED");
         MOVE_WITH("{\"amount\":{\"minor\":100,\"currency\":\"EUR\"},\"evidence\":{\"kind\":\"person\",\"who\":\"anna\",\"reference\":\"bank\"}}",
                 "payments", id, "REFUND_CONFIRMED");
         RUN("DELETE FROM evidence_inbox WHERE chain_id = '%s'", id);
+}
+
+static void refund(const char *id)
+{
+        await("REFUND_REQUIRED", "SELECT step FROM chain WHERE id = '%s'", id);
+        MOVE("payments", id, "REFUND_INITIATED");
+        refund_confirmed(id);
 }
 
 static void age(const char *id, const char *interval)
@@ -266,6 +271,44 @@ static void a_failed_execution_is_run_again_and_refunded(void **state)
         strbuf_addf(&args, "{\"chain_id\":\"%s\",\"dry_run\":false}", id);
         strbuf_addf(&answer, "{\"found\":1,\"redriven\":0,\"refused\":1,\"refusals\":[{\"chain_id\":\"%s\",\"why\":\"refunded\"}]}", id);
         expect_command("redrive", args.s, answer.s);
+}
+
+/* A refund that stands is rung, however long; and when a person must send the money, he is waited for. */
+static void a_refund_that_stands(void **state)
+{
+        (void)state;
+        rule("EXECUTION_FAILED", 0, 0, 0, 0.2, 1);
+        rule("REFUND_REQUIRED", 60, 120, 1, 0.2, 0.4);
+        _cleanup_(freep) char *id = failed();
+        start();
+        await("REFUND_REQUIRED", STEP, id);
+        age(id, "90 s");
+        await("STUCK_AT_STEP late open - -", ISSUE, id);
+        age(id, "200 s");
+        await("STUCK_AT_STEP repair open - rang_again", ISSUE, id);
+        await("t", "SELECT attempts > 1 FROM issue WHERE chain_id = '%s' AND kind = 'STUCK_AT_STEP'", id);
+        await("REFUND_REQUIRED", STEP, id);
+        MOVE("payments", id, "REFUND_INITIATED");
+        await("STUCK_AT_STEP repair resolved - moved_on", ISSUE, id);
+        age(id, "2 days");
+        await("STUCK_AT_STEP repair waiting_evidence person waits_for_refund", ISSUE, id);
+        refund_confirmed(id);
+        await("FINAL_FAIL", STEP, id);
+        await("0", "SELECT count(*) FROM issue WHERE closed_at IS NULL");
+}
+
+/* What was executed and is not booked is rung for ever: neither a count nor a time takes the revenue away. */
+static void executed_and_not_booked(void **state)
+{
+        (void)state;
+        rule("EXECUTION_COMPLETED", 60, 120, 1, 0.2, 0.4);
+        _cleanup_(freep) char *id = paid();
+        MOVE("execution", id, "EXECUTION_STARTED", "STEP_COMPLETED", "EXECUTION_COMPLETED");
+        age(id, "200 s");
+        start();
+        await("MISSING_PAYOUT repair open - rang_again", ISSUE, id);
+        await("t", "SELECT attempts > 1 FROM issue WHERE chain_id = '%s'", id);
+        await("EXECUTION_COMPLETED", STEP, id);
 }
 
 static void without_an_operator_the_payment_goes_back(void **state)
@@ -569,6 +612,8 @@ int main(int argc, char *argv[])
                 TEST(an_unheard_job_is_rung_and_ends_unpaid),
                 TEST(an_unpaid_job_waits_for_its_payer),
                 TEST(a_failed_execution_is_run_again_and_refunded),
+                TEST(a_refund_that_stands),
+                TEST(executed_and_not_booked),
                 TEST(without_an_operator_the_payment_goes_back),
                 TEST(an_unknown_run_waits_for_its_operator),
                 TEST(a_broken_row_is_folded_anew),
