@@ -286,15 +286,16 @@ int execution_store_tally(struct db *db, const struct execution_breaker *breaker
 
 /* --- taking over --- */
 
-/* Others may move next_at; while a call may still be under way its run is its caller's all the same, and while a worker beats it is the worker's. */
+/* Others may move next_at; while a call may still be under way its run is its caller's all the same, and while a worker beats it is the worker's. Those
+ * that were asked least come first: the probe of an avoided operator must not be, time after time, the one run about which it says nothing. */
 static const char sql_due[] =
-        "SELECT r.id, r.chain_id, r.step, r.attempt, r.epoch, r.probes, r.operator, r.tag, r.state, r.error, r.lease_until <= now(),"
+        "WITH due AS MATERIALIZED (SELECT * FROM operator_run"
+        "   WHERE state IN ('calling', 'accepted', 'unknown') AND next_at <= now() AND (state <> 'calling' AND beat_at IS NULL OR lease_until <= now())"
+        "   ORDER BY next_at LIMIT $1 FOR UPDATE SKIP LOCKED)"
+        " SELECT r.id, r.chain_id, r.step, r.attempt, r.epoch, r.probes, r.operator, r.tag, r.state, r.error, r.lease_until <= now(),"
         " greatest(0, extract(epoch FROM now() - r.started_at) * 1000)::bigint, d.outcome, d.output, d.who, d.reference, r.sends, r.beat_at IS NOT "
         "NULL"
-        " FROM operator_run r LEFT JOIN LATERAL (SELECT * FROM run_decision x WHERE x.run_id = r.id OFFSET 0) d ON true"
-        " WHERE r.state IN ('calling', 'accepted', 'unknown') AND r.next_at <= now()"
-        "   AND (r.state <> 'calling' AND r.beat_at IS NULL OR r.lease_until <= now())"
-        " ORDER BY r.next_at LIMIT $1 FOR UPDATE OF r SKIP LOCKED";
+        " FROM due r LEFT JOIN LATERAL (SELECT * FROM run_decision x WHERE x.run_id = r.id OFFSET 0) d ON true ORDER BY r.probes";
 
 int execution_store_due(struct db *db, int64_t limit, PGresult **ret_result)
 {

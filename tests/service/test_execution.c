@@ -372,6 +372,26 @@ static void who_waits_for_an_operator_that_is_down_is_done_by_another(void **sta
         stack_assert_sound(w->stack);
 }
 
+/* Found by the fault suite: one run that an operator says nothing about was its probe again and again, and nobody else was asked about. */
+static void a_run_that_is_kept_secret_holds_up_no_other(void **state)
+{
+        struct world *w = *state;
+
+        operator_is(w, "one", fake_operator_url(w->one), fake_operator_status_url(w->one), "out", ", successes, timeout_ms", ", 100, 300");
+        jobs(w, 4, "[\"out\"]", "{\"mode\":\"withheld\"}", true);
+        stack_await(w->stack, "SELECT count(*) FROM aethelos.operator_run WHERE state = 'unknown'", "4", 10000);
+        run_sql(w, "UPDATE aethelos.operator_run SET probes = 20, next_at = now() + interval '1 h'");
+        jobs(w, 4, "[\"out\"]", "{\"mode\":\"never\"}", true);
+        stack_await(w->stack, "SELECT count(*) FROM aethelos.operator_run WHERE state = 'unknown' AND lease_until < now()", "8", 20000);
+        run_sql(w, "UPDATE aethelos.operator SET streak = 5, avoid_until = now() WHERE name = 'one'");
+        for (int i = 0; i < 100 && number(w, "SELECT count(*) FROM aethelos.chain WHERE step = 'EXECUTION_COMPLETED'") < 4; i++) {
+                run_sql(w, "UPDATE aethelos.operator_run SET next_at = now() - probes * interval '1 s' WHERE state = 'unknown'");
+                usleep(300000);
+        }
+        assert_int_equal(number(w, "SELECT count(*) FROM aethelos.chain WHERE step = 'EXECUTION_COMPLETED'"), 4);
+        stack_assert_sound(w->stack);
+}
+
 /* Three hundred calls are under way at once, and none of them ends before the fast ones are done and one more slow one has come. */
 static void slow_operators_hold_up_nobody(void **state)
 {
@@ -519,6 +539,7 @@ int main(int argc, char *argv[])
                 cmocka_unit_test_setup_teardown(a_run_is_looked_at_when_its_time_is_set_to_now, setup, teardown),
                 cmocka_unit_test_setup_teardown(an_operator_that_is_down_is_spared_and_taken_back, setup, teardown),
                 cmocka_unit_test_setup_teardown(who_waits_for_an_operator_that_is_down_is_done_by_another, setup, teardown),
+                cmocka_unit_test_setup_teardown(a_run_that_is_kept_secret_holds_up_no_other, setup, teardown),
                 cmocka_unit_test_setup_teardown(slow_operators_hold_up_nobody, setup, teardown),
                 cmocka_unit_test_setup_teardown(runs_of_a_killed_instance_are_taken_over, setup, teardown),
                 cmocka_unit_test_setup_teardown(repeated_bells_do_nothing, setup, teardown),
