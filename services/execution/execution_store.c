@@ -286,11 +286,12 @@ int execution_store_tally(struct db *db, const struct execution_breaker *breaker
 
 /* --- taking over --- */
 
-/* Others may move next_at; while a call may still be under way its run is its caller's all the same, and while a worker beats it is the worker's. Those
- * that were asked least come first: the probe of an avoided operator must not be, time after time, the one run about which it says nothing. */
+/* Others may move next_at; while a call may still be under way its run is its caller's all the same, and while a worker beats it is the worker's.
+ * Those that were asked least come first: the probe of an avoided operator must not be, time after time, the one run about which it says nothing. */
 static const char sql_due[] =
         "WITH due AS MATERIALIZED (SELECT * FROM operator_run"
-        "   WHERE state IN ('calling', 'accepted', 'unknown') AND next_at <= now() AND (state <> 'calling' AND beat_at IS NULL OR lease_until <= now())"
+        "   WHERE state IN ('calling', 'accepted', 'unknown') AND next_at <= now() AND (state <> 'calling' AND beat_at IS NULL OR lease_until <= "
+        "now())"
         "   ORDER BY next_at LIMIT $1 FOR UPDATE SKIP LOCKED)"
         " SELECT r.id, r.chain_id, r.step, r.attempt, r.epoch, r.probes, r.operator, r.tag, r.state, r.error, r.lease_until <= now(),"
         " greatest(0, extract(epoch FROM now() - r.started_at) * 1000)::bigint, d.outcome, d.output, d.who, d.reference, r.sends, r.beat_at IS NOT "
