@@ -79,6 +79,16 @@ pid=$(grep -o '"name":"pricing","instance":"[^"]*","pid":[0-9]*' <<<"$status" | 
 kill -9 "$pid"
 check "work goes on after a crash" "$("$aethelos" run "$home/examples/numeric-analysis.json" 2>&1)" "owner_payable"
 
+check "a system task is opened" "$("$aethelos" tasks run FLOW_AUDIT --json)" '"opened":true'
+check "a Code 19 job" "$("$aethelos" run "$home/examples/code19-issue.json" 2>&1)" "EUR 25.76"
+task=$("$aethelos" tasks --kind FLOW_AUDIT --json | first id)
+for i in $(seq 100); do
+  shown=$("$aethelos" explain "$task")
+  case $shown in *EXECUTION_COMPLETED*) break ;; esac
+  sleep 0.1
+done
+check "the task is explained" "$shown" "EXECUTION_COMPLETED"
+
 cp -r "$home/examples/publish-node" "$work/node"
 (cd "$work/node" && npm ci --silent --no-audit --no-fund)
 check "the publisher in Node" "$(cd "$work/node" && node publish.js "$home/examples/text-analysis.json" "$nats" "$user" "$password")" '"accepted"'
