@@ -950,6 +950,82 @@ static void test_requests(void **state)
         nats_fixture_free(nats);
 }
 
+struct ended {
+        int times;
+        enum bus_outcome outcome;
+        char text[64];
+};
+
+static void on_ended(void *arg, const struct bus_reply *reply)
+{
+        struct ended *e = arg;
+
+        e->times++;
+        e->outcome = reply->outcome;
+        snprintf(e->text, sizeof(e->text), "%.*s", (int)reply->body.len, reply->body.s ? reply->body.s : "");
+}
+
+static void call(struct party *p, const char *subject, const char *body, int64_t timeout_ms, struct ended *ended)
+{
+        *ended = (struct ended){0};
+        bus_call(p->bus, &(struct bus_call){.subject = subject, .body = slice_of(body), .timeout_ms = timeout_ms, .done = on_ended, .arg = ended});
+        assert_int_equal(ended->times, 0); /* never inside bus_call */
+}
+
+/* Many at once: each ends once, with its own answer, and as "not sent" only when nobody can have it. */
+static void test_calls(void **state)
+{
+        struct nats_fixture *nats = nats_fixture_start(NULL);
+        struct party a = party_open(nats, (struct bus_config){0}), b = party_open(nats, (struct bus_config){0});
+        struct ended first, second, nobody, silent, bad, over, cut;
+        struct bus_message *one, *two;
+
+        (void)state;
+        assert_int_equal(bus_subscribe(b.bus, "ask", NULL), 0);
+        bus_flush(b.bus);
+        call(&a, "nobody.there", "x", 5000, &nobody);
+        call(&a, "bad subject", "x", 5000, &bad);
+        TURN_UNTIL(&a, nobody.times + bad.times == 2);
+        assert_int_equal(nobody.outcome, BUS_NOT_SENT);
+        assert_int_equal(bad.outcome, BUS_NOT_SENT);
+
+        call(&a, "ask", "1", 5000, &first);
+        call(&a, "ask", "2", 5000, &second);
+        call(&a, "ask", "3", 50, &silent);
+        assert_int_equal(bus_calls(a.bus), 3);
+        one = next_plain(&b);
+        two = next_plain(&b);
+        bus_publish(b.bus, two->reply, NULL, NULL, 0, "two", 3);
+        bus_publish(b.bus, one->reply, NULL, NULL, 0, "one", 3);
+        bus_publish(b.bus, one->reply, NULL, NULL, 0, "more", 4);
+        bus_drop(b.bus, one);
+        bus_drop(b.bus, two);
+        one = next_plain(&b);
+        TURN_UNTIL(&a, first.times && second.times && silent.times);
+        assert_string_equal(first.text, "one");
+        assert_string_equal(second.text, "two");
+        assert_int_equal(silent.outcome, BUS_LOST);
+        bus_publish(b.bus, one->reply, NULL, NULL, 0, "late", 4); /* nobody's */
+        bus_drop(b.bus, one);
+
+        call(&a, "ask", "before the cut", 300, &cut);
+        bus_drop(b.bus, next_plain(&b));
+        nats_fixture_kill(nats);
+        TURN_UNTIL(&a, !bus_connected(a.bus));
+        call(&a, "ask", "after it", 5000, &over);
+        TURN_UNTIL(&a, over.times && cut.times);
+        assert_int_equal(over.outcome, BUS_NOT_SENT);
+        assert_int_equal(cut.outcome, BUS_LOST);
+        assert_int_equal(first.times + second.times + silent.times, 3);
+        call(&a, "ask", "never", 60000, &over);
+        bus_end_calls(a.bus);
+        assert_int_equal(over.times, 1);
+        assert_int_equal(bus_calls(a.bus), 0);
+        party_close(&a);
+        party_close(&b);
+        nats_fixture_free(nats);
+}
+
 static void expect_ack(const char *reply, const char *stream, const char *durable, unsigned delivered)
 {
         struct slice s, d;
@@ -1050,6 +1126,7 @@ int main(int argc, char *argv[])
                 cmocka_unit_test(test_sizes),
                 cmocka_unit_test(test_plain_and_groups),
                 cmocka_unit_test(test_requests),
+                cmocka_unit_test(test_calls),
         };
 
         if (argc > 1)
