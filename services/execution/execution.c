@@ -44,6 +44,7 @@ static int init(struct service *s)
         }
         state->ended_tail = &state->ended;
         state->outcome_batch = SIZE_MAX;
+        state->hears_since_ms = now_mono_ms();
         (void)random_bytes(state->jitter, sizeof(state->jitter));
         s->state = state;
         return execution_workers_listen(s);

@@ -65,6 +65,7 @@ struct execution_state {
         /* Runs whose commit was not answered, so that they were never sent although they may stand in the store. */
         struct uuid *unsent;
         size_t n_unsent;
+        int64_t hears_since_ms;      /* since when workers on the bus can be heard without a break */
         struct execution_said *said; /* by workers, not dealt with yet */
         size_t n_said;
         unsigned short jitter[3];

@@ -66,6 +66,20 @@ static bool spared(struct execution_state *state, const struct execution_operato
         return false;
 }
 
+/* How long to wait with a run because of the bus: without a connection nobody can be called; and after one was missing, or this instance, its worker
+ * has the time of a lease to be heard again. 0: not at all. */
+static int64_t deaf_ms(struct service *s, const struct execution_operator *op, bool beaten)
+{
+        const struct execution_state *state = s->state;
+        int64_t hears_ms = now_mono_ms() - state->hears_since_ms;
+
+        if (!op || op->transport != EXECUTION_BUS)
+                return 0;
+        if (!bus_connected(s->bus))
+                return NO_ROOM_MS;
+        return beaten && hears_ms < op->lease_ms ? op->lease_ms - hears_ms : 0;
+}
+
 static void decide(struct service *s, struct taken *t)
 {
         const struct execution_config *config = s->config;
@@ -73,7 +87,8 @@ static void decide(struct service *s, struct taken *t)
         struct execution_open_run open = {.decided = t->due.decided.len > 0, .resend_marked = marked(&t->due), .probes = t->due.probes};
         /* Who is found calling has ended without writing what came of it. */
         bool lost = slice_equal(t->due.state, "calling"), accepted = slice_equal(t->due.state, "accepted");
-        bool silent = accepted && t->due.beaten;
+        int64_t deaf = deaf_ms(s, execution_find(&state->operators, t->due.who.s), t->due.beaten);
+        bool silent = accepted && t->due.beaten && deaf == 0;
         const char *waits = accepted && !silent ? "accepted" : "unknown";
         bool spares = false;
 
@@ -92,7 +107,10 @@ static void decide(struct service *s, struct taken *t)
         t->clean = open.resend_marked;
         open.other = other_there(state, t);
         t->next = execution_resolve(t->op, &open);
-        if ((t->next == EXECUTION_NEXT_ASK || t->next == EXECUTION_NEXT_SEND) && spared(state, t->op, t->next)) {
+        if (deaf > 0 && t->next != EXECUTION_NEXT_DECIDED) {
+                t->next = EXECUTION_NEXT_WAIT;
+                t->take.probes = t->due.probes;
+        } else if ((t->next == EXECUTION_NEXT_ASK || t->next == EXECUTION_NEXT_SEND) && spared(state, t->op, t->next)) {
                 t->next = execution_spare(t->op, &open);
                 t->take.probes = t->due.probes;
                 spares = true;
@@ -116,8 +134,9 @@ static void decide(struct service *s, struct taken *t)
                 t->take.hold_ms = t->op->timeout_ms + EXECUTION_LEASE_MARGIN_MS;
                 break;
         case EXECUTION_NEXT_WAIT:
-                t->take.hold_ms = spares ? (t->op->pause_ms < SPARED_MS ? t->op->pause_ms : SPARED_MS) + execution_backoff(state, 0)
-                                         : execution_backoff(state, t->due.probes);
+                t->take.hold_ms = deaf > 0 ? deaf
+                                  : spares ? (t->op->pause_ms < SPARED_MS ? t->op->pause_ms : SPARED_MS) + execution_backoff(state, 0)
+                                           : execution_backoff(state, t->due.probes);
                 break;
         case EXECUTION_NEXT_OTHER:
         case EXECUTION_NEXT_DECIDED:
@@ -250,6 +269,8 @@ int64_t execution_on_tick(struct service *s)
         bool more = false, fresh;
         int e;
 
+        if (!bus_connected(s->bus))
+                state->hears_since_ms = now_mono_ms();
         if (!db_connected(s->db))
                 return TICK_MS;
         e = execution_refresh(s, &fresh);

@@ -125,8 +125,8 @@ static void await_runs(struct world *w, const char *name, const char *what, cons
 {
         char sql[512];
 
-        snprintf(sql, sizeof(sql), "SELECT string_agg(%s, ' ' ORDER BY step, attempt, id) FROM aethelos.operator_run WHERE operator = '%s'", what,
-                name);
+        snprintf(sql, sizeof(sql), "SELECT string_agg((%s)::text, ' ' ORDER BY step, attempt, id) FROM aethelos.operator_run WHERE operator = '%s'",
+                what, name);
         stack_await(w->stack, sql, is, PATIENCE_MS);
 }
 
@@ -398,6 +398,32 @@ static void long_work_outlives_execution_and_the_broker(void **state)
         bus_free(bus);
 }
 
+/* While the broker or execution is away longer than a lease, a worker that is alive cannot be heard: that is not held against it. */
+static void a_worker_that_could_not_be_heard_keeps_its_run(void **state)
+{
+        struct world *w = *state;
+        struct bus *bus = worker(w, "unheard");
+        struct heard nothing;
+
+        operator_is(w, "unheard", ",\"lease_ms\":1500,\"idempotent\":true");
+        job(w, "unheard");
+        _cleanup_(heard_done) struct heard h = listen_to(bus);
+        reply(bus, &h, "{\"status\":\"accepted\"}");
+        await_runs(w, "unheard", "state", "accepted");
+        stack_stop(w->stack, "execution", SIGKILL);
+        await_runs(w, "unheard", "lease_until < now()", "true");
+        stack_spawn(w->stack, "execution", NULL);
+        expect_said(bus, "unheard", "beat", &h, "", "held");
+        nats_fixture_kill(w->stack->nats);
+        await_runs(w, "unheard", "lease_until < now() - interval '1 s'", "true");
+        nats_fixture_restart(w->stack->nats);
+        expect_said(bus, "unheard", "beat", &h, "", "held");
+        expect_said(bus, "unheard", "result", &h, DONE("x"), "committed");
+        await_runs(w, "unheard", "state || sends", "done1");
+        assert_false(listen_until(bus, 0, &nothing));
+        bus_free(bus);
+}
+
 /* With an argument: only the tests of that name; * and ? are wild. */
 int main(int argc, char *argv[])
 {
@@ -411,6 +437,7 @@ int main(int argc, char *argv[])
                 cmocka_unit_test_teardown(where_nobody_can_be_asked_a_silent_worker_is_waited_for, finished),
                 cmocka_unit_test_teardown(workers_share, finished),
                 cmocka_unit_test_teardown(long_work_outlives_execution_and_the_broker, finished),
+                cmocka_unit_test_teardown(a_worker_that_could_not_be_heard_keeps_its_run, finished),
         };
 
         if (argc > 1)
