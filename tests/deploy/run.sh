@@ -1,5 +1,5 @@
 #!/bin/bash
-# The files under compose/ and kubernetes/: see compose.js and kubernetes.js.
+# The files under compose/, kubernetes/ and systemd/: see compose.js, kubernetes.js and systemd.js.
 # usage: run.sh BIN_DIR
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -15,3 +15,5 @@ cp -r "$here/../../kubernetes" "$work/kubernetes"
 rm -rf "$work/kubernetes/base/state"
 AETHELOS_HOME=$here/../.. "$1/aethelos" secrets "$work/kubernetes/base/state" >/dev/null
 node "$here/kubernetes.js" "$work/kubernetes"
+mkdir "$work/systemd"
+node "$here/systemd.js" "$1" "$work/systemd"
