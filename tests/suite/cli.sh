@@ -125,6 +125,10 @@ worker=$!
 wait "$running"
 check "the next worker in Node did what the killed one had" "$(cat "$work/turned.log")" cba
 kill "$worker"
+bash "$home/examples/worker-shell/worker.sh" "${as_worker[@]}" >"$work/worker-shell.log" 2>&1 &
+worker=$!
+check "the worker in shell" "$("$aethelos" run "$work/turn.json" 2>&1)" bytes
+kill "$worker"
 if command -v python3 >/dev/null; then
   WORK_SECONDS=0.4 python3 "$home/examples/worker-python/worker.py" "${as_worker[@]}" >"$work/worker-python.log" 2>&1 &
   worker=$!
