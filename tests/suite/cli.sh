@@ -70,9 +70,17 @@ check "events of the job" "$("$aethelos" events "$job")" REVENUE_BOOKED
 echo '{"type":"none","payload":{}}' >"$work/bad.json"
 refuses "a job of an unknown type" 1 "$aethelos" submit "$work/bad.json"
 refuses "run of a job that is refused" 1 "$aethelos" run "$work/bad.json"
-for command in flows operators offers payouts issues rules tasks doctor; do "$aethelos" $command --json >/dev/null; done
-for command in up down status doctor run submit pay show events explain flows operators offers payouts refunds issues repair redrive refund close rules tasks backup restore migrate secrets bench; do "$aethelos" $command --help >/dev/null; done
+for command in flows operators offers payouts issues rules tasks webhooks doctor; do "$aethelos" $command --json >/dev/null; done
+for command in up down status doctor run submit pay show events explain flows operators offers payouts refunds issues repair redrive refund close rules tasks webhooks backup restore migrate secrets bench; do "$aethelos" $command --help >/dev/null; done
 check "help and json everywhere" ok ok
+
+# Somebody is told of events, at an address that is refused; the next run below brings one.
+hook=$("$aethelos" webhooks add http://127.0.0.1:1/hook --types PRICED --json)
+check "a webhook has its secret" "$hook" '"secret":"whsec_'
+hook=$(first id <<<"$hook")
+refuses "an event that there is not" 1 "$aethelos" webhooks add http://example.com/ --types PAID
+refuses "a webhook that there is not" 1 "$aethelos" webhooks deliveries 01890000-0000-7000-8000-000000000000
+refuses "what cannot be done with webhooks" 2 "$aethelos" webhooks ring "$hook"
 
 # A service that dies is started again, and the work goes on.
 pid=$(grep -o '"name":"pricing","instance":"[^"]*","pid":[0-9]*' <<<"$status" | grep -o '[0-9]*$')
@@ -88,6 +96,18 @@ for i in $(seq 100); do
   sleep 0.1
 done
 check "the task is explained" "$shown" "EXECUTION_COMPLETED"
+
+for i in $(seq 100); do
+  told=$("$aethelos" webhooks deliveries "$hook")
+  case $told in *PRICED*"not a public one"*) break ;; esac
+  sleep 0.1
+done
+check "a webhook goes to no private address" "$told" "the address is not a public one"
+delivery=$("$aethelos" webhooks deliveries "$hook" --json | grep -o '"id":[0-9]*' | head -1 | grep -o '[0-9]*')
+check "a delivery is asked for again" "$("$aethelos" webhooks redeliver "$hook" "$delivery")" active
+check "a webhook is enabled" "$("$aethelos" webhooks enable "$hook" --json)" '"state":"active"'
+check "webhooks are listed" "$("$aethelos" webhooks)" "http://127.0.0.1:1/hook"
+check "a webhook is removed" "$("$aethelos" webhooks remove "$hook" && "$aethelos" webhooks --json)" '"items":[]'
 
 cp -r "$home/examples/publish-node" "$work/node"
 (cd "$work/node" && npm ci --silent --no-audit --no-fund)
