@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define IN_FLIGHT    8 /* of one subscription: a receiver that hangs takes no place of another */
+#define IN_FLIGHT    32 /* of one subscription: a receiver that hangs takes no place of another */
 #define LEASE_MORE   2000
 #define LOOK_MS      100
 #define NOBODY_MS    1000
@@ -103,7 +103,8 @@ static int serve(struct service *s, const struct webhooks_subscription *w)
                 e = webhooks_gather(s->db, &w->id);
                 CRASH_POINT("webhooks: after commit of deliveries");
         }
-        if (e < 0 || busy >= IN_FLIGHT || (!w->due && !w->behind))
+        /* Half of the places at a time: each claim is a commit. */
+        if (e < 0 || busy > IN_FLIGHT / 2 || (!w->due && !w->behind))
                 return e;
         e = webhooks_claim(s->db, &w->id, (int64_t)(IN_FLIGHT - busy), config->timeout_ms + LEASE_MORE, &rows);
         CRASH_POINT("webhooks: after claim");
@@ -131,7 +132,7 @@ static int64_t look(struct service *s)
         return AWAY_MS;
 }
 
-static int commit(struct service *s, const struct webhooks_attempt *a)
+static int store_outcome(struct service *s, const struct webhooks_attempt *a)
 {
         const struct webhooks_config *config = s->config;
         struct webhooks_state *state = s->state;
@@ -140,13 +141,10 @@ static int commit(struct service *s, const struct webhooks_attempt *a)
         char id[UUID_TEXT_SIZE];
         int e;
 
-        CRASH_POINT("webhooks: before commit of an outcome");
         if (verdict == WEBHOOKS_DELIVERED)
-                e = webhooks_delivered(s->db, a);
-        else
-                e = webhooks_failed(s->db, a, verdict == WEBHOOKS_GONE,
-                        webhooks_delay_ms(a->attempts, config->first_retry_ms, erand48(state->jitter)), config, &disabled);
-        CRASH_POINT("webhooks: after commit of an outcome");
+                return webhooks_delivered(s->db, a);
+        e = webhooks_failed(s->db, a, verdict == WEBHOOKS_GONE, webhooks_delay_ms(a->attempts, config->first_retry_ms, erand48(state->jitter)),
+                config, &disabled);
         if (e == 0 && disabled) {
                 uuid_format(&a->webhook, id);
                 log_warning("a webhook is disabled", LOG_S("webhook", id), LOG_S("error", a->error));
@@ -154,25 +152,37 @@ static int commit(struct service *s, const struct webhooks_attempt *a)
         return e;
 }
 
-/* What cannot be committed now waits; what is lost is made again when its claim runs out. */
+static int store_outcomes(struct db *db, void *arg)
+{
+        struct service *s = arg;
+        const struct webhooks_state *state = s->state;
+        int e = 0;
+
+        (void)db;
+        for (const struct webhooks_attempt *a = state->ended; a && e == 0; a = a->next)
+                e = store_outcome(s, a);
+        CRASH_POINT("webhooks: before commit of outcomes");
+        return e;
+}
+
+/* All that ended since the last round, together. What cannot be committed now waits; what is lost is made again when its claim runs out. */
 static void commit_ended(struct service *s, int64_t now)
 {
         struct webhooks_state *state = s->state;
+        int e = db_transaction(s->db, store_outcomes, s);
 
-        while (state->ended) {
-                struct webhooks_attempt *a = state->ended;
-                int e = commit(s, a);
-
-                if (e == -ENOTCONN || e == -EAGAIN) {
-                        state->look_at_ms = now + AWAY_MS;
-                        return;
-                }
-                if (e < 0)
-                        log_error("what came of a delivery cannot be stored", LOG_S("error", db_error(s->db)));
+        CRASH_POINT("webhooks: after commit of outcomes");
+        if (e == -ENOTCONN || e == -EAGAIN) {
+                state->look_at_ms = now + AWAY_MS;
+                return;
+        }
+        if (e < 0)
+                log_error("what came of deliveries cannot be stored", LOG_S("error", db_error(s->db)));
+        for (struct webhooks_attempt *a; (a = state->ended);) {
                 state->ended = a->next;
                 free(a);
-                state->look_at_ms = 0; /* its place is free */
         }
+        state->look_at_ms = 0; /* their places are free */
 }
 
 void webhooks_on_round(struct service *s)
