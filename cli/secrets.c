@@ -161,8 +161,12 @@ int cmd_secrets(int argc, char **argv)
         _cleanup_(freep) char *secrets = stack_path(&s, "secrets"), *nats = stack_path(&s, "nats"),
                               *to = stack_path(&s, "nats/nats-permissions.conf");
         strbuf_addf(&permissions, "%s/proto/nats-permissions.conf", s.home);
-        if (make_directory(s.state, 0700, NULL) < 0 || make_directory(secrets, 0700, NULL) < 0 || make_directory(nats, 0700, NULL) < 0 ||
-                stack_prepare_inside(&s) < 0 || copy_file(permissions.s, to, 0600) < 0)
+        if (mkdir(s.state, 0700) < 0 && errno != EEXIST) { /* one that is there keeps its mode: others may have to pass through it */
+                say_errno(s.state, errno);
+                return 1;
+        }
+        if (make_directory(secrets, 0700, NULL) < 0 || make_directory(nats, 0700, NULL) < 0 || stack_prepare_inside(&s) < 0 ||
+                copy_file(permissions.s, to, 0600) < 0)
                 return 1;
         if (json) {
                 strbuf_reset(&permissions);

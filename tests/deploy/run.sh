@@ -13,7 +13,9 @@ mkdir "$work/compose"
 node "$here/compose.js" "$1" "$work/compose"
 cp -r "$here/../../kubernetes" "$work/kubernetes"
 rm -rf "$work/kubernetes/base/state"
+mkdir -m 755 "$work/kubernetes/base/state"
 AETHELOS_HOME=$here/../.. "$1/aethelos" secrets "$work/kubernetes/base/state" >/dev/null
+[ "$(stat -c %a "$work/kubernetes/base/state")" = 755 ] || { echo "NOT ok: secrets leave the mode of a directory that is there"; exit 1; }
 node "$here/kubernetes.js" "$work/kubernetes"
 mkdir "$work/systemd"
 node "$here/systemd.js" "$1" "$work/systemd"
