@@ -32,7 +32,7 @@ void stack_spawn(
 void stack_stop(struct stack *s, const char *service, int signal);           /* every instance of it; waits for the end */
 /* Waits until an instance of it has ended by itself; its wait status, or -1 when it did not within ms. */
 int stack_wait_end(struct stack *s, const char *service, int ms);
-int stack_crash_rounds(void); /* how often each crash point is killed: AETHELOS_CRASH_ROUNDS, or once */
+int stack_crash_rounds(void);           /* how often each crash point is killed: AETHELOS_CRASH_ROUNDS, or once */
 void stack_wait_ready(struct stack *s); /* until intake's /readyz and board's /readyz are 200 */
 
 long stack_port(const struct stack *s, bool admin); /* of intake or the board; 0 before it listens. It changes when they are started again */
