@@ -26,7 +26,7 @@ load --mode=bus --fill=2000 --unpaid=1 >&2
 
 # Milliseconds of the median scan, whole reads of the table, rows read by index. The counts of a session are there a second after its last statement.
 scans() {
-  ask "SELECT pg_stat_reset_single_table_counters('chain'::regclass)" >/dev/null
+  ask "SELECT pg_stat_reset()" >/dev/null
   for _ in $(seq 20); do
     local from; from=$(date +%s%N)
     "$bin/aethelos" repair --json >/dev/null

@@ -38,7 +38,7 @@ chains=$(($(earned) - before)) submitted=$(number submitted <"$work/overload.jso
 left=$(ask "SELECT count(*) FROM chain WHERE status = 'open' AND (waits_for IS NULL OR waits_for = 'payer')")
 bells=$(($(rung) - bells))
 faults=$(ask "SELECT count(*) FROM audit()")
-after=$(awk -v c="$chains" -v d="$during" -v s="$seconds" -v t="$drained" 'BEGIN { printf "%.0f", t > s ? (c - d * s) / (t - s) : 0 }')
+after=$(awk -v c="$chains" -v d="$during" -v s="$seconds" -v t="$drained" 'BEGIN { printf "%.0f", (t > s ? (c - d * s) / (t - s) : 0) }')
 goodput=$(awk -v c="$chains" -v t="$drained" 'BEGIN { printf "%.0f", c / t }')
 # A chain is rung six times on its way: that is what ringing again is compared with.
 added=$(awk -v b="$bells" -v c="$chains" 'BEGIN { printf "%.3f", b / (6 * c) }')
