@@ -1,5 +1,5 @@
-/* explain: the dossier of a job for people: why it ended, or for whom it waits and what happens next; what was tried, what is owed, what a person may
- * do. It only reads. */
+/* explain: the dossier of a job or task for people: why it ended, or for whom it waits and what happens next; what was tried, what is owed, what a
+ * person may do. It only reads. */
 #include "client.h"
 #include "client_args.h"
 
@@ -12,10 +12,10 @@
 #include <string.h>
 
 static const char HELP[] =
-        "usage: aethelos explain JOB [--json]\n"
+        "usage: aethelos explain ID [--json]\n"
         "\n"
-        "Explains a job: for whom or what it waits and what happens next, or why it ended and what was compensated; what was tried, where\n"
-        "the money stands, and what a person may still do.\n"
+        "Explains a job or a system task; ID is its own, or that of its payout or of an issue about it. For whom or what it waits and what happens\n"
+        "next, or why it ended and what was compensated; what was tried, where the money stands, and what a person may still do.\n"
         "\n"
         "  --json  prints the dossier as the API gives it\n";
 

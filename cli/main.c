@@ -24,7 +24,7 @@ static const struct command commands[] = {
         {"submit", "FILE|-", "submit a job", cmd_submit},
         {"pay", "JOB --reference TEXT", "confirm the payment of a job", cmd_pay},
         {"show", "JOB", "a job with price, ledger entries and payout", cmd_show},
-        {"explain", "JOB", "why a job ended, or for whom it waits and what happens next", cmd_explain},
+        {"explain", "ID", "why a job ended, or for whom it waits and what happens next", cmd_explain},
         {"events", "[JOB] [--follow]", "what happened", cmd_events},
         {"flows", "", "job types, their prices and steps", cmd_flows},
         {"operators", "[watch | worker ...]", "who performs the steps; who works on what; the bus user of workers", cmd_operators},

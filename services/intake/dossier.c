@@ -70,6 +70,10 @@ static const char facts_sql[] =
 static const char job_sql[] =
         "SELECT " JOB_VIEW_JOB_COLUMNS " FROM " JOB_VIEW_JOB_TABLES " WHERE c.id = $1 AND (c.kind = 'job' OR c.kind = 'system' AND NOT $2)";
 
+/* Whose dossier it is: a payout and an issue are told in that of their job or task. */
+static const char subject_sql[] = "WITH s AS (SELECT coalesce((SELECT i.chain_id FROM issue i WHERE i.id = $1), $1) AS id)"
+                                  " SELECT coalesce((SELECT c.parent FROM chain c WHERE c.id = s.id AND c.kind = 'payout'), s.id) FROM s";
+
 /* Each yields one value of JSON. */
 static const struct part {
         const char *name, *sql;
@@ -167,7 +171,7 @@ static void add_stand(struct strbuf *b, const PGresult *job, const PGresult *r)
 }
 
 struct work {
-        const struct uuid *job;
+        const struct uuid *id;
         bool public_side;
         struct strbuf *b;
 };
@@ -175,14 +179,20 @@ struct work {
 static int read_dossier(struct db *db, void *arg)
 {
         struct work *w = arg;
-        _cleanup_(db_args_done) struct db_args one = {0}, both = {0};
-        _cleanup_(PQclearp) PGresult *job = NULL, *facts = NULL;
+        _cleanup_(db_args_done) struct db_args asked = {0}, one = {0}, both = {0};
+        _cleanup_(PQclearp) PGresult *subject = NULL, *job = NULL, *facts = NULL;
+        struct uuid id = *w->id;
         int e;
 
-        db_arg_uuid(&one, w->job);
-        db_arg_uuid(&both, w->job);
-        db_arg_bool(&both, w->public_side);
+        db_arg_uuid(&asked, w->id);
         e = db_run(db, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", NULL, NULL);
+        if (e == 0 && !w->public_side) /* the id of a job is its secret, and no other id leads to it outside */
+                e = db_run(db, subject_sql, &asked, &subject);
+        if (subject)
+                id = db_uuid(subject, 0, 0);
+        db_arg_uuid(&one, &id);
+        db_arg_uuid(&both, &id);
+        db_arg_bool(&both, w->public_side);
         if (e == 0)
                 e = db_run(db, job_sql, &both, &job);
         if (e == 0 && PQntuples(job) == 0)
@@ -206,9 +216,9 @@ static int read_dossier(struct db *db, void *arg)
         return 0;
 }
 
-int dossier(struct db *db, const struct uuid *job, bool public_side, struct strbuf *b)
+int dossier(struct db *db, const struct uuid *id, bool public_side, struct strbuf *b)
 {
-        struct work w = {job, public_side, b};
+        struct work w = {id, public_side, b};
 
         return db_transaction(db, read_dossier, &w);
 }

@@ -7,7 +7,8 @@
 #include "base/uuid.h"
 #include "store/db.h"
 
-/* Adds one JSON object. 0, -ENOENT (no such job), or a negative errno of db_run. */
-int dossier(struct db *db, const struct uuid *job, bool public_side, struct strbuf *b);
+/* Adds one JSON object. id: of the job; on the private side also of a system task, a payout or an issue of a chain, which are told in the dossier of
+ * the job or task they belong to. 0, -ENOENT (no such job), or a negative errno of db_run. */
+int dossier(struct db *db, const struct uuid *id, bool public_side, struct strbuf *b);
 
 #endif

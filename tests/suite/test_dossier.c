@@ -94,6 +94,17 @@ static void assert_overview(const char *member, const char *value)
         assert_at(overview, member, value);
 }
 
+/* Asks for one id. Inside, what belongs to a job leads to the dossier of the job, and outside nothing does but its own. */
+static void assert_leads_to(const char *job, const char *sql)
+{
+        _cleanup_(freep) char *id = pg_fixture_ask(stack->pg, sql), *told = dossier(true, id);
+        char path[128];
+
+        assert_at(told, "job.id", job);
+        snprintf(path, sizeof(path), "/jobs/%s/dossier", id);
+        free(ask(false, "GET", path, NULL, NULL, 404));
+}
+
 static void unpaid_then_done(void **state)
 {
         _cleanup_(freep) char *id = new_job("explained-1", TEXT_JOB);
@@ -123,6 +134,8 @@ static void unpaid_then_done(void **state)
         assert_at(done, "journal.0.event", "PAYMENT_CONFIRMED");
         assert_at(done, "timeline.0.type", "JOB_CREATED");
         assert_at(done, "timeline.5.data.evidence.who", "anna");
+        snprintf(sql, sizeof(sql), "SELECT id FROM chain WHERE parent = '%s'", id);
+        assert_leads_to(id, sql);
         assert_overview("jobs_completed", "1");
         assert_overview("payouts_ready", "1");
         assert_overview("revenue.0.count", "1");
@@ -173,6 +186,12 @@ static void failed_and_refunded(void **state)
         assert_at(shown, "end.error.reason", reason);
         assert_null(strstr(shown, "slip 4711"));
         assert_null(strstr(shown, "anna"));
+        _cleanup_(strbuf_done) struct strbuf issue = {0};
+        strbuf_addf(&issue,
+                "INSERT INTO issue (id, kind, grade, chain_id, client, since, state, antibody, next_at, closed_at) VALUES"
+                " (gen_random_uuid(), 'STUCK_AT_STEP', 'repair', '%s', 'default', now(), 'resolved', 'ring_again', now(), now()) RETURNING id",
+                id);
+        assert_leads_to(id, issue.s);
         assert_overview("jobs_failed", "1");
         assert_overview("jobs_expired", "0");
 }
