@@ -5,7 +5,13 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d /tmp/aethelos-deploy-XXXXXX)
 trap 'rm -rf "$work"' EXIT
-chmod 755 "$work" # started by root, the programs run as another user
+chmod 755 "$work" # started by root, the programs run as another user, and the checkout may be where that one cannot look (/root)
+mkdir -p "$work/home/build/bin"
+tar -C "$here/../.." --exclude=./build --exclude=./var --exclude=./.git -c . | tar -C "$work/home" -x --no-same-owner
+cp "$1"/aethelos* "$work/home/build/bin"
+chmod -R a+rX "$work/home"
+here=$work/home/tests/deploy
+set -- "$work/home/build/bin"
 cp "$here"/package*.json "$work"
 (cd "$work" && npm ci --silent --no-audit --no-fund)
 export NODE_PATH=$work/node_modules
