@@ -134,9 +134,9 @@ const struct audit_check audit_checks[] = {
                 "SELECT x.id, 'wrong result of ' || x.key || ': ' || e.data FROM " JOBS
                 " JOIN event e ON e.chain_id = x.id AND e.type = 'EXECUTION_COMPLETED'"
                 " WHERE (e.data::json -> 'result')::text NOT LIKE x.result OR x.ending = 'failed'"},
-        {"I2", AUDIT_JOBS, false,
-                "SELECT x.id, 'failed, though its operators do it: ' || x.key || ': ' || e.data FROM " JOBS
-                " JOIN event e ON e.chain_id = x.id AND e.type = 'EXECUTION_FAILED' WHERE x.ending <> 'failed'"},
+        {"I2", AUDIT_JOBS, false, /* a failure that meta-repair has run again is no end */
+                "SELECT x.id, 'given up, though its operators do it: ' || x.key || ': ' || e.data FROM " JOBS
+                " JOIN event e ON e.chain_id = x.id AND e.type = 'REFUND_REQUIRED' WHERE x.ending <> 'failed'"},
         {"I2", AUDIT_JOBS, false,
                 "SELECT x.id, 'a sound job in quarantine: ' || x.key || ': ' || q.service || ': ' || q.reason FROM " JOBS
                 " JOIN quarantine q ON q.chain_id = x.id"},
@@ -219,6 +219,8 @@ int auditor_store_history(struct db *db, const char *chain, struct strbuf *text)
                 " FROM operator_run WHERE chain_id = $1::text::uuid ORDER BY step, attempt",
                 "SELECT version, event, kind, who, reference, amount, at::time(3) FROM evidence WHERE chain_id = $1::text::uuid",
                 "SELECT service, reason, at::time(3) FROM quarantine WHERE chain_id = $1::text::uuid",
+                "SELECT o.name, successes, failures, streak, avoid_until::time(3), now()::time(3), last_error FROM operator o"
+                " WHERE $1::text IS NOT NULL AND url IS NOT NULL",
         };
         int e = 0;
 
