@@ -1,14 +1,12 @@
-/* The connection: publishing, plain subscriptions, requests, and the two queues between libnats' threads and the caller's.
+/* Messages: the queues between libnats' threads and the caller's, publishing, plain subscriptions, requests.
  *
  * Invariants: libnats' callbacks do nothing but queue, count and write the eventfd, so there is no state of ours they could race for. A natsMsg
- * is freed once, in message_free. Both queues are bounded; what does not fit is dropped, because a doorbell may be lost but memory may not.
- * No subscription is destroyed while its thread may still run (libnats 3.4 crashes): bus_free closes the connection, waits for every delivery
- * thread and for the closed callback, and only then frees. A crash here leaves nothing behind; unacknowledged messages come again.
+ * is freed once, in message_free. The queues are bounded; what does not fit is dropped, because a doorbell may be lost but memory may not.
+ * A crash here leaves nothing behind; unacknowledged messages come again.
  *
  * A publish can block in the socket while the server takes nothing; the write deadline then makes libnats shut the socket and reconnect. */
 #include "bus_private.h"
 
-#include "base/hash.h"
 #include "base/log.h"
 #include "base/util.h"
 
@@ -20,13 +18,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define CONNECT_TIMEOUT_MS 1000
-#define RECONNECT_WAIT_MS  200
-#define PING_MS            2000
-#define WRITE_DEADLINE_MS  2000
-#define DRAIN_MS           500
-#define QUEUE_BYTES_MAX    ((size_t)64 << 20)
-#define REPORT_MS          5000
+#define QUEUE_BYTES_MAX ((size_t)64 << 20)
+#define REPORT_MS       5000
 
 void message_push(struct message_list *list, struct message *m)
 {
@@ -111,7 +104,7 @@ static bool queue_message(struct bus *b, struct message_list *list, struct messa
         return true;
 }
 
-static void on_inbox(natsConnection *nc, natsSubscription *sub, natsMsg *nats, void *closure)
+void on_inbox(natsConnection *nc, natsSubscription *sub, natsMsg *nats, void *closure)
 {
         struct bus *b = closure;
         struct message *m = message_new(nats);
@@ -141,7 +134,7 @@ static void on_inbox(natsConnection *nc, natsSubscription *sub, natsMsg *nats, v
                 bus_wake(b);
 }
 
-static void on_plain(natsConnection *nc, natsSubscription *sub, natsMsg *nats, void *closure)
+void on_plain(natsConnection *nc, natsSubscription *sub, natsMsg *nats, void *closure)
 {
         struct bus *b = closure;
         struct message *m = message_new(nats);
@@ -160,340 +153,7 @@ static void on_plain(natsConnection *nc, natsSubscription *sub, natsMsg *nats, v
                 bus_wake(b);
 }
 
-static void on_sub_complete(void *closure)
-{
-        struct bus *b = closure;
-
-        pthread_mutex_lock(&b->lock);
-        b->live_subs--;
-        pthread_cond_broadcast(&b->changed);
-        pthread_mutex_unlock(&b->lock);
-}
-
-static void on_connected(natsConnection *nc, void *closure)
-{
-        struct bus *b = closure;
-
-        (void)nc;
-        b->epoch++;
-        b->connected = true;
-        bus_wake(b);
-}
-
-static void on_disconnected(natsConnection *nc, void *closure)
-{
-        struct bus *b = closure;
-
-        (void)nc;
-        pthread_mutex_lock(&b->lock);
-        b->connected = false;
-        pthread_cond_broadcast(&b->changed);
-        pthread_mutex_unlock(&b->lock);
-        bus_wake(b);
-}
-
-static void on_closed(natsConnection *nc, void *closure)
-{
-        struct bus *b = closure;
-        const char *why = NULL;
-        bool closing;
-
-        pthread_mutex_lock(&b->lock);
-        closing = b->closing;
-        pthread_mutex_unlock(&b->lock);
-        if (!closing && b->epoch > 0) {
-                natsConnection_GetLastError(nc, &why);
-                log_error("bus connection closed for good", LOG_S("error", why));
-                die("bus: connection closed for good (refused user or password, or a protocol error)");
-        }
-        pthread_mutex_lock(&b->lock);
-        b->connected = false;
-        b->closed = true; /* bus_free goes on from here, and takes b with it */
-        bus_wake(b);
-        pthread_cond_broadcast(&b->changed);
-        pthread_mutex_unlock(&b->lock);
-}
-
-/* Permission violations and slow consumers. Kept for the caller's thread, which logs them at a bounded rate: a denied publish in a loop must not
- * fill the log. */
-static void on_error(natsConnection *nc, natsSubscription *sub, natsStatus err, void *closure)
-{
-        struct bus *b = closure;
-        natsStatus last = NATS_OK;
-        const char *text = nats_GetLastError(&last);
-
-        (void)nc;
-        (void)sub;
-        if (!text || last != err)
-                text = natsStatus_GetText(err);
-        pthread_mutex_lock(&b->lock);
-        b->n_errors++;
-        strncpy(b->error, text, sizeof(b->error) - 1);
-        pthread_mutex_unlock(&b->lock);
-        bus_wake(b);
-}
-
 /* --- called on the caller's thread --- */
-
-static int errno_of(natsStatus s)
-{
-        switch (s) {
-        case NATS_OK:
-                return 0;
-        case NATS_NO_MEMORY:
-                die("out of memory");
-        case NATS_MAX_PAYLOAD:
-                return -EMSGSIZE;
-        case NATS_INVALID_ARG:
-        case NATS_INVALID_SUBJECT:
-        case NATS_INVALID_QUEUE_NAME:
-        case NATS_ADDRESS_MISSING:
-                return -EINVAL;
-        default:
-                return -ENOTCONN;
-        }
-}
-
-static natsStatus set_servers(natsOptions *options, const char *urls)
-{
-        _cleanup_(freep) char *copy = xstrdup(urls);
-        const char *list[16];
-        char *save = NULL;
-        int n = 0;
-
-        for (char *url = strtok_r(copy, ", ", &save); url && n < (int)ARRAY_SIZE(list); url = strtok_r(NULL, ", ", &save))
-                list[n++] = url;
-        return n ? natsOptions_SetServers(options, list, n) : NATS_INVALID_ARG;
-}
-
-static natsStatus set_options(natsOptions *o, const struct bus_config *config, struct bus *b)
-{
-        natsStatus s = set_servers(o, config->url);
-
-        if (s == NATS_OK && config->user)
-                s = natsOptions_SetUserInfo(o, config->user, config->password ? config->password : "");
-        if (s == NATS_OK && config->name)
-                s = natsOptions_SetName(o, config->name);
-        if (s == NATS_OK)
-                s = natsOptions_SetTimeout(o, CONNECT_TIMEOUT_MS);
-        if (s == NATS_OK)
-                s = natsOptions_SetMaxReconnect(o, -1);
-        if (s == NATS_OK)
-                s = natsOptions_SetReconnectWait(o, RECONNECT_WAIT_MS);
-        if (s == NATS_OK)
-                s = natsOptions_SetReconnectJitter(o, RECONNECT_WAIT_MS / 2, RECONNECT_WAIT_MS / 2);
-        /* 0 makes libnats refuse to publish while it reconnects: nothing is sent later that its sender has long taken back. */
-        if (s == NATS_OK)
-                s = natsOptions_SetReconnectBufSize(o, 0);
-        if (s == NATS_OK)
-                s = natsOptions_SetPingInterval(o, PING_MS);
-        if (s == NATS_OK)
-                s = natsOptions_SetMaxPingsOut(o, 2);
-        if (s == NATS_OK)
-                s = natsOptions_SetWriteDeadline(o, WRITE_DEADLINE_MS);
-        if (s == NATS_OK)
-                s = natsOptions_SetSendAsap(o, config->send_asap);
-        if (s == NATS_OK)
-                s = natsOptions_SetRetryOnFailedConnect(o, true, on_connected, b);
-        if (s == NATS_OK)
-                s = natsOptions_SetReconnectedCB(o, on_connected, b);
-        if (s == NATS_OK)
-                s = natsOptions_SetDisconnectedCB(o, on_disconnected, b);
-        if (s == NATS_OK)
-                s = natsOptions_SetClosedCB(o, on_closed, b);
-        if (s == NATS_OK)
-                s = natsOptions_SetErrorHandler(o, on_error, b);
-        return s;
-}
-
-static int subscribe_at(struct bus *b, struct subscription *to)
-{
-        natsStatus s;
-
-        if (to->queue)
-                s = natsConnection_QueueSubscribe(&to->sub, b->nc, to->subject, to->queue, to->handler, b);
-        else
-                s = natsConnection_Subscribe(&to->sub, b->nc, to->subject, to->handler, b);
-        if (s != NATS_OK)
-                return errno_of(s);
-        pthread_mutex_lock(&b->lock);
-        b->live_subs++;
-        pthread_mutex_unlock(&b->lock);
-        if (natsSubscription_SetOnCompleteCB(to->sub, on_sub_complete, b) != NATS_OK) { /* the connection has just been given up, and this with it */
-                on_sub_complete(b);
-                return -ENOTCONN;
-        }
-        return 0;
-}
-
-static int subscribe(struct bus *b, const char *subject, const char *queue, natsMsgHandler handler)
-{
-        struct subscription sub = {.subject = xstrdup(subject), .queue = queue ? xstrdup(queue) : NULL, .handler = handler};
-        int r = subscribe_at(b, &sub);
-
-        if (r == -ENOTCONN && b->epoch == 0) /* given up already: open_again subscribes */
-                r = 0;
-        if (r < 0) {
-                natsSubscription_Destroy(sub.sub);
-                free(sub.subject);
-                free(sub.queue);
-                return r;
-        }
-        b->subs = xrealloc(b->subs, (b->n_subs + 1) * sizeof(*b->subs));
-        b->subs[b->n_subs++] = sub;
-        return 0;
-}
-
-static natsStatus connect_now(struct bus *b)
-{
-        natsStatus s = natsConnection_Connect(&b->nc, b->options), last;
-        const char *why;
-
-        /* An immediate success calls no callback. */
-        if (s == NATS_OK)
-                on_connected(b->nc, b);
-        if (s != NATS_NOT_YET_CONNECTED)
-                return s;
-        /* A refusal is said here, until the connection is given up a moment later. Who misses that moment comes by again. */
-        last = natsConnection_GetLastError(b->nc, &why);
-        return last == NATS_CONNECTION_AUTH_FAILED ? last : NATS_OK;
-}
-
-/* libnats 3.4 gives a connection up when the very first handshake breaks off (a server that dies, a proxy that resets), although it is told to try
- * for ever. Then there is a new one, with the same subscriptions. */
-static void open_again(struct bus *b, int64_t now)
-{
-        bool closed;
-
-        pthread_mutex_lock(&b->lock);
-        closed = b->closed;
-        pthread_mutex_unlock(&b->lock);
-        if (!closed || now < b->open_again_at)
-                return;
-        b->open_again_at = now + RECONNECT_WAIT_MS;
-        for (size_t i = 0; i < b->n_subs; i++) {
-                natsSubscription_Destroy(b->subs[i].sub);
-                b->subs[i].sub = NULL;
-        }
-        natsConnection_Destroy(b->nc);
-        b->nc = NULL;
-        pthread_mutex_lock(&b->lock);
-        b->closed = false;
-        pthread_mutex_unlock(&b->lock);
-        if (connect_now(b) != NATS_OK)
-                die("bus: the server refuses us");
-        for (size_t i = 0; i < b->n_subs; i++)
-                if (subscribe_at(b, &b->subs[i]) < 0)
-                        return; /* closed again: the next round */
-}
-
-int bus_open(const struct bus_config *config, struct bus **ret_bus)
-{
-        struct bus *b = xcalloc(1, sizeof(*b));
-        _cleanup_(strbuf_done) struct strbuf inbox = {0};
-        pthread_condattr_t attr;
-        uint8_t nonce[8];
-        natsStatus s;
-        int r;
-
-        b->wake_fd = config->wake_fd;
-        b->send_asap = config->send_asap;
-        pthread_mutex_init(&b->lock, NULL);
-        pthread_condattr_init(&attr);
-        pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-        pthread_cond_init(&b->changed, &attr);
-        pthread_condattr_destroy(&attr);
-
-        if (random_bytes(nonce, sizeof(nonce)) < 0)
-                die("bus: no random bytes");
-        strbuf_addf(&inbox, "%s.", config->inbox_prefix ? config->inbox_prefix : "_INBOX");
-        for (size_t i = 0; i < sizeof(nonce); i++)
-                strbuf_addf(&inbox, "%02x", nonce[i]);
-        strbuf_addc(&inbox, '.');
-        b->inbox_len = inbox.len;
-        b->inbox = strbuf_take(&inbox);
-
-        s = natsOptions_Create(&b->options);
-        if (s == NATS_OK)
-                s = set_options(b->options, config, b);
-        if (s == NATS_OK)
-                s = connect_now(b);
-        r = errno_of(s);
-        if (r == 0) {
-                strbuf_addf(&inbox, "%s>", b->inbox);
-                r = subscribe(b, inbox.s, NULL, on_inbox);
-        }
-        if (r < 0) {
-                bus_free(b);
-                return r;
-        }
-        *ret_bus = b;
-        return 0;
-}
-
-/* Waits until no thread of libnats can call back any more. */
-static bool wait_closed(struct bus *b)
-{
-        struct timespec until;
-        int r = 0;
-        bool done;
-
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_sec += 10;
-        pthread_mutex_lock(&b->lock);
-        while (r == 0 && (!b->closed || b->live_subs > 0))
-                r = pthread_cond_timedwait(&b->changed, &b->lock, &until);
-        done = b->closed && b->live_subs == 0;
-        pthread_mutex_unlock(&b->lock);
-        return done;
-}
-
-struct bus *bus_free(struct bus *b)
-{
-        struct message *m;
-
-        if (!b)
-                return NULL;
-        bus_end_calls(b);
-        if (b->nc) {
-                /* Without the inbox the standing pulls are void; otherwise the server would send what we give back to us again. */
-                if (b->source && b->connected && natsSubscription_DrainTimeout(b->subs[0].sub, DRAIN_MS) == NATS_OK)
-                        natsSubscription_WaitForDrainCompletion(b->subs[0].sub, DRAIN_MS);
-                b->source = source_free(b);
-                if (b->connected)
-                        natsConnection_FlushTimeout(b->nc, 1000);
-                pthread_mutex_lock(&b->lock);
-                b->closing = true;
-                pthread_mutex_unlock(&b->lock);
-                natsConnection_Close(b->nc);
-                if (!wait_closed(b)) {
-                        /* A thread of libnats hangs somewhere and may still come back to this memory: better to lose it. */
-                        log_warning("bus connection did not end; leaving its memory behind");
-                        return NULL;
-                }
-                for (size_t i = 0; i < b->n_subs; i++)
-                        natsSubscription_Destroy(b->subs[i].sub);
-                natsConnection_Destroy(b->nc);
-        }
-        natsOptions_Destroy(b->options);
-        for (size_t i = 0; i < b->n_subs; i++) {
-                free(b->subs[i].subject);
-                free(b->subs[i].queue);
-        }
-        while ((m = message_pop(&b->inbox_in)))
-                message_free(m);
-        while ((m = message_pop(&b->plain_in)))
-                message_free(m);
-        while ((m = message_pop(&b->replies_in)))
-                message_free(m);
-        message_free(b->request_reply);
-        pthread_cond_destroy(&b->changed);
-        pthread_mutex_destroy(&b->lock);
-        free(b->subs);
-        free(b->inbox);
-        free(b);
-        return NULL;
-}
 
 bool bus_connected(const struct bus *b)
 {

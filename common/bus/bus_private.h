@@ -1,5 +1,5 @@
-/* What the files of the ring share. bus.c owns the connection and the queues, bus_source.c the pull loop, bus_call.c the requests under way,
- * bus_api.c the text of JetStream's API. */
+/* What the files of the ring share. bus.c owns the messages and the queues, bus_connection.c the connection, bus_source.c the pull loop, bus_call.c
+ * the requests under way, bus_api.c the text of JetStream's API. */
 #ifndef AETHELOS_BUS_PRIVATE_H
 #define AETHELOS_BUS_PRIVATE_H
 
@@ -64,9 +64,16 @@ struct bus {
         int64_t report_at, open_again_at;
 };
 
-void bus_wake(const struct bus *b); /* from any thread */
+void bus_wake(const struct bus *b);                                                     /* from any thread */
+void on_inbox(natsConnection *nc, natsSubscription *sub, natsMsg *nats, void *closure); /* called by libnats; closure: the bus */
+void on_plain(natsConnection *nc, natsSubscription *sub, natsMsg *nats, void *closure);
 natsStatus publish_status(
         struct bus *b, const char *subject, const char *reply, const struct bus_header headers[], size_t n_headers, const void *data, size_t len);
+
+/* --- bus_connection.c --- */
+int errno_of(natsStatus s);                                                                   /* negative; 0 for NATS_OK */
+int subscribe(struct bus *b, const char *subject, const char *queue, natsMsgHandler handler); /* kept, and made again with a new connection */
+void open_again(struct bus *b, int64_t now); /* when libnats has given the connection up; at most every RECONNECT_WAIT_MS */
 
 /* --- bus_call.c --- */
 int64_t calls_maintain(struct bus *b, int64_t now); /* ends what was answered or timed out; ms until it wants to be called again */

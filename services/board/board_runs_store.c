@@ -1,6 +1,8 @@
 /* SQL about runs at operators. The only thing written is a person's word, by decide_run(), which is one transaction. */
 #include "board_runs_store.h"
 
+#include "board_store.h"
+
 #include "base/crashpoint.h"
 #include "services/intake/job_view.h"
 
@@ -30,7 +32,7 @@ int board_runs(
         _cleanup_(db_args_done) struct db_args args = {0};
         _cleanup_(PQclearp) PGresult *r = NULL;
         char job_text[UUID_TEXT_SIZE], after_text[UUID_TEXT_SIZE];
-        int e, n;
+        int e;
 
         if (job)
                 uuid_format(job, job_text);
@@ -44,14 +46,7 @@ int board_runs(
         e = db_run(db, sql, &args, &r);
         if (e < 0)
                 return e;
-        n = PQntuples(r) > limit ? (int)limit : PQntuples(r);
-        strbuf_adds(b, "{\"items\":[");
-        for (int row = 0; row < n; row++)
-                strbuf_addf(b, "%s%s", row > 0 ? "," : "", PQgetvalue(r, row, 1));
-        if (PQntuples(r) > limit)
-                strbuf_addf(b, "],\"next\":\"%s\"}", PQgetvalue(r, n - 1, 0));
-        else
-                strbuf_adds(b, "],\"next\":null}");
+        board_add_page(b, r, limit);
         return 0;
 }
 

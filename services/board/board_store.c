@@ -69,8 +69,7 @@ int board_payouts(struct db *db, const char *step, const struct uuid *job, const
         return 0;
 }
 
-/* Rows of (cursor, JSON), one more than the page holds when there is a next one. */
-static void add_page(struct strbuf *b, const PGresult *r, int64_t limit)
+void board_add_page(struct strbuf *b, const PGresult *r, int64_t limit)
 {
         int n = PQntuples(r) > limit ? (int)limit : PQntuples(r);
 
@@ -110,7 +109,7 @@ int board_refunds(struct db *db, const struct uuid *after, int64_t limit, struct
         db_arg_int(&args, limit + 1);
         e = db_run(db, sql, &args, &r);
         if (e == 0)
-                add_page(b, r, limit);
+                board_add_page(b, r, limit);
         return e;
 }
 
@@ -127,7 +126,7 @@ int board_quarantine(struct db *db, int64_t after, int64_t limit, struct strbuf 
         db_arg_int(&args, limit + 1);
         e = db_run(db, sql, &args, &r);
         if (e == 0)
-                add_page(b, r, limit);
+                board_add_page(b, r, limit);
         return e;
 }
 

@@ -11,6 +11,7 @@ int board_revenue(struct db *db, struct strbuf *b);
 int board_payouts_summary(struct db *db, struct strbuf *b);
 
 /* --- pages, as {"items", "next"} --- */
+void board_add_page(struct strbuf *b, const PGresult *r, int64_t limit); /* rows of (cursor, JSON), one more than limit when there is a next page */
 int board_payouts(struct db *db, const char *step, const struct uuid *job, const struct uuid *after, int64_t limit,
         struct strbuf *b);                                                                   /* step, job, after: NULL */
 int board_refunds(struct db *db, const struct uuid *after, int64_t limit, struct strbuf *b); /* that are asked for and not confirmed */

@@ -1,6 +1,8 @@
 /* System tasks as people see them: folded from the chain and its events, so that what is shown is what has happened. It only reads. */
 #include "board_tasks_store.h"
 
+#include "board_store.h"
+
 #include "services/intake/job_view.h"
 
 #include <errno.h>
@@ -23,7 +25,7 @@ int board_tasks(struct db *db, const char *kind, const char *state, const struct
         _cleanup_(db_args_done) struct db_args args = {0};
         _cleanup_(PQclearp) PGresult *r = NULL;
         struct uuid last;
-        int e, n;
+        int e;
 
         memset(last.b, 0xff, sizeof(last.b));
         db_arg_uuid(&args, after ? after : &last);
@@ -33,14 +35,7 @@ int board_tasks(struct db *db, const char *kind, const char *state, const struct
         e = db_run(db, sql, &args, &r);
         if (e < 0)
                 return e;
-        n = PQntuples(r) > limit ? (int)limit : PQntuples(r);
-        strbuf_adds(b, "{\"items\":[");
-        for (int row = 0; row < n; row++)
-                strbuf_addf(b, "%s%s", row > 0 ? "," : "", PQgetvalue(r, row, 1));
-        if (PQntuples(r) > limit)
-                strbuf_addf(b, "],\"next\":\"%s\"}", PQgetvalue(r, n - 1, 0));
-        else
-                strbuf_adds(b, "],\"next\":null}");
+        board_add_page(b, r, limit);
         return 0;
 }
 

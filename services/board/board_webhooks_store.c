@@ -2,6 +2,8 @@
  * never read: the board's role may not. */
 #include "board_webhooks_store.h"
 
+#include "board_store.h"
+
 #include "base/crashpoint.h"
 #include "services/intake/job_view.h"
 
@@ -123,7 +125,7 @@ int board_deliveries(struct db *db, const struct uuid *webhook, const char *stat
         _cleanup_(strbuf_done) struct strbuf none = {0};
         _cleanup_(db_args_done) struct db_args args = {0};
         _cleanup_(PQclearp) PGresult *r = NULL;
-        int e = board_webhooks(db, webhook, &none), n;
+        int e = board_webhooks(db, webhook, &none);
 
         db_arg_uuid(&args, webhook);
         db_arg_text(&args, state);
@@ -133,13 +135,6 @@ int board_deliveries(struct db *db, const struct uuid *webhook, const char *stat
                 e = db_run(db, sql, &args, &r);
         if (e < 0)
                 return e;
-        n = PQntuples(r) > limit ? (int)limit : PQntuples(r);
-        strbuf_adds(b, "{\"items\":[");
-        for (int row = 0; row < n; row++)
-                strbuf_addf(b, "%s%s", row > 0 ? "," : "", PQgetvalue(r, row, 1));
-        if (PQntuples(r) > limit)
-                strbuf_addf(b, "],\"next\":\"%s\"}", PQgetvalue(r, n - 1, 0));
-        else
-                strbuf_adds(b, "],\"next\":null}");
+        board_add_page(b, r, limit);
         return 0;
 }

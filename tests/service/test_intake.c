@@ -17,6 +17,8 @@
 
 #include <cmocka.h>
 
+#include "tests/support/asserts.h"
+
 #define TEXT_JOB                                                                                                                                     \
         "{\"type\":\"puz19:text_analysis\",\"payload\":{\"text\":\"Code 19: Initial global activation "                                              \
         "payload.\"},\"context\":{\"priority\":\"high\"}}"
@@ -31,14 +33,6 @@ static char *post(const char *path, const char *key, const char *prefer, const c
 
         snprintf(header, sizeof(header), "Idempotency-Key: %s", key);
         return stack_http(stack, false, "POST", path, (const char *const[]){header, prefer, NULL}, body, ret_status);
-}
-
-static void assert_at(const char *json, const char *path, const char *value)
-{
-        _cleanup_(freep) char *got = json_at(json, path);
-
-        if (!got || strcmp(got, value) != 0)
-                fail_msg("%s is %s, not %s, in %s", path, got ? got : "absent", value, json);
 }
 
 static void assert_asked(const char *sql, const char *answer)

@@ -19,6 +19,8 @@
 
 #include <cmocka.h>
 
+#include "tests/support/asserts.h"
+
 #define PATIENCE 20000
 #define TEXT_JOB "{\"type\":\"puz19:text_analysis\",\"payload\":{\"text\":\"Code 19\"}}"
 #define WORD     "{\"reference\":\"slip 4711\",\"by\":\"anna\"}"
@@ -39,14 +41,6 @@ static int tear_down(void **state)
         stack_assert_sound(stack);
         stack = stack_free(stack);
         return 0;
-}
-
-static void assert_at(const char *json, const char *path, const char *value)
-{
-        _cleanup_(freep) char *got = json_at(json, path);
-
-        if (!got || strcmp(got, value) != 0)
-                fail_msg("%s is %s, not %s, in %s", path, got ? got : "absent", value, json);
 }
 
 static char *new_job(const char *key)

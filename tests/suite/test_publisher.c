@@ -16,6 +16,8 @@
 
 #include <cmocka.h>
 
+#include "tests/support/asserts.h"
+
 #define TEXT_JOB                                                                                                                                     \
         "{\"type\":\"puz19:text_analysis\",\"payload\":{\"text\":\"Code 19: Initial global activation "                                              \
         "payload.\"},\"context\":{\"priority\":\"high\"}}"
@@ -97,14 +99,6 @@ static char *json_receipt(const char *key, const char *body)
 
         bus_drop(bus, m);
         return text;
-}
-
-static void assert_at(const char *json, const char *path, const char *value)
-{
-        _cleanup_(freep) char *got = json_at(json, path);
-
-        if (!got || strcmp(got, value) != 0)
-                fail_msg("%s is %s, not %s, in %s", path, got ? got : "absent", value, json);
 }
 
 static void json_submission(void **state)

@@ -13,6 +13,8 @@
 
 #include <cmocka.h>
 
+#include "tests/support/asserts.h"
+
 static struct stack *stack;
 
 static int set_up(void **state)
@@ -32,20 +34,7 @@ static int tear_down(void **state)
 
 static char *ask(bool admin, const char *method, const char *path, const char *body, long wanted)
 {
-        long status = 0;
-        char *answer = stack_http(stack, admin, method, path, NULL, body, &status);
-
-        if (status != wanted)
-                fail_msg("%s %s: %ld, not %ld: %s", method, path, status, wanted, answer);
-        return answer;
-}
-
-static void assert_at(const char *json, const char *path, const char *value)
-{
-        _cleanup_(freep) char *got = json_at(json, path);
-
-        if (!got || strcmp(got, value) != 0)
-                fail_msg("%s is %s, not %s, in %s", path, got ? got : "absent", value, json);
+        return ask_stack(stack, admin, method, path, NULL, body, wanted);
 }
 
 static void expect(const char *sql, const char *answer)

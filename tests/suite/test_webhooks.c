@@ -21,6 +21,8 @@
 
 #include <cmocka.h>
 
+#include "tests/support/asserts.h"
+
 #define PATIENCE 20000
 #define TEXT_JOB "{\"type\":\"puz19:text_analysis\",\"payload\":{\"text\":\"Code 19\"}}"
 #define HUNG_MAX 64
@@ -227,14 +229,6 @@ static char *ask(const char *method, const char *path, const char *body, long wa
         if (status != wanted)
                 fail_msg("%s %s: %ld, not %ld: %s", method, path, status, wanted, answer);
         return answer;
-}
-
-static void assert_at(const char *json, const char *path, const char *value)
-{
-        _cleanup_(freep) char *got = json_at(json, path);
-
-        if (!got || strcmp(got, value) != 0)
-                fail_msg("%s is %s, not %s, in %s", path, got ? got : "absent", value, json);
 }
 
 static void new_job(const char *key)
