@@ -49,12 +49,14 @@ int repair_task_read(struct db *db, const struct uuid *id, char ret_kind[32], ch
         return 0;
 }
 
-int repair_reversals_store(struct db *db, const struct uuid tasks[], const struct uuid issues[], size_t n)
+int repair_reversals_store(struct db *db, const struct uuid tasks[], const struct uuid issues[], const int versions[], size_t n)
 {
-        static const char sql[] =
-                "SELECT v.verdict FROM unnest($1, $2) u(id, issue) CROSS JOIN LATERAL submit_evidence(ARRAY[u.id], '{PAYMENT_REVERSED}', "
-                "'{internal}', '{" REPAIR_REVERSES "}', ARRAY[u.issue::text], '{NULL}') v";
+        static const char sql[] = "SELECT v.verdict = 'stored' AND v.version <> u.version FROM unnest($1, $2, $3) u(id, issue, version) CROSS JOIN "
+                                  "LATERAL submit_evidence(ARRAY[u.id], '{PAYMENT_REVERSED}', "
+                                  "'{internal}', '{" REPAIR_REVERSES "}', ARRAY[u.issue::text], '{NULL}') v";
         _cleanup_(db_args_done) struct db_args args = {0};
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        int e;
 
         if (n == 0)
                 return 0;
@@ -64,5 +66,12 @@ int repair_reversals_store(struct db *db, const struct uuid tasks[], const struc
         db_array_begin(&args, DB_ARRAY_UUID);
         for (size_t i = 0; i < n; i++)
                 db_array_uuid(&args, &issues[i]);
-        return db_run(db, sql, &args, NULL);
+        db_array_begin(&args, DB_ARRAY_INT);
+        for (size_t i = 0; i < n; i++)
+                db_array_int(&args, versions[i]);
+        e = db_run(db, sql, &args, &r);
+        for (int row = 0; e == 0 && row < PQntuples(r); row++)
+                if (db_bool(r, row, 0))
+                        e = -EAGAIN;
+        return e;
 }

@@ -14,6 +14,7 @@ int repair_tasks_reverse(struct repair_work *w, struct db *db)
 {
         _cleanup_(freep) struct uuid *tasks = xcalloc(w->issues.n + 1, sizeof(*tasks));
         _cleanup_(freep) struct uuid *issues = xcalloc(w->issues.n + 1, sizeof(*issues));
+        _cleanup_(freep) int *versions = xcalloc(w->issues.n + 1, sizeof(*versions));
         size_t n = 0;
 
         for (size_t k = 0; k < w->issues.n; k++) {
@@ -22,9 +23,10 @@ int repair_tasks_reverse(struct repair_work *w, struct db *db)
                 if (!w->fenced[k] || i->plan.move != REPAIR_REVERSE)
                         continue;
                 tasks[n] = i->chain_id;
+                versions[n] = i->subject.version;
                 issues[n++] = i->id;
         }
-        return repair_reversals_store(db, tasks, issues, n);
+        return repair_reversals_store(db, tasks, issues, versions, n);
 }
 
 /* Whether an issue before this one wants the same task. */
