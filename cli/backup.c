@@ -98,8 +98,12 @@ static int write_sums(const char *directory)
         for (size_t i = 0; r == 0 && i < ARRAY_SIZE(patterns); i++) {
                 glob_t files;
                 snprintf(path, sizeof(path), "%s/%s", directory, patterns[i]);
-                if (glob(path, 0, NULL, &files) != 0)
-                        continue;
+                if (glob(path, 0, NULL, &files) != 0) {
+                        if (i > 0)
+                                continue;
+                        say_errno(path, -ENOENT); /* the dump has just been written: a name that glob reads as a pattern */
+                        return -ENOENT;
+                }
                 for (size_t k = 0; r == 0 && k < files.gl_pathc; k++) {
                         char hex[2 * SHA256_SIZE + 1];
                         struct stat st;

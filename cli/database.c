@@ -49,7 +49,8 @@ char *conninfo_without(const char *url, const char *const left_out[], char **ret
         struct strbuf plain = {0};
 
         if (!options) {
-                fprintf(stderr, "aethelos: AETHELOS_DATABASE_URL: %s", why ? why : "cannot be understood\n");
+                /* libpq's own words would repeat a part of it, which may be the password. */
+                fprintf(stderr, "aethelos: AETHELOS_DATABASE_URL is no connection string that libpq understands\n");
                 PQfreemem(why);
                 return NULL;
         }

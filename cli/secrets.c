@@ -114,8 +114,12 @@ int secrets_copy(const char *from, const struct stack *to)
                 if (make_directory(path, 0700, to) < 0)
                         return -1;
                 snprintf(path, sizeof(path), "%s/%s*", from, parts[i]);
-                if (glob(path, 0, NULL, &files) != 0)
-                        continue;
+                if (glob(path, 0, NULL, &files) != 0) {
+                        if (i > 0)
+                                continue;
+                        say_errno(path, -ENOENT); /* the directory itself always holds some */
+                        return -1;
+                }
                 for (size_t k = 0; r == 0 && k < files.gl_pathc; k++) {
                         struct stat st;
 
