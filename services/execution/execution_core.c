@@ -58,6 +58,11 @@ bool execution_avoided(const struct execution_operator *op)
         return op->avoided || execution_health(op) == EXECUTION_DISABLED;
 }
 
+bool execution_out(const struct execution_operator *op)
+{
+        return execution_health(op) == EXECUTION_DISABLED && !op->probe_due;
+}
+
 int64_t execution_room(const struct execution_operator *op)
 {
         int64_t most = op->max_in_flight;
@@ -126,7 +131,8 @@ static enum rank rank(const struct execution_operator *op, bool second)
                 return second ? RANK_SECOND : RANK_FIRST;
         if (probe && !second && (!op->url || op->status_url || op->idempotent))
                 return RANK_PROBE;
-        return !probe && execution_health(op) == EXECUTION_DISABLED ? RANK_NEVER : RANK_AVOIDED;
+        /* Who finds the probe under way waits for what comes of it. */
+        return execution_out(op) ? RANK_NEVER : RANK_AVOIDED;
 }
 
 static const struct execution_operator *choose(

@@ -52,6 +52,8 @@ const char *execution_health_name(const struct execution_operator *op); /* healt
 double execution_score(const struct execution_operator *op);
 /* Avoided or DISABLED: it gets no work but one probe at a time, when its pause is over. */
 bool execution_avoided(const struct execution_operator *op);
+/* DISABLED and in its pause: no step waits for it. */
+bool execution_out(const struct execution_operator *op);
 int64_t execution_room(const struct execution_operator *op); /* how many calls may be begun now */
 bool execution_has_room(const struct execution_operator *op);
 

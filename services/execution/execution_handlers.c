@@ -163,7 +163,7 @@ void execution_serve_waiting(struct service *s)
         for (struct execution_slot *slot = state->slots; slot; slot = slot->next) {
                 const struct execution_operator *op = execution_find(&state->operators, slot->name);
                 struct uuid ids[WAITING_SERVED_MAX];
-                int64_t room = op ? execution_room(op) : INT64_MAX;
+                int64_t room = op && !execution_out(op) ? execution_room(op) : INT64_MAX;
                 size_t n = WAITING_SERVED_MAX;
 
                 if (slot->unsettled > 0)

@@ -192,6 +192,10 @@ static void an_avoided_operator_is_probed(void **state)
         v[0].successes = 0;
         v[0].failures = 3;
         assert_ptr_equal(execution_choose(&only, "any", NULL, 0), &v[0]);
+        in_flight = 1; /* found by the fault suite: a second job, while the probe is under way, waits for it and does not fail */
+        assert_ptr_equal(execution_choose(&only, "any", NULL, 0), &v[0]);
+        assert_int_equal(execution_room(&v[0]), 0);
+        in_flight = 0;
         v[0].probe_due = false;
         assert_null(execution_choose(&only, "any", NULL, 0));
         /* Taken back by and by. */
