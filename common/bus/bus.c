@@ -142,6 +142,9 @@ void on_plain(natsConnection *nc, natsSubscription *sub, natsMsg *nats, void *cl
 
         (void)nc;
         (void)sub;
+        /* Whoever answers does it with rights of its own: to an inbox, and to no subject that means something. */
+        if (m->m.reply && strncmp(m->m.reply, "_INBOX", strlen("_INBOX")) != 0)
+                m->m.reply = NULL;
         pthread_mutex_lock(&b->lock);
         if (queue_message(b, &b->plain_in, m)) {
                 m = NULL;

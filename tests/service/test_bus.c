@@ -911,6 +911,18 @@ static void test_plain_and_groups(void **state)
         assert_int_equal(alone, MESSAGES);
         assert_int_equal(group_a + group_b, MESSAGES);
         assert_true(group_a > 0 && group_b > 0);
+        /* An answer goes to an inbox only, whatever subject the one who asks names. */
+        for (int inbox = 0; inbox < 2; inbox++) {
+                assert_int_equal(bus_publish(a.bus, "live.asked", inbox ? "_INBOX.me" : "hop.ledger.high", NULL, 0, "x", 1), 0);
+                assert_int_equal(bus_flush(a.bus), 0);
+                for (until = now_mono_ms() + PATIENCE_MS, m = NULL; !m && now_mono_ms() < until; m = bus_next_plain(b.bus)) {
+                        turn(&a, 1);
+                        turn(&b, 1);
+                }
+                assert_non_null(m);
+                assert_int_equal(m->reply != NULL, inbox);
+                bus_drop(b.bus, m);
+        }
         party_close(&a);
         party_close(&b);
         nats_fixture_free(nats);
