@@ -171,6 +171,13 @@ static void report(struct auditor *a, const struct audit_check *check, const PGr
         }
 }
 
+bool auditor_all_proven(struct auditor *a)
+{
+        int64_t unproven = 1;
+
+        return db_ready(a->db) == 0 && auditor_store_unproven(a->db, &unproven) == 0 && unproven == 0;
+}
+
 bool auditor_look(struct auditor *a, bool whole)
 {
         _cleanup_(db_args_done) struct db_args time = {0}, jobs = {0}, runs = {0};

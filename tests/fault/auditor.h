@@ -26,6 +26,8 @@ void auditor_open(struct auditor *a, struct stack *stack, const struct load *loa
 void auditor_done(struct auditor *a);
 /* Looks at what moved since the last look, or at everything. True when it could look (PostgreSQL may be away); a->found says what it saw. */
 bool auditor_look(struct auditor *a, bool whole);
+/* Whether every operator has done something well. One that has not is DISABLED after three failures, and its jobs fail rightly. */
+bool auditor_all_proven(struct auditor *a);
 /* At the end, when nothing moves: the counts of the provider and the operators' own complaints. False when PostgreSQL is away. */
 bool auditor_compare(struct auditor *a);
 /* Chains that are neither final nor waiting for a party that keeps them waiting: how many, and the first few in *text. -1: PostgreSQL is away. */

@@ -134,9 +134,9 @@ const struct audit_check audit_checks[] = {
                 "SELECT x.id, 'wrong result of ' || x.key || ': ' || e.data FROM " JOBS
                 " JOIN event e ON e.chain_id = x.id AND e.type = 'EXECUTION_COMPLETED'"
                 " WHERE (e.data::json -> 'result')::text NOT LIKE x.result OR x.ending = 'failed'"},
-        {"I2", AUDIT_JOBS, false, /* a failure that meta-repair has run again is no end */
-                "SELECT x.id, 'given up, though its operators do it: ' || x.key || ': ' || e.data FROM " JOBS
-                " JOIN event e ON e.chain_id = x.id AND e.type = 'REFUND_REQUIRED' WHERE x.ending <> 'failed'"},
+        {"I2", AUDIT_JOBS, false,
+                "SELECT x.id, 'failed, though its operators do it: ' || x.key || ': ' || e.data FROM " JOBS
+                " JOIN event e ON e.chain_id = x.id AND e.type = 'EXECUTION_FAILED' WHERE x.ending <> 'failed'"},
         {"I2", AUDIT_JOBS, false,
                 "SELECT x.id, 'a sound job in quarantine: ' || x.key || ': ' || q.service || ': ' || q.reason FROM " JOBS
                 " JOIN quarantine q ON q.chain_id = x.id"},
@@ -209,6 +209,16 @@ int auditor_store_counts(struct db *db, int64_t *ret_paid, int64_t *ret_refunded
         *ret_paid = db_int(r, 0, 0);
         *ret_refunded = db_int(r, 0, 1);
         return 0;
+}
+
+int auditor_store_unproven(struct db *db, int64_t *ret_n)
+{
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        int e = db_run(db, "SELECT count(*) FROM operator WHERE url IS NOT NULL AND successes = 0", NULL, &r);
+
+        if (e == 0)
+                *ret_n = db_int(r, 0, 0);
+        return e;
 }
 
 int auditor_store_history(struct db *db, const char *chain, struct strbuf *text)

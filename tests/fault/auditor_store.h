@@ -20,6 +20,8 @@ extern const struct audit_check audit_standing;
 
 /* Payments and refunds that are confirmed. */
 int auditor_store_counts(struct db *db, int64_t *ret_paid, int64_t *ret_refunded);
+/* Outside operators without a success. */
+int auditor_store_unproven(struct db *db, int64_t *ret_n);
 /* All that is stored about a chain, for people. */
 int auditor_store_history(struct db *db, const char *chain, struct strbuf *text);
 

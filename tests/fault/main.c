@@ -68,11 +68,11 @@ static void warm_up(struct world *w, const struct options *o)
                 for (int i = 0; i < 20; i++)
                         world_round(w, 5);
         }
-        while (w->load.n_open > 0) {
+        while (w->load.n_open > 0 || !auditor_all_proven(&w->auditor)) {
                 world_round(w, 10);
                 if (now_mono_ms() > until) {
                         show_standing(w);
-                        failed(w, o, "Without any fault the jobs do not end:");
+                        failed(w, o, w->load.n_open > 0 ? "Without any fault the jobs do not end:" : "An operator has done nothing well:");
                 }
         }
         (void)auditor_look(&w->auditor, false);

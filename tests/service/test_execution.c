@@ -392,6 +392,29 @@ static void a_run_that_is_kept_secret_holds_up_no_other(void **state)
         stack_assert_sound(w->stack);
 }
 
+/* Found by the fault suite (seed 2): of two refused jobs the second failed, because the stand-in, DISABLED for it had never done anything well, was
+ * just being probed by the first. In its pause it is nobody's stand-in. */
+static void the_probe_of_a_stand_in_is_waited_for(void **state)
+{
+        struct world *w = *state;
+
+        operator_is(w, "one", fake_operator_url(w->one), NULL, "out", ", successes", ", 100");
+        operator_is(
+                w, "two", fake_operator_url(w->two), NULL, "other", ", fallback_for, failures, avoid_until", ", '{one}', 3, now() - interval '1 s'");
+        run_sql(w, "UPDATE aethelos.operator SET url = url || CASE name WHEN 'one' THEN '?mode=failed' ELSE '?mode=late' END WHERE url IS NOT NULL");
+        jobs(w, 1, "[\"out\"]", "{\"ms\":1500}", true);
+        stack_await(w->stack, "SELECT count(*) FROM aethelos.operator_run WHERE operator = 'two' AND state = 'calling'", "1", 20000);
+        jobs(w, 1, "[\"out\"]", "{}", true);
+        stack_await(w->stack, "SELECT count(*) FROM aethelos.operator_run WHERE operator = 'one' AND state = 'failed'", "2", 20000);
+        assert_int_equal(number(w, "SELECT count(*) FROM aethelos.operator_run WHERE operator = 'two' AND state = 'calling'"), 1);
+        stack_await(w->stack, STANDING, "EXECUTION_COMPLETED 2", 20000);
+        assert_int_equal(fake_operator_truth(w->two).most_at_once, 1);
+        stack_assert_sound(w->stack);
+        operators_change(w, "UPDATE aethelos.operator SET successes = 0, failures = 3, avoid_until = now() + interval '1 h' WHERE name = 'two'");
+        jobs(w, 1, "[\"out\"]", "{}", true);
+        stack_await(w->stack, STANDING, "EXECUTION_COMPLETED 2, EXECUTION_FAILED 1", 20000);
+}
+
 /* Three hundred calls are under way at once, and none of them ends before the fast ones are done and one more slow one has come. */
 static void slow_operators_hold_up_nobody(void **state)
 {
@@ -540,6 +563,7 @@ int main(int argc, char *argv[])
                 cmocka_unit_test_setup_teardown(an_operator_that_is_down_is_spared_and_taken_back, setup, teardown),
                 cmocka_unit_test_setup_teardown(who_waits_for_an_operator_that_is_down_is_done_by_another, setup, teardown),
                 cmocka_unit_test_setup_teardown(a_run_that_is_kept_secret_holds_up_no_other, setup, teardown),
+                cmocka_unit_test_setup_teardown(the_probe_of_a_stand_in_is_waited_for, setup, teardown),
                 cmocka_unit_test_setup_teardown(slow_operators_hold_up_nobody, setup, teardown),
                 cmocka_unit_test_setup_teardown(runs_of_a_killed_instance_are_taken_over, setup, teardown),
                 cmocka_unit_test_setup_teardown(repeated_bells_do_nothing, setup, teardown),
