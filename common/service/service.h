@@ -4,7 +4,7 @@
  * The loop, once a round: wait (wake eventfd, service_fd, timer) -> maintain connections -> take bells, submissions and requests -> on_bells /
  * on_message / route handlers -> on_round (commit what was gathered) -> publish the outbox and flush -> acknowledge. Exit codes: 0 drained after
  * SIGTERM or SIGINT; 2 bad settings or arguments; 1 anything else. Options every service knows: --help, --version, --check-config (prints the
- * settings), --subjects (prints what it hears and says), --name=value for each setting. */
+ * settings), --subjects (prints what it hears and says), --routes (its HTTP routes), --name=value for each setting. */
 #ifndef AETHELOS_SERVICE_SERVICE_H
 #define AETHELOS_SERVICE_SERVICE_H
 

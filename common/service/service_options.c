@@ -77,9 +77,15 @@ static void print_subjects(const struct service_spec *spec)
         printf("says aethelos.heartbeat.%s.* Heartbeat\n", spec->name);
 }
 
+static void print_routes(const struct service_spec *spec)
+{
+        for (const struct http_route *r = spec->routes; r && r->method; r++)
+                printf("%s %s%s%s\n", r->method, r->pattern, r->flags & HTTP_TOKEN ? " token" : "", r->flags & HTTP_IDEMPOTENCY_KEY ? " key" : "");
+}
+
 static void print_help(const struct service_spec *spec, const struct setting *const tables[], size_t n)
 {
-        printf("Usage: aethelos-%s [--check-config] [--subjects] [--version] [--<setting>=<value> ...]\n\n"
+        printf("Usage: aethelos-%s [--check-config] [--subjects] [--routes] [--version] [--<setting>=<value> ...]\n\n"
                "Settings (also as environment AETHELOS_<NAME>):\n",
                 spec->name);
         for (size_t i = 0; i < n; i++)
@@ -130,6 +136,10 @@ int skeleton_options(int argc, char *argv[], const struct service_spec *spec, st
                 }
                 if (strcmp(argv[i], "--subjects") == 0) {
                         print_subjects(spec);
+                        return 1;
+                }
+                if (strcmp(argv[i], "--routes") == 0) {
+                        print_routes(spec);
                         return 1;
                 }
                 if (strcmp(argv[i], "--check-config") == 0) {

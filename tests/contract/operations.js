@@ -1,0 +1,335 @@
+// Drives every operation of docs/openapi.yaml against a running stack: a good call and an error at least, each answer against its schema.
+// usage: node operations.js (the document of `aethelos status --json` in STACK)
+const fs = require('fs');
+const http = require('http');
+const { parse, check, same, settle, validator } = require('./contract.js');
+
+const stack = JSON.parse(process.env.STACK);
+const openapi = parse('docs/openapi.yaml');
+const compile = validator(openapi);
+const token = fs.readFileSync(stack.admin_token_file, 'utf8').trim();
+const nobody = '01890000-0000-7000-8000-000000000000';
+
+const operations = {};
+for (const [route, item] of Object.entries(openapi.paths))
+  for (const [method, o] of Object.entries(item))
+    if (o.operationId) {
+      const ports = item.servers.map((s) => (s.url.endsWith(':3000') ? 'public' : 'admin'));
+      operations[o.operationId] = { ...o, route, method: method.toUpperCase(), ports, driven: new Set() };
+    }
+const resolve = (o) => (o && o.$ref ? o.$ref.split('/').slice(1).reduce((at, k) => at[k], openapi) : o);
+
+function ask(port, method, target, headers, body) {
+  return new Promise((done, fail) => {
+    const r = http.request(stack[port + '_url'] + target, { method, headers, agent: false }, (a) => {
+      let text = '';
+      a.setEncoding('utf8');
+      a.on('data', (d) => {
+        text += d;
+        if ((a.headers['content-type'] || '').startsWith('text/event-stream') && /^data: .*\n\n/m.test(text)) a.destroy(); // one event is enough
+      });
+      a.on('close', () => done({ status: a.statusCode, headers: a.headers, text }));
+    });
+    r.on('error', fail);
+    r.end(body);
+  });
+}
+
+function judge(what, o, a) {
+  const own = o.responses[a.status], response = resolve(own || o.responses.default);
+  o.driven.add(a.status + (own ? '' : ' (default)'));
+  const type = (a.headers['content-type'] || '').split(';')[0];
+  const content = response.content || {};
+  if (!content[type] && !(Object.keys(content).length === 0 && a.text === ''))
+    return check(what, false, 'the answer is "' + type + '", documented are: ' + Object.keys(content));
+  for (const [name, h] of Object.entries(response.headers || {}))
+    check(what + ' has the header ' + name, a.headers[name.toLowerCase()] || name === 'Retry-After', JSON.stringify(h));
+  if (type === 'text/event-stream') {
+    const data = a.text.split('\n\n').slice(0, -1).map((e) => e.split('\n').filter((l) => l.startsWith('data: ')).map((l) => l.slice(6)).join('\n')).filter((d) => d);
+    check(what, data.length > 0, 'no event in the stream: ' + a.text);
+    for (const d of data) {
+      const wrong = compile(content[type].schema['x-data'])(JSON.parse(d));
+      check(what, !wrong, wrong + ' in ' + d);
+    }
+  } else if (type === 'text/csv') {
+    check(what, a.text.startsWith('payout_id,'), a.text);
+  } else if (type) {
+    a.json = JSON.parse(a.text);
+    const wrong = compile(content[type].schema)(a.json);
+    check(what, !wrong, wrong + ' in ' + a.text);
+  }
+  if (a.status >= 400)
+    check(what + ': ' + a.json.type + ' is told of', response.description.includes('`' + a.json.type.replace('/problems/', '') + '`'), response.description);
+}
+
+// One call. `want`: a status, or several; or a problem, whose status must be one of the operation.
+async function call(id, want, { port, path = {}, query = {}, headers = {}, body } = {}) {
+  const o = operations[id], at = port || o.ports[0];
+  const target = o.route.replace(/\{(\w+)\}/g, (all, name) => encodeURIComponent(path[name])) + (Object.keys(query).length ? '?' + new URLSearchParams(query) : '');
+  const all = { 'Content-Type': 'application/json', ...(at === 'admin' ? { Authorization: 'Bearer ' + token } : {}), ...headers };
+  if (body === undefined || headers.Authorization === '') delete all['Content-Type'];
+  if (headers.Authorization === '') delete all.Authorization;
+  const a = await ask(at, o.method, target, all, body === undefined || typeof body === 'string' ? body : JSON.stringify(body));
+  const what = o.method + ' ' + target + ' (' + want + ')';
+  check(what, typeof want === 'string' ? a.text.includes('/problems/' + want + '"') : [].concat(want).includes(a.status), a.status + ' ' + a.text);
+  if (a.status < 300 && o.requestBody && body !== undefined) {
+    const wrong = compile(o.requestBody.content[all['Content-Type']].schema)(body);
+    check(what + ': what was sent', !wrong, wrong);
+  }
+  judge(what, o, a);
+  return a;
+}
+const key = () => ({ 'Idempotency-Key': 'contract-' + Math.random().toString(36).slice(2) });
+async function until(what, look) {
+  for (let i = 0; i < 600; i++) {
+    const seen = await look();
+    if (seen) return seen;
+    await new Promise((done) => setTimeout(done, 50));
+  }
+  check(what, false, 'not within 30 s');
+  settle(what);
+}
+const job = async (type, payload = { text: 'hello' }) => (await call('submitJob', 201, { headers: key(), body: { type, payload } })).json.job.id;
+const pay = (id, reference = 'contract') => call('confirmPayment', 200, { path: { id }, body: { reference, by: 'contract' } });
+const stands = (id, step) => until(step, async () => (await call('getJob', 200, { path: { id } })).json.step === step);
+
+async function jobs() {
+  const text = 'puz19:text_analysis', named = key();
+  const first = (await call('submitJob', 201, { headers: named, body: { type: text, payload: { text: 'hello' }, context: { priority: 'high' } } })).json.job.id;
+  await call('submitJob', 200, { headers: named, body: { type: text, payload: { text: 'hello' }, context: { priority: 'high' } } });
+  await call('submitJob', 202, { headers: { ...key(), Prefer: 'respond-async' }, body: { type: text, payload: { text: 'later' } } });
+  await call('submitJob', 'idempotency-key-reused', { headers: named, body: { type: text, payload: { text: 'other' } } });
+  await call('submitJob', 'idempotency-key-missing', { body: { type: text, payload: {} } });
+  await call('submitJob', 'idempotency-key-invalid', { headers: { 'Idempotency-Key': 'a b' }, body: { type: text, payload: {} } });
+  await call('submitJob', 'invalid-json', { headers: key(), body: '{' });
+  await call('submitJob', 'unknown-type', { headers: key(), body: { type: 'nothing', payload: {} } });
+  await call('submitJob', 'unknown-member', { headers: key(), body: { type: text, payload: {}, more: 1 } });
+  await call('submitJob', 'invalid-job', { headers: key(), body: [] });
+  await call('submitJob', 'invalid-type', { headers: key(), body: { payload: {} } });
+  await call('submitJob', 'invalid-payload', { headers: key(), body: { type: text } });
+  await call('submitJob', 'invalid-context', { headers: key(), body: { type: text, payload: {}, context: 1 } });
+  await call('submitJob', 'unknown-priority', { headers: key(), body: { type: text, payload: {}, context: { priority: 'most' } } });
+  await call('submitJob', 'invalid-complexity', { headers: key(), body: { type: text, payload: { text: 'a', complexity: -1 } } });
+  await call('submitJob', 'amount-too-large', { headers: key(), body: `{"type":"${text}","payload":{"text":"a","complexity":9000000000000000000}}` });
+  const offer = (await call('getOffers', 200)).json.items.find((o) => o.type === text).id, bought = key();
+  await call('buyOffer', 201, { path: { id: offer }, headers: bought, body: { text: 'bought' } });
+  await call('buyOffer', 200, { path: { id: offer }, headers: bought, body: { text: 'bought' } });
+  await call('buyOffer', 202, { path: { id: offer }, headers: { ...key(), Prefer: 'respond-async' }, body: { text: 'later' } });
+  await call('buyOffer', 'unknown-offer', { path: { id: 'nothing' }, headers: key(), body: {} });
+  await call('buyOffer', 'idempotency-key-missing', { path: { id: offer }, body: {} });
+  await call('buyOffer', 'invalid-complexity', { path: { id: offer }, headers: key(), body: { text: 'a', complexity: 'much' } });
+  await call('getPaymentIntent', 200, { path: { id: first } });
+  await call('getPaymentIntent', 'not-found', { path: { id: nobody } });
+  await call('getReceipt', 200, { path: { key: named['Idempotency-Key'] } });
+  await call('getReceipt', 'not-found', { path: { key: 'nothing' } });
+  await call('getDossier', 200, { path: { id: first } });
+
+  await call('confirmPayment', 'wrong-amount', { path: { id: first }, body: { reference: 'r', by: 'b', amount: { minor: 1, currency: 'EUR' } } });
+  await call('confirmPayment', 'invalid-value', { path: { id: first }, body: { by: 'b' } });
+  await call('confirmPayment', 'unknown-member', { path: { id: first }, body: { reference: 'r', by: 'b', more: 1 } });
+  await call('confirmPayment', 'invalid-json', { path: { id: first }, body: '{' });
+  await call('confirmPayment', 'unknown-payment-intent', { path: { id: nobody }, body: { reference: 'r', by: 'b' } });
+  await pay(first);
+  await call('confirmPayment', 'already-confirmed', { path: { id: first }, body: { reference: 'another', by: 'b' } });
+  await stands(first, 'REVENUE_BOOKED');
+  const later = await job(text);
+  await call('confirmPayment', [202, 200], { path: { id: later }, headers: { Prefer: 'respond-async' }, body: { reference: 'later', by: 'b' } });
+  await call('getJob', 200, { port: 'admin', path: { id: first } });
+  await call('getJob', 'not-found', { path: { id: nobody } });
+  await call('getJob', 'unknown-job', { port: 'admin', path: { id: nobody } });
+  await call('getDossier', 200, { path: { id: first } });
+  await call('getDossier', 200, { port: 'admin', path: { id: first } });
+  await call('getDossier', 'not-found', { path: { id: nobody } });
+  await call('getDossier', 'unknown-job', { port: 'admin', path: { id: nobody } });
+  const page = (await call('getJobEvents', 200, { path: { id: first }, query: { limit: 2 } })).json;
+  await call('getJobEvents', 200, { path: { id: first }, query: { after: page.next } });
+  await call('getJobEvents', 'invalid-cursor', { path: { id: first }, query: { after: 'x' } });
+  await call('getJobEvents', 'invalid-limit', { path: { id: first }, query: { limit: 0 } });
+  await call('getJobEvents', 'not-found', { path: { id: nobody } });
+  await call('streamJobEvents', 200, { path: { id: first } });
+  await call('streamJobEvents', 204, { path: { id: first }, headers: { 'Last-Event-ID': '1000' } });
+  await call('streamJobEvents', 'invalid-cursor', { path: { id: first }, query: { after: 'x' } });
+  await call('streamJobEvents', 'not-found', { path: { id: nobody } });
+
+  const payout = await until('a payout is ready', async () => (await call('getPayouts', 200, { query: { job_id: first, status: 'ready' } })).json.items[0]);
+  await call('getPayouts', 200, { query: { limit: 1 } });
+  await call('getPayouts', 'invalid-query', { query: { status: 'lost' } });
+  return { first, payout };
+}
+
+async function tasks(payout) {
+  const task = (await call('openTask', 200, { headers: key(), body: { kind: 'PAYOUT_SETTLEMENT', now: true } })).json.task_id;
+  await call('openTask', 202, { headers: { Prefer: 'respond-async' }, body: { kind: 'HEALTH_CHECK' } });
+  await call('openTask', 'refused-command', { body: { kind: 'OPERATOR_TUNING', entity: 'nobody' } });
+  await call('openTask', 'invalid-value', { body: {} });
+  await until('the settlement', async () => (await call('getTask', 200, { path: { id: task } })).json.state === 'COMPLETED');
+  await call('getTask', 'unknown-task', { path: { id: nobody } });
+  const gathered = (await call('getExport', 200, { path: { id: task } })).json.items;
+  check('the settlement gathers what is ready', gathered.some((i) => i.payout_id === payout.id));
+  await call('getExport', 200, { path: { id: task }, query: { format: 'csv' } });
+  await call('getExport', 'invalid-query', { path: { id: task }, query: { format: 'xml' } });
+  await call('getExport', 'unknown-task', { path: { id: nobody } });
+  await call('getTasks', 200, { query: { kind: 'PAYOUT_SETTLEMENT' } });
+  await call('getTasks', 'invalid-query', { query: { state: 'LOST' } });
+  await call('runTask', 200, { path: { id: task }, body: {} });
+  await call('runTask', 'unknown-task', { path: { id: nobody }, body: {} });
+
+  await call('markPayout', 'wrong-amount', { body: { payout_id: payout.id, reference: 'r', by: 'b', amount: { minor: 1, currency: 'EUR' } } });
+  await call('markPayout', 200, { body: { payout_id: payout.id, reference: 'transfer', by: 'contract', amount: payout.amount } });
+  await call('markPayout', 'already-marked', { body: { payout_id: payout.id, reference: 'another', by: 'b' } });
+  await call('markPayout', 'unknown-payout', { body: { payout_id: nobody, reference: 'r', by: 'b' } });
+  await call('markPayout', 'invalid-value', { body: { payout_id: payout.id, by: 'b' } });
+  await call('markPayout', 'invalid-json', { body: '{' });
+  const other = await until('another payout', async () => (await call('getPayouts', 200, { query: { status: 'ready' } })).json.items[0]);
+  await call('markPayout', [202, 200], { headers: { Prefer: 'respond-async' }, body: { payout_id: other.id, reference: 'later', by: 'contract' } });
+}
+
+// An operator that breaks off every call, and a flow that has none.
+async function runs() {
+  const broken = http.createServer((q) => q.socket.destroy());
+  await new Promise((done) => broken.listen(0, '127.0.0.1', done));
+  const operator = { name: 'breaks_off', kind: 'http', url: 'http://127.0.0.1:' + broken.address().port + '/', tags: ['broken'], timeout_ms: 1000 };
+  await call('registerOperator', 201, { body: operator });
+  await call('registerOperator', 200, { body: operator });
+  await call('registerOperator', 'operator-exists', { body: { ...operator, timeout_ms: 2000 } });
+  await call('registerOperator', 'invalid-value', { body: { ...operator, name: 'Not A Name' } });
+  await call('registerOperator', 'invalid-url', { body: { ...operator, url: 'ftp://x/' } });
+  await call('registerOperator', 'invalid-json', { body: '{' });
+  await call('registerOperator', 201, { body: { name: 'on_the_bus', kind: 'bus', tags: ['bus'], answers_status: true, lease_ms: 1000 } });
+  await call('getOperators', 200);
+  const flow = (type, tag) => ({ type, name: type + '_flow', base: '1.00', per_unit: '0', currency: 'EUR', steps: [{ tag }] });
+  await call('registerFlow', 201, { body: flow('broken', 'broken') });
+  await call('registerFlow', 201, { body: { ...flow('nobody', 'nobody'), base: 2.5 } });
+  await call('registerFlow', 'type-taken', { body: { ...flow('broken', 'broken'), name: 'another' } });
+  await call('registerFlow', 'invalid-value', { body: { ...flow('broken', 'broken'), steps: [] } });
+  await call('registerFlow', 'unknown-currency', { body: { ...flow('broken', 'broken'), currency: 'ABC' } });
+  await call('registerFlow', 'invalid-json', { body: '{' });
+  await call('getFlows', 200);
+
+  const unknown = await job('broken');
+  await pay(unknown);
+  const run = await until('the outcome of a run is not known', async () => (await call('getRuns', 200, { query: { job_id: unknown, state: 'unknown' } })).json.items[0]);
+  await call('getJob', 200, { port: 'admin', path: { id: unknown } });
+  await call('getDossier', 200, { path: { id: unknown } });
+  await call('getRuns', 'invalid-query', { query: { job_id: 'x' } });
+  const decision = { outcome: 'done', output: { word: 'done' }, reference: 'telephone', by: 'contract' };
+  await call('resolveRun', 'invalid-value', { path: { run_id: run.id }, body: { ...decision, outcome: 'lost' } });
+  await call('resolveRun', 'unknown-member', { path: { run_id: run.id }, body: { ...decision, more: 1 } });
+  await call('resolveRun', 'invalid-json', { path: { run_id: run.id }, body: '{' });
+  await call('resolveRun', 'unknown-run', { path: { run_id: nobody }, body: decision });
+  await until('a person may decide', async () => (await call('resolveRun', [200, 409], { path: { run_id: run.id }, body: decision })).status === 200);
+  await call('resolveRun', 'decision-exists', { path: { run_id: run.id }, body: { outcome: 'failed', reference: 'another', by: 'b' } });
+  await stands(unknown, 'REVENUE_BOOKED');
+  broken.close();
+}
+
+async function repair(completed) {
+  const text = 'puz19:text_analysis';
+  const failed = await job('nobody');
+  await pay(failed);
+  await stands(failed, 'EXECUTION_FAILED'); // to be run again in 30 s
+  await call('refundJob', 200, { path: { id: failed }, body: { reason: 'nobody can do it', by: 'contract' } });
+  await stands(failed, 'REFUND_INITIATED');
+  check('a refund is asked for', (await call('getRefunds', 200)).json.items.some((r) => r.job_id === failed));
+  await call('getRefunds', 'invalid-query', { query: { after: 'x' } });
+  await call('confirmRefund', 'unknown-job', { path: { id: nobody }, body: { reference: 'r', by: 'b' } });
+  await call('confirmRefund', 'not-waiting-for-refund', { path: { id: completed }, body: { reference: 'r', by: 'b' } });
+  await call('confirmRefund', 'invalid-value', { path: { id: failed }, body: {} });
+  await call('confirmRefund', 'invalid-json', { path: { id: failed }, body: '{' });
+  await call('confirmRefund', 200, { path: { id: failed }, body: { reference: 'went back', by: 'contract' } });
+  await call('confirmRefund', 'already-confirmed', { path: { id: failed }, body: { reference: 'another', by: 'b' } });
+  await stands(failed, 'FINAL_FAIL');
+  await call('getDossier', 200, { port: 'admin', path: { id: failed } });
+  const issue = (await call('getIssues', 200, { query: { chain_id: failed } })).json.items[0];
+  await call('getIssues', 'invalid-query', { query: { chain_id: 'x' } });
+  await call('getIssue', 200, { path: { id: issue.id } });
+  await call('getIssue', 'unknown-issue', { path: { id: nobody } });
+  await call('repairIssue', 200, { path: { id: issue.id }, body: { by: 'contract' } });
+  await call('repairIssue', 'unknown-issue', { path: { id: nobody } });
+  await call('repairIssue', 'unknown-member', { path: { id: issue.id }, body: { more: 1 } });
+
+  await call('refundJob', 'completed', { path: { id: completed }, body: { reason: 'r', by: 'b' } });
+  await call('refundJob', 'refunded', { path: { id: failed }, body: { reason: 'r', by: 'b' } });
+  await call('refundJob', 'unknown-job', { path: { id: nobody }, body: { reason: 'r', by: 'b' } });
+  await call('refundJob', 'invalid-value', { path: { id: failed }, body: { by: 'b' } });
+  const unpaid = await job(text);
+  await call('refundJob', 'not-paid', { path: { id: unpaid }, body: { reason: 'r', by: 'b' } });
+  await call('refundJob', 202, { path: { id: unpaid }, headers: { Prefer: 'respond-async' }, body: { reason: 'r', by: 'b', dry_run: true } });
+  const named = key();
+  await call('closeJob', 200, { path: { id: unpaid }, headers: named, body: { reason: 'r', by: 'contract' } });
+  await call('closeJob', 'key-reused', { path: { id: unpaid }, headers: named, body: { reason: 'another', by: 'contract' } });
+  await call('closeJob', 'completed', { path: { id: completed }, body: { reason: 'r', by: 'b' } });
+  await call('closeJob', 'unknown-job', { path: { id: nobody }, body: { reason: 'r', by: 'b' } });
+  await call('redrive', 200, { body: { chain_id: unpaid, by: 'contract', reference: 'asked for' } });
+  await call('redrive', 200, { body: { filter: { step: 'FINAL_FAIL' }, by: 'contract', dry_run: true } });
+  await call('redrive', 'invalid-value', { body: { by: 'b' } });
+  await call('redrive', 'unknown-job', { body: { chain_id: nobody, by: 'b' } });
+  await call('redrive', 'refunded', { body: { chain_id: failed, by: 'b' } });
+  await call('autoRepair', 200, { headers: named, body: { dry_run: true } });
+  await call('autoRepair', 'invalid-value', { body: { dry_run: 1 } });
+  const stored = (await call('autoRepair', 202, { headers: { Prefer: 'respond-async' }, body: {} })).json.id;
+  await until('the command is done', async () => (await call('getCommand', 200, { path: { id: stored } })).json.status === 'done');
+  await call('getCommand', 'unknown-command', { path: { id: nobody } });
+  for (const id of ['refundJob', 'closeJob', 'autoRepair', 'redrive', 'addRule', 'openTask']) await call(id, 'invalid-json', { path: { id: failed }, body: '{' });
+  await call('getRules', 200);
+  await call('addRule', 200, { body: { kind: 'job', step: 'PRICED', late_s: 901, why: 'contract', by: 'contract' } });
+  await call('addRule', 'refused-command', { body: { kind: 'job', step: 'NOTHING', why: 'contract', by: 'b' } });
+  await call('addRule', 'invalid-value', { body: { kind: 'job', step: 'PRICED', by: 'b' } });
+}
+
+async function hooks(completed) {
+  const hook = (await call('addWebhook', 201, { body: { url: 'http://127.0.0.1:1/hook', types: ['JOB_CREATED'] } })).json.id;
+  await call('addWebhook', 'invalid-value', { body: { url: 'nothing' } });
+  await call('addWebhook', 'unknown-event', { body: { url: 'http://127.0.0.1:1/', types: ['NOTHING'] } });
+  await call('addWebhook', 'invalid-json', { body: '{' });
+  await call('getWebhooks', 200);
+  await job('puz19:text_analysis');
+  const delivery = await until('a delivery', async () => (await call('getDeliveries', 200, { path: { id: hook } })).json.items.find((d) => d.last_error));
+  await call('getDeliveries', 'invalid-query', { path: { id: hook }, query: { state: 'lost' } });
+  await call('getDeliveries', 'unknown-webhook', { path: { id: nobody } });
+  await call('redeliver', 200, { path: { id: hook, delivery: delivery.id } });
+  await call('redeliver', 'unknown-webhook', { path: { id: hook, delivery: '999999' } });
+  await call('enableWebhook', 200, { path: { id: hook } });
+  await call('enableWebhook', 'unknown-webhook', { path: { id: nobody } });
+  await call('removeWebhook', 200, { path: { id: hook } });
+  await call('removeWebhook', 'unknown-webhook', { path: { id: hook } });
+
+  const page = (await call('getEvents', 200, { query: { limit: 2 } })).json;
+  await call('getEvents', 200, { query: { after: page.next, limit: 1000 } });
+  await call('getEvents', 200, { query: { since: page.latest } });
+  await call('getEvents', 'invalid-query', { query: { since: 'x' } });
+  await call('streamEvents', 200, { headers: { 'Last-Event-ID': '0.0.0' } });
+  await call('streamEvents', 200, { query: { after: '0.0.0', type: 'PRICED,REVENUE_BOOKED', chain: completed } });
+  await call('streamEvents', 'invalid-query', { query: { type: 'no such' } });
+}
+
+async function main() {
+  for (const port of ['public', 'admin']) {
+    for (const id of ['getHealth', 'getReady']) {
+      await call(id, 200, { port });
+      await call(id, 'malformed-request', { port, headers: { 'Idempotency-Key': ['one', 'two'] } });
+    }
+  }
+  await call('getOffers', 'malformed-request', { headers: { 'Idempotency-Key': ['one', 'two'] } });
+  const { first, payout } = await jobs();
+  await tasks(payout);
+  await runs();
+  await repair(first);
+  await hooks(first);
+  for (const id of ['getOverview', 'getRevenue', 'getPayoutsSummary', 'getQuarantine']) await call(id, 200);
+  await call('getQuarantine', 'invalid-query', { query: { after: 'x' } });
+  for (const [id, o] of Object.entries(operations))
+    if (o.security.some((s) => s.token))
+      await call(id, 'unauthorized', { port: 'admin', path: { id: nobody, run_id: nobody, delivery: '1' }, headers: { Authorization: '' }, ...(o.requestBody ? { body: {} } : {}) });
+  settle('every answer is as docs/openapi.yaml says');
+
+  const all = Object.values(operations), documented = [], driven = [];
+  same('operations with a good call', all.filter((o) => [...o.driven].some((s) => s < '3')).map((o) => o.operationId), all.map((o) => o.operationId));
+  same('operations with an error', all.filter((o) => [...o.driven].some((s) => s >= '4')).map((o) => o.operationId), all.map((o) => o.operationId));
+  for (const o of all)
+    for (const s of Object.keys(o.responses).filter((s) => s !== 'default')) (o.driven.has(s) ? driven : documented).push(o.operationId + ' ' + s);
+  settle(`${all.length} operations were driven, ${driven.length} of ${driven.length + documented.length} documented answers were had (not: ${documented.join(', ')})`);
+  process.exit(0);
+}
+process.on('unhandledRejection', (e) => (console.log(e), process.exit(1)));
+main();
