@@ -2,14 +2,14 @@
  * and so in one snapshot; feed moves figures and checkpoint together. It only reads. */
 #include "board_store.h"
 
+#include "services/intake/job_view.h"
+
 /* total: events by name and currency, as this snapshot sees them. counts and sums: each figure is made of the names in its rows, added or taken off.
  * sums has [{"minor", "currency", "count"}] for the figures that are not empty. */
 #define FIGURES                                                                                                                                      \
         "WITH at AS MATERIALIZED (SELECT coalesce(max(generation), 0)::smallint AS g, coalesce(max(xid), 0) AS x, coalesce(max(id), 0) AS i"         \
         "  FROM reader WHERE name = 'feed'),"                                                                                                        \
-        " tail AS (SELECT CASE WHEN c.kind = 'system' THEN 'system ' || e.type WHEN e.type = 'CHAIN_REOPENED' THEN (SELECT p.type FROM event p "     \
-        "WHERE p.chain_id = e.chain_id"                                                                                                              \
-        "   AND p.version = e.version - 1) || ' reopened' ELSE e.type END AS name, coalesce(c.currency, '') AS currency,"                            \
+        " tail AS (SELECT " JOB_VIEW_FIGURE " AS name, coalesce(c.currency, '') AS currency,"                                                        \
         "   coalesce(c.amount, 0) AS amount FROM event e JOIN chain c ON c.id = e.chain_id"                                                          \
         "  WHERE (e.generation, e.xid, e.id) > ((SELECT g FROM at), (SELECT x FROM at), (SELECT i FROM at))),"                                       \
         " total AS MATERIALIZED (SELECT name, currency, sum(minor) AS minor, sum(count) AS count FROM"                                               \

@@ -131,18 +131,16 @@ int board_quarantine(struct db *db, int64_t after, int64_t limit, struct strbuf 
 }
 
 #define CURSOR "e.generation || '.' || e.xid || '.' || e.id"
-/* What is still under way must not be passed over by who follows: only rows below the horizon are shown. */
-#define BELOW "(e.generation < (SELECT max(n) FROM generation) OR e.xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint)"
 
 int board_events(struct db *db, const struct board_cursor *older_than, const struct board_cursor *since, int64_t limit, struct strbuf *b)
 {
         static const struct board_cursor end = {INT16_MAX, INT64_MAX, INT64_MAX};
         static const char latest[] =
                 "SELECT " JOB_VIEW_EVENT_COLUMNS ", " CURSOR " FROM event e WHERE (e.generation, e.xid, e.id) < ($1::smallint, $2, $3)"
-                " AND " BELOW " ORDER BY e.generation DESC, e.xid DESC, e.id DESC LIMIT $4";
+                " AND " JOB_VIEW_HORIZON " ORDER BY e.generation DESC, e.xid DESC, e.id DESC LIMIT $4";
         static const char following[] =
                 "SELECT " JOB_VIEW_EVENT_COLUMNS ", " CURSOR " FROM event e WHERE (e.generation, e.xid, e.id) > ($1::smallint, $2, $3)"
-                " AND " BELOW " ORDER BY e.generation, e.xid, e.id LIMIT $4";
+                " AND " JOB_VIEW_HORIZON " ORDER BY e.generation, e.xid, e.id LIMIT $4";
         const struct board_cursor *c = since ? since : older_than ? older_than : &end;
         _cleanup_(db_args_done) struct db_args args = {0};
         _cleanup_(PQclearp) PGresult *r = NULL;
@@ -182,7 +180,6 @@ int board_events(struct db *db, const struct board_cursor *older_than, const str
 
 #define TAIL_EVENTS 500
 #define TAIL_BYTES  "1048576"
-#define HORIZON     "(x.generation < (SELECT max(n) FROM generation) OR x.xid < (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint))"
 
 int board_tail(struct db *db, const struct board_cursor *at, PGresult **ret_page, bool *ret_full)
 {
@@ -191,7 +188,7 @@ int board_tail(struct db *db, const struct board_cursor *at, PGresult **ret_page
         static const char sql[] =
                 "SELECT " JOB_VIEW_EVENT_COLUMNS ", c.client, e.generation, e.xid, e.n = $4 OR e.before + octet_length(e.data) >= " TAIL_BYTES
                 " FROM (SELECT t.*, row_number() OVER w AS n, sum(octet_length(t.data)) OVER w - octet_length(t.data) AS before"
-                "  FROM (SELECT * FROM event x WHERE (x.generation, x.xid, x.id) > ($1::smallint, $2, $3) AND " HORIZON
+                "  FROM (SELECT * FROM event x WHERE (x.generation, x.xid, x.id) > ($1::smallint, $2, $3) AND " JOB_VIEW_HORIZON
                 "   ORDER BY x.generation, x.xid, x.id LIMIT $4) t WINDOW w AS (ORDER BY t.generation, t.xid, t.id)) e"
                 " JOIN LATERAL (SELECT y.client FROM chain y WHERE y.id = e.chain_id OFFSET 0) c ON true"
                 " WHERE e.before < " TAIL_BYTES " ORDER BY e.generation, e.xid, e.id";
@@ -221,7 +218,7 @@ const char *board_tail_client(const PGresult *page, int row)
 int board_tail_end(struct db *db, struct board_cursor *ret_at)
 {
         static const char sql[] =
-                "SELECT x.generation, x.xid, x.id FROM event x WHERE " HORIZON " ORDER BY x.generation DESC, x.xid DESC, x.id DESC LIMIT 1";
+                "SELECT x.generation, x.xid, x.id FROM event x WHERE " JOB_VIEW_HORIZON " ORDER BY x.generation DESC, x.xid DESC, x.id DESC LIMIT 1";
         _cleanup_(PQclearp) PGresult *r = NULL;
         int e = db_run(db, sql, NULL, &r);
 

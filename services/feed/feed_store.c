@@ -4,6 +4,7 @@
 #include "feed_store.h"
 
 #include "base/util.h"
+#include "services/intake/job_view.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -14,19 +15,15 @@ int feed_page(struct db *db, PGresult **ret_events, struct feed_position *ret_fr
         /* Scalar sub-selects are computed once, and let the index event_tail yield the rows in order until LIMIT ends the scan. OFFSET 0 keeps the
          * look-ups of the chains look-ups. */
         static const char sql[] =
-                "SELECT p.generation, p.xid, p.id, p.type, p.chain_id, p.version, date_part('epoch', p.at), c.client, coalesce(c.currency, ''), "
+                "SELECT e.generation, e.xid, e.id, e.type, e.chain_id, e.version, date_part('epoch', e.at), c.client, coalesce(c.currency, ''), "
                 "c.amount,"
-                " p.data, (SELECT generation FROM reader WHERE name = 'feed'), (SELECT xid FROM reader WHERE name = 'feed'),"
-                " (SELECT id FROM reader WHERE name = 'feed'),"
-                " CASE WHEN c.kind = 'system' THEN 'system ' || p.type"
-                " WHEN p.type = 'CHAIN_REOPENED' THEN (SELECT q.type FROM event q WHERE q.chain_id = p.chain_id AND q.version = p.version - 1)"
-                " || ' reopened' ELSE p.type END"
-                " FROM (SELECT * FROM event e WHERE (e.generation, e.xid, e.id) > (coalesce((SELECT generation FROM reader WHERE name = 'feed'), 0),"
+                " " JOB_VIEW_PUBLIC_DATA ", (SELECT generation FROM reader WHERE name = 'feed'), (SELECT xid FROM reader WHERE name = 'feed'),"
+                " (SELECT id FROM reader WHERE name = 'feed'), " JOB_VIEW_FIGURE
+                " FROM (SELECT * FROM event x WHERE (x.generation, x.xid, x.id) > (coalesce((SELECT generation FROM reader WHERE name = 'feed'), 0),"
                 " coalesce((SELECT xid FROM reader WHERE name = 'feed'), 0), coalesce((SELECT id FROM reader WHERE name = 'feed'), 0))"
-                " AND (e.generation < (SELECT max(n) FROM generation) OR e.xid < (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint))"
-                " ORDER BY e.generation, e.xid, e.id LIMIT 2000) p"
-                " JOIN LATERAL (SELECT x.kind, x.client, x.currency, x.amount FROM chain x WHERE x.id = p.chain_id OFFSET 0) c ON true"
-                " ORDER BY p.generation, p.xid, p.id";
+                " AND " JOB_VIEW_HORIZON " ORDER BY x.generation, x.xid, x.id LIMIT 2000) e"
+                " JOIN LATERAL (SELECT y.kind, y.client, y.currency, y.amount FROM chain y WHERE y.id = e.chain_id OFFSET 0) c ON true"
+                " ORDER BY e.generation, e.xid, e.id";
         int e = db_run(db, sql, NULL, ret_events);
 
         if (e == 0 && PQntuples(*ret_events) > 0)

@@ -91,9 +91,8 @@ struct work {
         const char *driver; /* of new intents */
         const char **expires_at;
         struct provider_intention *intentions;
-        bool calls;             /* any */
-        struct uuid *transfers; /* tasks that are paid by internal transfer */
-        size_t n_transfers;
+        bool calls;     /* any */
+        bool transfers; /* tasks that are paid by internal transfer, and nothing else */
 };
 
 static void intend(struct work *w, size_t t, const struct uuid *id, enum provider_what what)
@@ -135,15 +134,17 @@ static void plan_refund(struct work *w, size_t t, const struct payments_row *row
                 intend(w, t, &refund, PROVIDER_REFUND);
 }
 
-static void plan_transfer(struct work *w, size_t t, const struct payments_row *row)
+static void plan_transfer(struct work *w, const struct payments_row *row)
 {
         _cleanup_(strbuf_done) struct strbuf data = {0};
+        size_t t = advance_move(&w->a, &row->chain.id, row->chain.version);
         char id[UUID_TEXT_SIZE];
+
+        w->transfers = true;
 
         uuid_format(&row->chain.id, id);
         payments_evidence_data(&data, row->chain.amount, "internal", PAYMENTS_SYSTEM, id);
         advance_event(&w->a, t, "PAYMENT_CONFIRMED", data.s, data.len);
-        w->transfers[w->n_transfers++] = row->chain.id;
 }
 
 static void plan(struct work *w, const struct payments_driver *driver, const struct payments_row *row, enum payments_action action)
@@ -154,9 +155,6 @@ static void plan(struct work *w, const struct payments_driver *driver, const str
         switch (action) {
         case PAYMENTS_CREATE:
                 plan_intent(w, driver, t, row);
-                break;
-        case PAYMENTS_TRANSFER:
-                plan_transfer(w, t, row);
                 break;
         case PAYMENTS_CONFIRM:
         case PAYMENTS_REFUNDED:
@@ -170,9 +168,10 @@ static void plan(struct work *w, const struct payments_driver *driver, const str
         case PAYMENTS_REFUND:
                 plan_refund(w, t, row);
                 break;
+        case PAYMENTS_TRANSFER:
         case PAYMENTS_NOTHING:
         case PAYMENTS_RING_AGAIN:
-                die("no plan for nothing");
+                die("no plan of this kind");
         }
 }
 
@@ -184,8 +183,12 @@ static int commit(struct db *db, void *arg)
         _cleanup_(freep) const char **expires_at = xcalloc(w->a.n + 1, sizeof(*expires_at));
         _cleanup_(freep) struct provider_intention *intentions = xcalloc(w->a.n + 1, sizeof(*intentions));
         size_t n_made = 0, n_moved = 0, n_intentions = 0;
-        int e = payments_transfer(db, w->transfers, w->n_transfers);
+        int e = 0;
 
+        for (size_t i = 0; i < w->a.n; i++)
+                moved[i] = w->a.t[i].id;
+        if (w->transfers)
+                e = payments_transfer(db, moved, w->a.n);
         if (e == 0)
                 e = advance_run(&w->a, db);
         for (size_t i = 0; e == 0 && i < w->a.n; i++) {
@@ -212,15 +215,36 @@ static int commit(struct db *db, void *arg)
         return e < 0 ? e : provider_store_intend(db, intentions, n_intentions);
 }
 
+static struct work work_new(const struct payments_driver *driver, size_t n)
+{
+        return (struct work){.driver = driver->name,
+                .expires_at = xcalloc(n + 1, sizeof(char *)),
+                .intentions = xcalloc(n + 1, sizeof(struct provider_intention))};
+}
+
+static void work_done(struct work *w)
+{
+        advance_done(&w->a);
+        free(w->expires_at);
+        free(w->intentions);
+}
+
+static int work_commit(struct service *s, struct work *w)
+{
+        int e = w->a.n > 0 ? db_transaction(s->db, commit, w) : 0;
+
+        if (e == 0)
+                service_ring(s, &w->a);
+        return e;
+}
+
+/* Customers and tasks are committed apart: what is wrong with the internal transfers holds up no customer. */
 int payments_on_bells(struct service *s, const struct uuid ids[], size_t n)
 {
         const struct payments_config *config = s->config;
         struct payments_state *state = s->state;
         _cleanup_(PQclearp) PGresult *result = NULL;
-        _cleanup_(freep) const char **expires_at = xcalloc(n + 1, sizeof(*expires_at));
-        _cleanup_(freep) struct provider_intention *intentions = xcalloc(n + 1, sizeof(*intentions));
-        _cleanup_(freep) struct uuid *transfers = xcalloc(n + 1, sizeof(*transfers));
-        struct work w = {.driver = state->driver->name, .expires_at = expires_at, .intentions = intentions, .transfers = transfers};
+        struct work w = work_new(state->driver, n), tasks = work_new(state->driver, n);
         int e = payments_read(s->db, ids, n, config->intent_expiry_ms, &result);
 
         for (int i = 0; e == 0 && i < PQntuples(result); i++) {
@@ -231,17 +255,22 @@ int payments_on_bells(struct service *s, const struct uuid ids[], size_t n)
                 action = payments_decide(row.chain.kind, row.chain.step, row.has_evidence, row.expired);
                 if (action == PAYMENTS_RING_AGAIN)
                         service_ring_one(s, row.chain.hearer, row.chain.lane, &row.chain.id, row.chain.version);
+                else if (action == PAYMENTS_TRANSFER)
+                        plan_transfer(&tasks, &row);
                 else if (action != PAYMENTS_NOTHING)
                         plan(&w, state->driver, &row, action);
         }
-        if (e == 0 && w.a.n > 0)
-                e = db_transaction(s->db, commit, &w);
         if (e == 0) {
-                service_ring(s, &w.a);
-                if (w.calls)
+                int of_tasks;
+
+                e = work_commit(s, &w);
+                if (e == 0 && w.calls)
                         payments_provider_look(s, state->provider);
+                of_tasks = work_commit(s, &tasks);
+                e = e < 0 ? e : of_tasks;
         }
-        advance_done(&w.a);
+        work_done(&w);
+        work_done(&tasks);
         return e;
 }
 

@@ -80,8 +80,9 @@ int payments_insert_intents(struct db *db, const char *driver, const struct uuid
 int payments_transfer(struct db *db, const struct uuid ids[], size_t n)
 {
         static const char sql[] =
-                "SELECT v.verdict FROM unnest($1) u(id) CROSS JOIN LATERAL submit_evidence(ARRAY[u.id], '{PAYMENT_CONFIRMED}', '{internal}',"
-                " '{" PAYMENTS_SYSTEM "}', ARRAY[u.id::text], '{NULL}') v";
+                "SELECT v.verdict FROM (SELECT array_agg(u.id) AS ids, array_agg('PAYMENT_CONFIRMED'::text) AS events, array_agg('internal'::text) AS"
+                " kinds, array_agg('" PAYMENTS_SYSTEM "'::text) AS who, array_agg(u.id::text) AS refs, array_agg(NULL::bigint) AS amounts"
+                " FROM unnest($1) u(id)) a CROSS JOIN LATERAL submit_evidence(a.ids, a.events, a.kinds, a.who, a.refs, a.amounts) v";
         _cleanup_(db_args_done) struct db_args args = {0};
 
         if (n == 0)

@@ -11,13 +11,12 @@
 #define PENDING_MAX   "1000" /* of a subscription: the rest waits in the event store */
 #define GIVE_UP_AFTER "10"   /* attempts that a delivery has in any case */
 #define PRUNE_ROWS    2000
-#define HORIZON       "(x.generation < (SELECT max(n) FROM generation) OR x.xid < (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint))"
 
 int webhooks_active(struct db *db, PGresult **ret_rows)
 {
         static const char sql[] =
                 "SELECT w.id, w.url, w.secret,"
-                " EXISTS (SELECT 1 FROM event x WHERE (x.generation, x.xid, x.id) > (w.generation, w.xid, w.event_id) AND " HORIZON "),"
+                " EXISTS (SELECT 1 FROM event x WHERE (x.generation, x.xid, x.id) > (w.generation, w.xid, w.event_id) AND " JOB_VIEW_HORIZON "),"
                 " EXISTS (SELECT 1 FROM webhook_delivery d WHERE d.webhook_id = w.id AND d.state = 'pending' AND d.next_at <= now())"
                 " FROM webhook w WHERE w.state = 'active' ORDER BY w.id";
 
@@ -41,7 +40,7 @@ int webhooks_gather(struct db *db, const struct uuid *webhook)
                 "  FOR UPDATE SKIP LOCKED),"
                 " page AS MATERIALIZED (SELECT x.generation, x.xid, x.id, x.type, x.chain_id, x.version FROM event x"
                 "  WHERE EXISTS (SELECT 1 FROM w) AND (x.generation, x.xid, x.id) >"
-                "  ((SELECT generation FROM w), (SELECT xid FROM w), (SELECT event_id FROM w)) AND " HORIZON
+                "  ((SELECT generation FROM w), (SELECT xid FROM w), (SELECT event_id FROM w)) AND " JOB_VIEW_HORIZON
                 "  ORDER BY x.generation, x.xid, x.id LIMIT $2),"
                 " made AS (INSERT INTO webhook_delivery (webhook_id, chain_id, version, type)"
                 "  SELECT w.id, p.chain_id, p.version, p.type FROM page p CROSS JOIN w"

@@ -192,6 +192,30 @@ static void live_events(void **state)
         assert_at(text, "data.driver", "manual");
 }
 
+/* Clients read their events on the bus: who confirmed, and the slip at the bank, are not theirs to read. */
+static void events_without_names(void **state)
+{
+        static const char word[] = "{\"reference\":\"slip 4711\",\"by\":\"anna\"}";
+        _cleanup_(freep) char *first = json_receipt("bus-9", TEXT_JOB), *id = json_at(first, "job_id"), *text = NULL;
+        char subject[200], path[100];
+        struct bus_message *m;
+        long status;
+
+        (void)state;
+        snprintf(path, sizeof(path), "/payment-intents/%s/confirm", id);
+        free(stack_http(stack, true, "POST", path, NULL, word, &status));
+        assert_int_equal(status, 200);
+        snprintf(subject, sizeof(subject), "aethelos.event.default.PAYMENT_CONFIRMED.%s", id);
+        m = next_on(subject, 5000);
+        assert_non_null(m);
+        text = xstrndup(m->data, m->len);
+        bus_drop(bus, m);
+        assert_at(text, "data.amount.minor", "2588");
+        assert_at(text, "data.evidence.kind", "person");
+        assert_null(strstr(text, "anna"));
+        assert_null(strstr(text, "4711"));
+}
+
 /* Hop messages that no service has said: garbage is put aside, repeats and unknown chains do nothing. */
 static void garbage_on_hops(void **state)
 {
@@ -213,6 +237,7 @@ int main(void)
                 cmocka_unit_test(rejections_block_nobody),
                 cmocka_unit_test(receipt_on_request),
                 cmocka_unit_test(live_events),
+                cmocka_unit_test(events_without_names),
                 cmocka_unit_test(garbage_on_hops),
         };
 

@@ -320,6 +320,30 @@ static void an_operator_that_fails_is_analysed(void **state)
         assert_at(steady, "result.set", "null");
 }
 
+/* Tasks are paid by one call for all of them, in a transaction that no customer's step is in. */
+static void transfers_are_committed_apart(void **state)
+{
+        char header[] = "Idempotency-Key: apart";
+        long status = 0;
+
+        (void)state;
+        stack_stop(stack, "payments", SIGTERM);
+        free(stack_http(stack, false, "POST", "/jobs", (const char *const[]){header, NULL},
+                "{\"type\":\"puz19:text_analysis\",\"payload\":{\"text\":\"a\"}}", &status));
+        _cleanup_(freep) char *health = open_task("HEALTH_CHECK", NULL, "true"), *audit = open_task("FLOW_AUDIT", NULL, "true");
+        stack_await(stack, "SELECT count(*) >= 3 FROM chain WHERE step = 'PRICED'", "t", 20000);
+        stack_spawn(stack, "payments", NULL);
+        free(task_in(health, "COMPLETED"));
+        free(task_in(audit, "COMPLETED"));
+        stack_await(stack, "SELECT count(*) FROM chain WHERE step = 'PRICED'", "0", 20000);
+        expect("SELECT count(*) FROM event t JOIN event j USING (generation, xid) WHERE t.type = 'PAYMENT_CONFIRMED' AND j.type = "
+               "'PAYMENT_INITIATED'",
+                "0");
+        expect("SELECT string_agg(DISTINCT v.kind || ' ' || v.who || ' ' || (v.reference = v.chain_id::text), ',') FROM evidence v JOIN chain c"
+               " ON c.id = v.chain_id WHERE c.kind = 'system' AND v.event = 'PAYMENT_CONFIRMED'",
+                "internal system true");
+}
+
 /* What the store refuses fails the task: it is done again once, and then ends with its transfer reversed. */
 static void work_that_fails(void **state)
 {
@@ -470,6 +494,7 @@ int main(void)
                 cmocka_unit_test(no_customer_figure),
                 cmocka_unit_test(what_is_stuck_is_cleaned_up),
                 cmocka_unit_test(code_19_is_watched_at_once),
+                cmocka_unit_test(transfers_are_committed_apart),
         };
 
         return cmocka_run_group_tests(tests, set_up, tear_down);
