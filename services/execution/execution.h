@@ -97,8 +97,9 @@ void execution_serve_waiting(struct service *s);
 void execution_item_plan(struct service *s, struct execution_item *item, const struct execution_result *done);
 /* Commits the plans of a batch, rings, and starts the calls. On failure nothing has happened and the room taken by plans is free again. */
 int execution_commit(struct service *s, struct execution_item items[], size_t n);
-/* Whether a job fails: that is not decided on operators that may have been registered meanwhile. Cancelled plans are made again on fresh rows. */
-bool execution_items_fail(const struct execution_item items[], size_t n);
+/* Whether a job fails, or a task looks at the operators: neither is decided on what has been read a while ago. Cancelled plans are made again on
+ * fresh rows. */
+bool execution_items_want_fresh(const struct execution_item items[], size_t n);
 void execution_items_cancel(struct service *s, struct execution_item items[], size_t n);
 void execution_items_done(struct execution_item items[], size_t n);
 

@@ -32,10 +32,10 @@ void execution_items_done(struct execution_item items[], size_t n)
         free(items);
 }
 
-bool execution_items_fail(const struct execution_item items[], size_t n)
+bool execution_items_want_fresh(const struct execution_item items[], size_t n)
 {
         for (size_t i = 0; i < n; i++)
-                if (items[i].p.n_events > 0 && strcmp(items[i].p.events[items[i].p.n_events - 1].type, "EXECUTION_FAILED") == 0)
+                if (items[i].task || (items[i].p.n_events > 0 && strcmp(items[i].p.events[items[i].p.n_events - 1].type, "EXECUTION_FAILED") == 0))
                         return true;
         return false;
 }

@@ -144,7 +144,7 @@ int execution_on_bells(struct service *s, const struct uuid ids[], size_t n)
                         return e;
                 items = xcalloc(n + 1, sizeof(*items));
                 e = plan_bells(s, ids, n, items, &kept);
-                if (e == 0 && !fresh && execution_items_fail(items, kept)) {
+                if (e == 0 && !fresh && execution_items_want_fresh(items, kept)) {
                         execution_items_cancel(s, items, kept);
                         continue;
                 }

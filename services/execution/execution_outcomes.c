@@ -200,7 +200,7 @@ static int commit(struct service *s, struct execution_run *const picked[], size_
                         return e;
                 items = xcalloc(n + 1, sizeof(*items));
                 kept = plan_outcomes(s, r, picked, n, items);
-                if (!fresh && execution_items_fail(items, kept)) {
+                if (!fresh && execution_items_want_fresh(items, kept)) {
                         execution_items_cancel(s, items, kept);
                         continue;
                 }
