@@ -6,10 +6,12 @@ const path = require('path');
 const { Spectral, Document } = require('@stoplight/spectral-core');
 const Parsers = require('@stoplight/spectral-parsers');
 const { oas } = require('@stoplight/spectral-rulesets');
+const { Parser } = require('@asyncapi/parser');
 const { home, read, parse, check, same, settle } = require('./contract.js');
 
 const [bin, database] = process.argv.slice(2);
 const openapi = parse('docs/openapi.yaml');
+const asyncapi = parse('proto/asyncapi.yaml');
 const schemas = openapi.components.schemas;
 const ask = (service, option) => execFileSync(path.join(bin, 'aethelos-' + service), [option], { encoding: 'utf8' }).trim().split('\n');
 const rows = (sql) => execFileSync('psql', ['-qAt', database, '-c', 'SET search_path = aethelos', '-c', sql], { encoding: 'utf8' }).trim().split('\n');
@@ -20,7 +22,12 @@ async function valid() {
   const found = await spectral.run(new Document(read('docs/openapi.yaml'), Parsers.Yaml, path.join(home, 'docs/openapi.yaml')));
   for (const f of found) check('docs/openapi.yaml is sound', false, 'line ' + (f.range.start.line + 1) + ': ' + f.code + ': ' + f.message);
   settle('docs/openapi.yaml passes the rules of OpenAPI');
+  const { diagnostics } = await new Parser().parse(read('proto/asyncapi.yaml'), { source: path.join(home, 'proto/asyncapi.yaml') });
+  for (const d of diagnostics.filter((d) => d.severity < 2 || !latest.includes(d.code)))
+    check('proto/asyncapi.yaml is sound', false, 'line ' + (d.range.start.line + 1) + ': ' + d.code + ': ' + d.message);
+  settle('proto/asyncapi.yaml passes the rules of AsyncAPI');
 }
+const latest = ['asyncapi-latest-version']; // a hint that there is a later one
 
 // --- HTTP ---
 
@@ -88,8 +95,72 @@ function problems() {
   settle('it knows every problem');
 }
 
+// --- the bus ---
+
+function subjects() {
+  const messages = asyncapi.components.messages, at = (r) => r.$ref.split('/').pop();
+  const addresses = Object.values(asyncapi.channels).map((c) => c.address).filter((a) => a);
+  const documented = Object.values(asyncapi.operations).flatMap((o) => {
+    const channel = asyncapi.channels[at(o.channel)];
+    return o['x-services'].map((service) => {
+      const subject = channel.address.replace('{service}', service).replace(/\{\w+\}/g, '*');
+      return [service, o.action === 'send' ? 'says' : 'hears', subject, messages[at(Object.values(channel.messages)[0])].name].join(' ');
+    });
+  });
+  const services = fs.readdirSync(path.join(home, 'services'));
+  same('what the programs say and hear', documented, services.flatMap((service) => ask(service, '--subjects').map((l) => service + ' ' + l)));
+  same('every channel is used', Object.values(asyncapi.operations).map((o) => at(o.channel)), Object.keys(asyncapi.channels).filter((c) => c !== 'reply'));
+
+  // subjects.h: a format, or a beginning that the client follows.
+  const header = read('proto/subjects.h'), defined = {};
+  for (const [, name, text] of header.matchAll(/#define (SUBJECT_\w+)\s+([^/\n]+)/g))
+    defined[name] = text.trim().split(/\s+/).map((t) => (t.startsWith('"') ? t.slice(1, -1) : defined[t])).join('');
+  const shapes = Object.values(defined).map((d) => d.replace(/%s/g, '*').replace(/\.$/, '.*'));
+  same('the subjects of subjects.h', [...new Set(addresses.map((a) => a.replace(/aethelos\.hop\.[a-z-]+/, 'aethelos.hop.*').replace(/\{\w+\}/g, '*')))], shapes);
+  for (const [, name] of header.matchAll(/#define STREAM_\w+\s+"(\w+)"/g))
+    check('a stream is told of', Object.values(asyncapi.channels).some((c) => (c.description || '').includes('Stream ' + name)), name);
+  settle('proto/asyncapi.yaml has the subjects of the programs and of subjects.h');
+}
+
+// aethelos.proto: each message and field, what must be there, and of which kind; each enumeration, in lower case.
+function messages() {
+  const kinds = { int32: 'integer', int64: 'integer', uint32: 'integer', string: 'string' };
+  const of = asyncapi.components.schemas, resolve = (s) => (s.$ref ? of[s.$ref.split('/').pop()] : s);
+  const text = read('proto/aethelos.proto').replace(/\/\/.*$/gm, '');
+  const enumerations = Object.fromEntries([...text.matchAll(/enum (\w+) \{([^}]*)\}/g)].map(([, n, b]) => [n, [...b.matchAll(/(\w+) = \d+/g)].map((m) => m[1].toLowerCase())]));
+  const found = new Set();
+  const compare = (name, body, schema) => {
+    check(name + ' has a schema', schema);
+    if (!schema) return;
+    for (const [, inner, innerBody] of body.matchAll(/message (\w+) \{([^}]*)\}/g)) compare(name + '.' + inner, innerBody, schema.properties.items.items);
+    const fields = [...body.replace(/message \w+ \{[^}]*\}/g, '').matchAll(/(required|optional|repeated) (\w+) (\w+) = \d+;/g)];
+    same('the fields of ' + name, Object.keys(schema.properties), fields.map((f) => f[3]));
+    same('what ' + name + ' must have', schema.required || [], fields.filter((f) => f[1] === 'required').map((f) => f[3]));
+    for (const [, label, kind, field] of fields) {
+      const s = resolve(schema.properties[field] || {});
+      if (label === 'repeated') check(name + '.' + field, s.type === 'array');
+      else if (kinds[kind]) check(name + '.' + field, s.type === kinds[kind], s.type);
+      else if (enumerations[kind]) same(name + '.' + field, s.enum, enumerations[kind]);
+      else if (kind !== 'bytes') check(name + '.' + field, s === of[kind], 'is no ' + kind);
+    }
+  };
+  for (const [, name, body] of text.matchAll(/^message (\w+) \{((?:[^{}]|\{[^{}]*\})*)^\}/gm)) {
+    found.add(name);
+    compare(name, body, of[name]);
+  }
+  check('the messages were found', found.has('Envelope') && found.has('Receipt') && found.size === (text.match(/^message /gm) || []).length);
+  for (const [name, values] of Object.entries(enumerations)) same('the enumeration ' + name, (of[name] || {}).enum || [], values);
+  // What both documents have says the same in both. A receipt over HTTP and a submission with its key over the bus are their own.
+  for (const name of Object.keys(of).filter((n) => schemas[n] && !['Receipt', 'Submission'].includes(n)))
+    check('both documents say the same of ' + name, equal(of[name], schemas[name]));
+  settle('it has the messages of aethelos.proto');
+}
+const equal = (a, b) => JSON.stringify({ ...a, description: '' }) === JSON.stringify({ ...b, description: '' });
+
 valid().then(() => {
   routes();
   enums();
   problems();
+  subjects();
+  messages();
 });
