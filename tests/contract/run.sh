@@ -1,5 +1,5 @@
 #!/bin/bash
-# The contract for machines against a stack of its own: the documents (documents.js), messages of the bus (messages.js), every operation (operations.js).
+# The contract for machines against a stack of its own: the documents (documents.js), vectors (vectors.js), messages of the bus (messages.js), every operation (operations.js).
 # usage: run.sh BIN_DIR
 set -eu
 bin=$1
@@ -24,5 +24,6 @@ STACK=$("$bin/aethelos" status --json)
 export STACK
 PGPASSFILE=$(grep -o '"database_passfile":"[^"]*"' <<<"$STACK" | cut -d'"' -f4) \
   node "$here/documents.js" "$bin" "$(grep -o '"database_url":"[^"]*"' <<<"$STACK" | cut -d'"' -f4)"
+node "$here/vectors.js"
 node "$here/messages.js" "$bin"
 node "$here/operations.js"
