@@ -3,12 +3,13 @@
 # same PostgreSQL can do at most, so that the figure is a ratio. Jobs, prices and confirmations are real. The stack is deleted afterwards.
 set -eu
 seconds=20 json=''
-case ${1:-} in wipe | overload | finished) exec "$0-$1" "${@:2}" ;; esac
+case ${1:-} in wipe | overload | finished | cluster) exec "$0-$1" "${@:2}" ;; esac
 usage() {
   echo "usage: aethelos bench [--seconds N] [--json]"
   echo "       aethelos bench wipe [--chains N]       the broker loses everything while chains stand"
   echo "       aethelos bench overload [--seconds N]  five times what it can do, then nothing"
   echo "       aethelos bench finished [--chains N]   what a scan costs beside millions of finished chains"
+  echo "       aethelos bench cluster [--seconds N]   three broker nodes, two instances of each service, each killed once"
   echo
   echo "Measures, on a stack of its own: saturated chains/s, latency at 50/s and 1,000/s, over the bus and over HTTP, CPU by process, transactions and WAL bytes"
   echo "a chain, and the rate of bare inserts of the same events (the ceiling). Takes about 8 times N seconds; N is 20 unless given."

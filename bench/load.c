@@ -3,6 +3,7 @@
  *
  * usage: aethelos-load --public=URL --admin=URL --token=TOKEN --nats=URL --nats-user=U --nats-password=P --database=CONNINFO --mode=bus|http
  *        [--rate=N] [--window=N] [--seconds=N]      or      aethelos-load --database=CONNINFO --ceiling=SECONDS
+ * With --careful=1 it says and pays again what was lost, compares its receipts with the store at the end, and ends its submitting at SIGTERM.
  * With --fill=N it submits N jobs, pays them unless --unpaid=1, and leaves them where they stand. */
 #include "load.h"
 #include "base/log.h"
@@ -11,6 +12,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,6 +72,14 @@ static int64_t own_cpu_us(void)
         return (used.ru_utime.tv_sec + used.ru_stime.tv_sec) * INT64_C(1000000) + used.ru_utime.tv_usec + used.ru_stime.tv_usec;
 }
 
+static volatile sig_atomic_t stopped;
+
+static void on_stop(int signal_number)
+{
+        (void)signal_number;
+        stopped = 1;
+}
+
 static int by_number(const void *a, const void *b)
 {
         double x = *(const double *)a, y = *(const double *)b;
@@ -116,7 +126,7 @@ static int run(struct load *l, struct db *db)
         _cleanup_(freep) double *ms = NULL;
         size_t n;
 
-        for (int64_t now = start; now < until; now = now_mono_ms()) {
+        for (int64_t now = start; now < until && !stopped; now = now_mono_ms()) {
                 int64_t wanted = l->rate > 0 ? (now - start) * l->rate / 1000 : INT64_MAX;
                 int burst = 0;
 
@@ -126,13 +136,18 @@ static int run(struct load *l, struct db *db)
                 }
                 while ((int64_t)l->n < wanted && (l->rate > 0 || (int64_t)l->n - done < l->window) && burst++ < 512)
                         load_submit(l);
+                if (l->careful)
+                        load_careful_round(l, db);
                 (void)bus_flush(l->bus);
                 round_trip(l, burst > 0 && l->rate == 0 ? 0 : 1);
         }
         in_time = done_since(db, from_us);
         /* What is under way is driven to its end, so that the next run begins with an empty stack. */
-        for (until = now_mono_ms() + l->drain_s * 1000; now_mono_ms() < until && count_done(db) - before + (int64_t)l->refused < (int64_t)l->n;)
+        for (until = now_mono_ms() + l->drain_s * 1000; now_mono_ms() < until && count_done(db) - before + (int64_t)l->refused < (int64_t)l->n;) {
+                if (l->careful)
+                        load_careful_round(l, db);
                 round_trip(l, 5);
+        }
         cpu_us = own_cpu_us() - cpu_us;
         n = latencies(l, db, from_us, &ms, &last_us);
         printf("{\"mode\":\"%s\",\"rate\":%" PRId64 ",\"window\":%" PRId64 ",\"seconds\":%" PRId64
@@ -140,6 +155,14 @@ static int run(struct load *l, struct db *db)
                "\"p50_ms\":%.1f,\"p99_ms\":%.1f,\"max_ms\":%.1f,\"load_us_per_chain\":%.0f}\n",
                 l->by_bus ? "bus" : "http", l->rate, l->window, l->seconds, l->n, n, l->refused, (double)in_time / (double)l->seconds,
                 n ? ms[n / 2] : 0, n ? ms[n * 99 / 100] : 0, n ? ms[n - 1] : 0, n ? (double)cpu_us / (double)n : 0);
+        if (l->careful) {
+                size_t lost = load_careful_lost(l, db);
+
+                printf("{\"receipted\":%zu,\"lost\":%zu,\"wrong\":%zu,\"said_again\":%zu,\"failed_calls\":%zu}\n", l->receipted, lost, l->wrong,
+                        l->repeated, l->failed);
+                if (lost + l->wrong > 0 || l->receipted < l->n)
+                        return 1;
+        }
         return n + l->refused >= l->n ? 0 : 1;
 }
 
@@ -200,6 +223,7 @@ int main(int argc, char *argv[])
                 .window = atoll(argument(argc, argv, "window", "4000")),
                 .seconds = atoll(argument(argc, argv, "seconds", "20")),
                 .drain_s = atoll(argument(argc, argv, "drain", "60")),
+                .careful = atoll(argument(argc, argv, "careful", "0")) != 0,
                 .unpaid = atoll(argument(argc, argv, "unpaid", "0")) != 0};
         struct db_config database = {.url = argument(argc, argv, "database", ""), .application_name = "aethelos-load"};
         struct bus_config bus = {
@@ -217,6 +241,8 @@ int main(int argc, char *argv[])
                 printf("{\"mode\":\"ceiling\",\"seconds\":%" PRId64 ",\"rows_per_s\":%.0f,\"chains_per_s\":%.0f}\n", seconds, rows, rows / 12);
                 return 0;
         }
+        if (l.careful)
+                signal(SIGTERM, on_stop);
         snprintf(l.run, sizeof(l.run), "b%" PRIx64, (uint64_t)wall_us());
         l.wake_fd = bus.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         db = db_new(&database);
@@ -229,6 +255,8 @@ int main(int argc, char *argv[])
                         round_trip(&l, 10);
                 if (l.by_bus && !l.unpaid) /* over HTTP the answer names the intent */
                         (void)bus_subscribe(l.bus, "aethelos.event.default.PAYMENT_INITIATED.*", NULL);
+                if (l.careful)
+                        (void)bus_subscribe(l.bus, LOAD_RECEIPTS ">", NULL);
                 e = argument(argc, argv, "fill", NULL) ? fill(&l, db, atoll(argument(argc, argv, "fill", "0"))) : run(&l, db);
                 l.http = httpc_free(l.http);
                 l.bus = bus_free(l.bus);

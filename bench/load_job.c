@@ -25,6 +25,10 @@ int64_t wall_us(void)
 /* Counts a refusal, and shows the first. */
 static void refused(struct load *l, const char *what, const struct http_reply *reply)
 {
+        if (l->careful) {
+                l->failed++;
+                return;
+        }
         if (l->refused++ == 0)
                 fprintf(stderr, "load: the first %s refused: %d %s %.*s\n", what, reply->status, reply->why ? reply->why : "", (int)reply->body.len,
                         reply->body.s ? reply->body.s : "");
@@ -68,7 +72,7 @@ void load_confirm(struct load *l)
                 l->next_intent = l->n_intents = 0;
 }
 
-static void owe(struct load *l, const char *intent)
+void load_owe(struct load *l, const char *intent)
 {
         if (l->n_intents == l->cap_intents) {
                 l->cap_intents = l->cap_intents ? 2 * l->cap_intents : 4096;
@@ -91,7 +95,7 @@ static void on_submitted(void *arg, const struct http_reply *reply)
         intent = json_string(&doc, json_get(&doc, json_get(&doc, json_root(&doc), "payment_intent"), "id"), NULL);
         if (!intent) /* 202: the intent did not stand within 2 s; its event on the bus will say so */
                 return;
-        owe(l, intent);
+        load_owe(l, intent);
 }
 
 void load_repeat(struct load *l, size_t i)
@@ -103,7 +107,7 @@ void load_repeat(struct load *l, size_t i)
         if (l->by_bus) {
                 const struct bus_header headers[] = {{"Idempotency-Key", key.s}, {"Content-Type", "application/json"}};
                 if (bus_publish(l->bus, SUBMIT_SUBJECT, NULL, headers, 2, body.s, body.len) < 0)
-                        l->refused++;
+                        *(l->careful ? &l->failed : &l->refused) += 1;
                 return;
         }
         strbuf_addf(&header, "Idempotency-Key: %s", key.s);
@@ -125,7 +129,7 @@ void load_submit(struct load *l)
                 l->cap = l->cap ? 2 * l->cap : 4096;
                 l->jobs = xrealloc(l->jobs, l->cap * sizeof(*l->jobs));
         }
-        l->jobs[l->n].sent_us = wall_us();
+        l->jobs[l->n] = (struct load_job){.sent_us = wall_us()};
         load_repeat(l, l->n++);
 }
 
@@ -135,7 +139,9 @@ void load_hear(struct load *l)
 
         while ((m = bus_next_plain(l->bus)) != NULL) {
                 if (strncmp(m->subject, INTENT_EVENTS, strlen(INTENT_EVENTS)) == 0)
-                        owe(l, m->subject + strlen(INTENT_EVENTS));
+                        load_owe(l, m->subject + strlen(INTENT_EVENTS));
+                else if (l->careful)
+                        load_careful_hear(l, m);
                 bus_drop(l->bus, m);
         }
 }

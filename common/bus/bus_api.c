@@ -52,7 +52,8 @@ void api_stream_body(struct strbuf *s, const struct bus_stream *stream)
                 add_string(s, stream->subjects[i]);
         }
         strbuf_addf(s, "],\"retention\":\"limits\",\"discard\":\"old\",\"storage\":\"%s\"", stream->memory ? "memory" : "file");
-        strbuf_addf(s, ",\"max_consumers\":-1,\"max_msgs\":-1,\"max_msg_size\":-1,\"max_msgs_per_subject\":-1,\"num_replicas\":1");
+        strbuf_addf(s, ",\"max_consumers\":-1,\"max_msgs\":-1,\"max_msg_size\":-1,\"max_msgs_per_subject\":-1,\"num_replicas\":%u",
+                stream->replicas ? stream->replicas : 1);
         strbuf_addf(s, ",\"max_bytes\":%" PRId64, stream->max_bytes > 0 ? stream->max_bytes : -1);
         strbuf_addf(s, ",\"max_age\":%" PRId64, stream->max_age_ms > 0 ? stream->max_age_ms * NS_PER_MS : 0);
         strbuf_addf(s, ",\"duplicate_window\":%" PRId64 "}", duplicates_ms * NS_PER_MS);

@@ -356,8 +356,13 @@ static void hop_source(struct service *s)
         for (char *c = k->stream_name; *c; c++)
                 *c = *c == '-' ? '_' : (char)toupper((unsigned char)*c);
         snprintf(k->stream_subject, sizeof(k->stream_subject), SUBJECT_HOP, s->spec->name, "*");
-        k->stream = (struct bus_stream){
-                .name = k->stream_name, .subjects = {k->stream_subject}, .memory = true, .max_bytes = 32 << 20, .max_age_ms = 600000, .window = 4};
+        k->stream = (struct bus_stream){.name = k->stream_name,
+                .subjects = {k->stream_subject},
+                .memory = true,
+                .max_bytes = 32 << 20,
+                .max_age_ms = 600000,
+                .window = 4,
+                .replicas = (unsigned)k->config.nats_replicas};
         for (int i = 0; i < LANE_COUNT; i++) {
                 snprintf(k->durables[i], sizeof(k->durables[i]), "%s", lane_name((enum lane)i));
                 snprintf(k->filters[i], sizeof(k->filters[i]), SUBJECT_HOP, s->spec->name, lane_name((enum lane)i));
@@ -388,7 +393,11 @@ static int open_bus(struct service *s)
                 hop_source(s);
                 return bus_source(s->bus, &k->stream, k->lanes);
         }
-        return s->spec->stream ? bus_source(s->bus, s->spec->stream, s->spec->lanes) : 0;
+        if (!s->spec->stream)
+                return 0;
+        k->stream = *s->spec->stream;
+        k->stream.replicas = (unsigned)k->config.nats_replicas;
+        return bus_source(s->bus, &k->stream, s->spec->lanes);
 }
 
 static int write_port_file(const char *path, int64_t port)

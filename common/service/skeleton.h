@@ -8,7 +8,7 @@ struct skeleton_config {
         char *database_url, *database_user, *database_passfile, *database_password;
         char *nats_url, *nats_user, *nats_password;
         char *instance, *log_level, *ready_file;
-        int64_t batch;
+        int64_t nats_replicas, batch;
         char *address, *port_file, *token;
         int64_t port, avoid_port, drain_ms;
 };

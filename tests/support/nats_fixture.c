@@ -76,7 +76,7 @@ static void end_all(void)
                 nats_fixture_free(fixtures);
 }
 
-static int free_port(void)
+int nats_fixture_free_port(void)
 {
         struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
         socklen_t len = sizeof(a);
@@ -89,7 +89,7 @@ static int free_port(void)
 
 static void choose_port(struct nats_fixture *f)
 {
-        f->port = free_port();
+        f->port = nats_fixture_free_port();
         if (f->port < 0)
                 fail(f, "no free port");
         snprintf(f->url, sizeof(f->url), "nats://127.0.0.1:%d", f->port);

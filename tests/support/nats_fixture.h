@@ -34,6 +34,7 @@ const char *nats_fixture_url(const struct nats_fixture *f); /* nats://127.0.0.1:
 int nats_fixture_port(const struct nats_fixture *f);
 pid_t nats_fixture_pid(const struct nats_fixture *f);                     /* -1 while it does not run */
 void nats_fixture_print_log(const struct nats_fixture *f);                /* the server's log, to stderr */
+int nats_fixture_free_port(void);                                         /* of loopback, or -1 */
 void nats_fixture_set_config(struct nats_fixture *f, const char *config); /* for the next restart */
 
 #endif

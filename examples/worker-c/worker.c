@@ -1,0 +1,119 @@
+/* A worker of an Aethelos operator on the bus: it turns input.text round, and takes its time. With the official client (Debian: libnats-dev).
+ *   cc -o worker worker.c -lnats
+ *   worker OPERATOR NATS_URL USER PASSWORD_FILE     (`./aethelos operators worker OPERATOR` prints the last three)
+ * Run as many as you like. It accepts a run, says with every beat that it still has it, and says the result until it hears that it is committed. */
+#include <nats/nats.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static natsConnection *nc;
+static char subject[128], name[128];
+
+static void must(natsStatus s, const char *what)
+{
+        if (s == NATS_OK)
+                return;
+        fprintf(stderr, "worker: %s: %s\n", what, natsStatus_GetText(s));
+        exit(1);
+}
+
+/* What stands behind the first `"member":`, up to one of `ends`; "" when it is not there. Enough for texts without escapes; use a JSON library for
+ * more. */
+static void member(const char *json, const char *member_name, const char *ends, char *ret, size_t size)
+{
+        char pattern[32];
+        const char *at;
+
+        ret[0] = '\0';
+        snprintf(pattern, sizeof(pattern), "\"%s\":", member_name);
+        at = strstr(json, pattern);
+        if (!at)
+                return;
+        at += strlen(pattern);
+        at += strspn(at, " \"");
+        snprintf(ret, size, "%.*s", (int)strcspn(at, ends), at);
+}
+
+/* One beat or result, said until it is answered: held, committed, or over. */
+static void say(const char *what, const char *run, const char *token, const char *more, char *ret_status, size_t size)
+{
+        char to[160], body[4096];
+        natsMsg *answer = NULL;
+
+        snprintf(to, sizeof(to), "%s.%s", subject, what);
+        snprintf(body, sizeof(body), "{\"run_id\":\"%s\",\"token\":%s,\"worker\":\"%s\",%s}", run, token, name, more);
+        while (natsConnection_RequestString(&answer, nc, to, body, 2000) != NATS_OK)
+                nats_Sleep(200); /* nobody there, or no answer in time */
+        member(natsMsg_GetData(answer), "status", "\"", ret_status, size);
+        natsMsg_Destroy(answer);
+}
+
+static void work(const char *call)
+{
+        char run[64], token[32], text[1024], status[32], more[1200];
+        const char *seconds = getenv("WORK_SECONDS");
+        int pause_ms = (int)((seconds ? strtod(seconds, NULL) : 1) * 250);
+        size_t len;
+
+        member(call, "run_id", "\"", run, sizeof(run));
+        member(call, "token", ",}", token, sizeof(token));
+        member(call, "text", "\"", text, sizeof(text));
+        for (int percent = 25; percent < 100; percent += 25) {
+                nats_Sleep(pause_ms);
+                snprintf(more, sizeof(more), "\"percent\":%d,\"progress\":\"turning\"", percent);
+                say("beat", run, token, more, status, sizeof(status));
+                if (strcmp(status, "held") != 0)
+                        return; /* the run is not ours any more */
+        }
+        len = strlen(text);
+        for (size_t i = 0; i < len / 2; i++) {
+                char c = text[i];
+                text[i] = text[len - 1 - i];
+                text[len - 1 - i] = c;
+        }
+        snprintf(more, sizeof(more), "\"status\":\"done\",\"output\":{\"text\":\"%s\"}", text);
+        say("result", run, token, more, status, sizeof(status));
+        printf("%s %s\n", run, status);
+        fflush(stdout);
+}
+
+int main(int argc, char **argv)
+{
+        char password[256] = "", inbox[128], host[64] = "", accepted[200];
+        natsOptions *options = NULL;
+        natsSubscription *sub = NULL;
+        FILE *f = argc == 5 ? fopen(argv[4], "r") : NULL;
+
+        if (!f || !fgets(password, sizeof(password), f)) {
+                fprintf(stderr, "usage: worker OPERATOR NATS_URL USER PASSWORD_FILE\n");
+                return 2;
+        }
+        fclose(f);
+        password[strcspn(password, "\r\n")] = '\0';
+        (void)gethostname(host, sizeof(host) - 1);
+        snprintf(name, sizeof(name), "%s %d", host, (int)getpid());
+        snprintf(subject, sizeof(subject), "aethelos.operator.%s", argv[1]);
+        snprintf(inbox, sizeof(inbox), "_INBOX_%s", argv[3]);
+        snprintf(accepted, sizeof(accepted), "{\"status\":\"accepted\",\"worker\":\"%s\"}", name);
+
+        must(natsOptions_Create(&options), "options");
+        must(natsOptions_SetURL(options, argv[2]), "url");
+        must(natsOptions_SetUserInfo(options, argv[3], password), "user");
+        must(natsOptions_SetCustomInboxPrefix(options, inbox), "inbox");
+        must(natsOptions_SetMaxReconnect(options, -1), "reconnects");
+        must(natsConnection_Connect(&nc, options), "connect");
+        must(natsConnection_QueueSubscribeSync(&sub, nc, subject, argv[1]), "subscribe");
+        for (;;) {
+                natsMsg *call = NULL;
+                natsStatus s = natsSubscription_NextMsg(&call, sub, 1000);
+
+                if (s == NATS_TIMEOUT)
+                        continue;
+                must(s, "next call");
+                must(natsConnection_PublishString(nc, natsMsg_GetReply(call), accepted), "reply");
+                work(natsMsg_GetData(call)); /* one run after the other; start more workers for more */
+                natsMsg_Destroy(call);
+        }
+}

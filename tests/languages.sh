@@ -1,0 +1,110 @@
+#!/bin/bash
+# The examples of one language against a real stack: the publisher gets its receipt, the worker does the step of a paid job.
+# usage: languages.sh BIN_DIR LANGUAGE     exit status 77: the language's tools are not on this machine
+#        languages.sh --all                installs what is missing (about 1 GB), builds, and runs every language; none may be missing
+set -eu
+home=$(cd "$(dirname "$0")/.." && pwd)
+languages="c csharp go java rust"
+declare -A needs=([c]="gcc" [csharp]="mcs mono" [go]="go" [java]="javac java" [rust]="rustc")
+declare -A packages=([c]="gcc libc6-dev libnats-dev" [csharp]="mono-mcs mono-runtime" [go]="golang-go golang-github-nats-io-go-nats-dev"
+  [java]="default-jdk-headless" [rust]="rustc")
+
+missing() { local tool; for tool in ${needs[$1]}; do command -v "$tool" >/dev/null || { echo "$tool"; return; }; done
+  [ "$1" != go ] || [ -d /usr/share/gocode/src/github.com/nats-io/nats.go ] || echo "the NATS client for Go"; }
+
+if [ "${1:-}" = --all ]; then
+  for language in $languages; do
+    [ -z "$(missing $language)" ] || DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends ${packages[$language]} >/dev/null
+  done
+  passed=0 failed=0
+  for language in $languages; do
+    if "$0" "$home/build/release/bin" $language; then passed=$((passed + 1)); else failed=$((failed + 1)) && echo "NOT ok: $language"; fi
+  done
+  echo "$passed passed, $failed failed"
+  [ $failed = 0 ]
+  exit
+fi
+
+bin=$(realpath "$1") language=$2
+lacks=$(missing "$language")
+[ -z "$lacks" ] || { echo "SKIPPED: $lacks is not on this machine; tests/languages.sh --all installs it"; exit 77; }
+export AETHELOS_HOME=$home
+dir=$(mktemp -d /tmp/aethelos-language-XXXXXX)
+export AETHELOS_STATE=$dir/state
+chmod 755 "$dir" # started by root, the servers run as another user
+aethelos=$bin/aethelos worker=
+finish() {
+  status=$?
+  [ -z "$worker" ] || kill "$worker" 2>/dev/null || true
+  "$aethelos" down >/dev/null 2>&1 || true
+  [ $status = 0 ] || tail -n 5 "$dir"/*.log "$AETHELOS_STATE"/log/* 2>/dev/null || true
+  rm -rf "$dir"
+}
+trap finish EXIT
+fail() { echo "NOT ok: $*"; exit 1; }
+check() { case $2 in *"$3"*) echo "ok: $1" ;; *) fail "$1: no '$3' in: $2" ;; esac; }
+member() { grep -o "\"$1\":\"[^\"]*\"" | head -1 | cut -d'"' -f4; }
+
+# What a person would type; publish and work are then the commands.
+cd "$dir"
+case $language in
+c)
+  cc -Wall -Wextra -Werror -o publish "$home/examples/publish-c/publish.c" -lnats
+  cc -Wall -Wextra -Werror -o worker "$home/examples/worker-c/worker.c" -lnats
+  publish=(./publish) work=(./worker) answer=cba
+  ;;
+csharp)
+  mcs -warnaserror -out:Publish.exe "$home/examples/publish-csharp/Publish.cs"
+  mcs -warnaserror -out:Worker.exe "$home/examples/worker-csharp/Worker.cs"
+  publish=(mono Publish.exe) work=(mono Worker.exe) answer='bytes        3'
+  ;;
+go) # Debian's client is found by GOPATH; elsewhere: go mod init, go get github.com/nats-io/nats.go
+  export GO111MODULE=off GOPATH=/usr/share/gocode GOCACHE=$dir/cache
+  go vet "$home/examples/publish-go/publish.go"
+  go build -o publish "$home/examples/publish-go/publish.go"
+  go build -o worker "$home/examples/worker-go/worker.go"
+  publish=(./publish) work=(./worker) answer=cba
+  ;;
+java)
+  javac -Xlint:all -Werror -d . "$home/examples/publish-java/Publish.java" "$home/examples/worker-java/Worker.java"
+  publish=(java -cp . Publish) work=(java -cp . Worker) answer='bytes        3'
+  ;;
+rust)
+  rustc --edition 2021 -D warnings -o publish "$home/examples/publish-rust/publish.rs"
+  rustc --edition 2021 -D warnings -o worker "$home/examples/worker-rust/worker.rs"
+  publish=(./publish) work=(./worker) answer='bytes        3'
+  ;;
+*) fail "there are no examples in $language" ;;
+esac
+
+"$aethelos" up --port 0 >/dev/null
+status=$("$aethelos" status --json)
+nats=$(member nats_url <<<"$status") user=$(member nats_user <<<"$status") password=$(member nats_password_file <<<"$status")
+first=$("${publish[@]}" "$home/examples/text-analysis.json" "$nats" "$user" "$password" 2>&1)
+check "$language: a job is published and receipted" "$first" '"accepted"'
+key=$(sed -n 's/^key //p' <<<"$first")
+again=$(KEY=$key NATS_URL=$nats NATS_USER=$user NATS_PASSWORD_FILE=$password "${publish[@]}" "$home/examples/text-analysis.json" 2>/dev/null)
+check "$language: the same key, the same job" "$again" "$(grep -o '"job_id": *"[^"]*"' <<<"$first")"
+echo '{"type":"none","payload":{}}' >unknown.json
+refused=0
+"${publish[@]}" unknown.json "$nats" "$user" "$password" >refused.log 2>&1 || refused=$?
+[ $refused = 1 ] || fail "$language: a refusal has status 1, not $refused"
+check "$language: a refusal is shown" "$(cat refused.log)" '"rejected"'
+
+admin=$(member admin_url <<<"$status") token=$(cat "$(member admin_token_file <<<"$status")")
+host=${admin#http://}
+post() {
+  exec 4<>"/dev/tcp/${host%:*}/${host##*:}"
+  printf 'POST %s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s' \
+    "$1" "$host" "$token" "${#2}" "$2" >&4
+  cat <&4
+  exec 4>&-
+}
+check "an operator" "$(post /operators '{"name":"turner","kind":"bus","tags":["turn"],"lease_ms":2000}')" '"url":"aethelos.operator.turner"'
+check "a flow for it" "$(post /flows '{"name":"turn_flow","type":"turn","base":"1.00","per_unit":"0","currency":"EUR","steps":[{"tag":"turn"}]}')" '"turn"'
+echo '{"type":"turn","payload":{"text":"abc"}}' >turn.json
+login=$("$aethelos" operators worker turner --json)
+WORK_SECONDS=0.4 "${work[@]}" turner "$nats" "$(member nats_user <<<"$login")" "$(member nats_password_file <<<"$login")" >worker.log 2>&1 &
+worker=$!
+check "$language: the worker does the step of a paid job" "$("$aethelos" run turn.json 2>&1)" "$answer"
+kill -0 "$worker" || fail "$language: the worker has ended: $(cat worker.log)"

@@ -1,0 +1,208 @@
+/* The bus on a broker of three nodes: streams are kept by all of them, and whichever node is killed, the same consumer goes on at another one.
+ *
+ * The test turns its bus as a service's loop does, until what it waits for has happened or PATIENCE_MS is over. */
+#include "base/strbuf.h"
+#include "base/util.h"
+#include "bus/bus.h"
+#include "tests/support/nats_fixture.h"
+
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define NODES       3
+#define PATIENCE_MS 40000
+#define MESSAGES    20
+
+static const struct bus_stream one = {.name = "SUBMIT_TEST", .subjects = {"submit.test.*"}, .max_bytes = 64 << 20, .ack_wait_ms = 2000};
+static const struct bus_stream three = {
+        .name = "SUBMIT_TEST", .subjects = {"submit.test.*"}, .max_bytes = 64 << 20, .ack_wait_ms = 2000, .replicas = NODES};
+static const struct bus_lane lanes[] = {{.durable = "all", .filter = "submit.test.*", .weight = 1}, {0}};
+
+struct cluster {
+        struct nats_fixture *nodes[NODES];
+        char urls[256];
+        struct bus *bus;
+        int fd;
+};
+
+static void turn(struct cluster *c, int64_t max_ms)
+{
+        int64_t ms = bus_maintain(c->bus);
+        struct pollfd f = {.fd = c->fd, .events = POLLIN};
+        uint64_t n;
+
+        if (bus_queued(c->bus) == 0)
+                poll(&f, 1, (int)(ms < max_ms ? ms : max_ms));
+        (void)!read(c->fd, &n, sizeof(n));
+}
+
+static void cluster_start(struct cluster *c)
+{
+        _cleanup_(strbuf_done) struct strbuf routes = {0}, config = {0}, urls = {0};
+        int ports[NODES];
+
+        for (int i = 0; i < NODES; i++) {
+                ports[i] = nats_fixture_free_port();
+                strbuf_addf(&routes, "%s\"nats://127.0.0.1:%d\"", i ? ", " : "", ports[i]);
+                c->nodes[i] = nats_fixture_new(NULL);
+                strbuf_addf(&urls, "%s%s", i ? "," : "", nats_fixture_url(c->nodes[i]));
+        }
+        for (int i = 0; i < NODES; i++) {
+                strbuf_reset(&config);
+                strbuf_addf(
+                        &config, "server_name: \"n%d\"\ncluster { name: \"test\", listen: \"127.0.0.1:%d\", routes: [ %s ] }", i, ports[i], routes.s);
+                nats_fixture_set_config(c->nodes[i], config.s);
+                nats_fixture_restart(c->nodes[i]);
+        }
+        snprintf(c->urls, sizeof(c->urls), "%s", urls.s);
+}
+
+static void connect_with(struct cluster *c, const struct bus_stream *stream)
+{
+        const struct bus_config config = {
+                .url = c->urls, .name = "aethelos-test/1", .inbox_prefix = "_INBOX_test", .wake_fd = c->fd, .send_asap = true};
+        int64_t until = now_mono_ms() + PATIENCE_MS;
+
+        assert_int_equal(bus_open(&config, &c->bus), 0);
+        assert_int_equal(bus_source(c->bus, stream, lanes), 0);
+        while (!bus_source_ready(c->bus)) {
+                assert_true(now_mono_ms() < until);
+                turn(c, 10);
+        }
+}
+
+static void cluster_end(struct cluster *c)
+{
+        c->bus = bus_free(c->bus);
+        for (int i = 0; i < NODES; i++)
+                nats_fixture_free(c->nodes[i]);
+        close(c->fd);
+}
+
+static size_t count(const char *text, const char *part)
+{
+        size_t n = 0;
+
+        for (; (text = strstr(text, part)) != NULL; text += strlen(part))
+                n++;
+        return n;
+}
+
+/* Until the stream is kept by three nodes, of which those that follow the leader have all that it has. */
+static void wait_kept_by_all(struct cluster *c)
+{
+        int64_t until = now_mono_ms() + PATIENCE_MS;
+        bool kept = false;
+
+        while (!kept) {
+                struct bus_message *m;
+
+                assert_true(now_mono_ms() < until);
+                turn(c, 50);
+                if (bus_request(c->bus, "$JS.API.STREAM.INFO.SUBMIT_TEST", "", 0, 1000, &m) < 0)
+                        continue;
+                kept = strstr(m->data, "\"num_replicas\":3") && count(m->data, "\"current\":true") == NODES - 1 &&
+                       !strstr(m->data, "\"offline\":true");
+                bus_drop(c->bus, m);
+        }
+}
+
+/* As a publisher does: says it again until the stream has it. */
+static void submit(struct cluster *c, int n)
+{
+        int64_t until = now_mono_ms() + PATIENCE_MS;
+        char text[16];
+
+        snprintf(text, sizeof(text), "%d", n);
+        for (bool stored = false; !stored;) {
+                struct bus_message *m;
+
+                assert_true(now_mono_ms() < until);
+                turn(c, 5);
+                if (bus_request(c->bus, "submit.test.default", text, strlen(text), 500, &m) < 0)
+                        continue;
+                stored = strstr(m->data, "\"seq\":") != NULL;
+                bus_drop(c->bus, m);
+        }
+}
+
+static void hear_all(struct cluster *c, int from, int to)
+{
+        int64_t until = now_mono_ms() + PATIENCE_MS;
+        bool heard[2 * MESSAGES] = {false};
+
+        for (int n = from; n < to;) {
+                struct bus_message *m = bus_next(c->bus);
+
+                assert_true(now_mono_ms() < until);
+                if (!m) {
+                        turn(c, 10);
+                        continue;
+                }
+                heard[atoi(m->data)] = true;
+                bus_ack(c->bus, m);
+                while (n < to && heard[n])
+                        n++;
+        }
+}
+
+static void test_any_node_may_be_killed(void **state)
+{
+        struct cluster c = {.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)};
+        int n = 0;
+
+        (void)state;
+        cluster_start(&c);
+        connect_with(&c, &three);
+        wait_kept_by_all(&c);
+        for (int node = 0; node < 2; node++) {
+                for (int i = 0; i < MESSAGES / 2; i++)
+                        submit(&c, n + i);
+                nats_fixture_kill(c.nodes[node]);
+                for (int i = MESSAGES / 2; i < MESSAGES; i++)
+                        submit(&c, n + i);
+                hear_all(&c, n, n + MESSAGES);
+                n += MESSAGES;
+                if (node == 1) /* comes back empty */
+                        nats_fixture_wipe(c.nodes[node]);
+                nats_fixture_restart(c.nodes[node]);
+                wait_kept_by_all(&c);
+        }
+        cluster_end(&c);
+}
+
+static void test_replicas_are_raised_where_the_stream_is(void **state)
+{
+        struct cluster c = {.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)};
+
+        (void)state;
+        cluster_start(&c);
+        connect_with(&c, &one);
+        submit(&c, 0);
+        c.bus = bus_free(c.bus);
+        connect_with(&c, &three);
+        wait_kept_by_all(&c);
+        hear_all(&c, 0, 1);
+        cluster_end(&c);
+}
+
+int main(int argc, char *argv[])
+{
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_any_node_may_be_killed),
+                cmocka_unit_test(test_replicas_are_raised_where_the_stream_is),
+        };
+
+        if (argc > 1)
+                cmocka_set_test_filter(argv[1]);
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
