@@ -28,7 +28,7 @@ struct service_state {
         struct skeleton_config config;
         struct outbox outbox;
         int wake_fd;
-        int64_t wake_at_ms, tick_at_ms, beat_at_ms, drain_until_ms, database_retry_ms;
+        int64_t wake_at_ms, tick_at_ms, beat_at_ms, drain_until_ms, database_retry_ms, rest_until_ms;
         uint64_t rounds;
         bool more;  /* something was left for the next round */
         bool dirty; /* something was published or acknowledged */
@@ -77,6 +77,16 @@ void service_ring(struct service *s, const struct advance *a)
                 else if (t->verdict == ADVANCE_REFUSED)
                         log_warning("the database refused a move", LOG_S("step", t->step), LOG_I("version", t->version));
         }
+}
+
+void service_rest(struct service *s, int64_t ms)
+{
+        s->skeleton->rest_until_ms = now_mono_ms() + ms;
+}
+
+bool service_rests(const struct service *s)
+{
+        return now_mono_ms() < s->skeleton->rest_until_ms && !stop_requested;
 }
 
 bool service_stopping(void)
@@ -195,18 +205,22 @@ static void hear_bells(struct service *s)
 static void hear_messages(struct service *s)
 {
         struct bus_message *m;
+        int n = 0;
 
-        for (int i = 0; i < s->skeleton->config.batch && (m = bus_next_plain(s->bus)) != NULL; i++) {
+        while (n++ < s->skeleton->config.batch && (m = bus_next_plain(s->bus)) != NULL) {
                 s->skeleton->dirty = true;
                 if (s->spec->on_message)
                         s->spec->on_message(s, m);
                 else
                         bus_drop(s->bus, m);
         }
+        s->skeleton->more |= n > s->skeleton->config.batch;
         if (s->spec->on_bells) {
                 hear_bells(s);
                 return;
         }
+        if (service_rests(s))
+                return;
         for (int i = 0; s->spec->stream && s->spec->on_message && i < s->skeleton->config.batch && (m = bus_next(s->bus)) != NULL; i++) {
                 s->skeleton->dirty = s->skeleton->more = true;
                 s->spec->on_message(s, m);
@@ -282,7 +296,9 @@ static void wait_for_work(struct service *s, int64_t maintain_ms)
                 until = k->beat_at_ms;
         if ((k->paused || !db_connected(s->db)) && k->database_retry_ms < until)
                 until = k->database_retry_ms;
-        if (k->more || bus_queued(s->bus) > 0 || until < now)
+        if (k->rest_until_ms < until && service_rests(s))
+                until = k->rest_until_ms;
+        if (k->more || (bus_queued(s->bus) > 0 && !service_rests(s)) || until < now)
                 until = now;
         (void)poll(fds, 2, (int)(until - now));
         (void)!read(k->wake_fd, &count, sizeof(count)); /* non-blocking */

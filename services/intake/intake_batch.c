@@ -11,6 +11,8 @@
 
 #define CATALOGUE_MS 1000 /* a flow or offer that was changed is noticed after this at the latest; an unknown one at once */
 #define BATCH_MAX    256
+#define REST_MS      1000 /* longest rest after a full batch */
+#define REST_LOOK_MS 10
 #define BATCH_BYTES  (16 << 20) /* so that a round of large payloads does not become one huge statement */
 
 _Static_assert(
@@ -101,11 +103,43 @@ static void quarantine(struct service *s, struct intake_item *item)
         intake_refuse(s, item, &broken);
 }
 
+/* Finish before you start: after a full batch nothing more is taken from the bus until the last of its jobs has come to its payment, and so has been
+ * through all that lies before. Else starting would take the time that finishing needs, and what is started could only pile up. Who waits for
+ * anybody outside (payer, provider, operator) holds up nothing; a service before the payment that stands still does for REST_MS a batch. */
+static void rest(struct service *s, struct intake_item *const items[], size_t n)
+{
+        struct intake_state *state = s->state;
+
+        for (size_t i = n; i > 0 && !service_rests(s); i--)
+                if (items[i - 1]->outcome == INTAKE_NEW) {
+                        state->last = items[i - 1]->id;
+                        state->look_ms = now_mono_ms() + REST_LOOK_MS;
+                        service_rest(s, REST_MS);
+                }
+}
+
+static void look_whether_rested(struct service *s)
+{
+        struct intake_state *state = s->state;
+        bool on_its_way = true;
+
+        if (!service_rests(s))
+                return;
+        if (now_mono_ms() >= state->look_ms) {
+                if (intake_on_its_way(s->db, &state->last, &on_its_way) == 0 && !on_its_way)
+                        service_rest(s, 0);
+                state->look_ms = now_mono_ms() + REST_LOOK_MS;
+        }
+        service_wake_in(s, on_its_way ? state->look_ms - now_mono_ms() : 0);
+}
+
 static void submit_batch(struct service *s, struct intake_item *items[], size_t n)
 {
         struct work w = {.items = items, .n = n};
         int e = db_transaction(s->db, commit, &w);
 
+        if (e == 0 && n == BATCH_MAX)
+                rest(s, items, n);
         if (e == 0)
                 service_ring(s, &w.a);
         else if (e == -ENOTCONN || e == -EAGAIN)
@@ -137,5 +171,6 @@ void intake_on_round(struct service *s)
                 submit_batch(s, state->items + at, n);
         }
         state->n_items = 0;
+        look_whether_rested(s);
         intake_look_at_held(s);
 }

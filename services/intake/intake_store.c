@@ -215,6 +215,21 @@ int intake_stands(struct db *db, const struct uuid jobs[], size_t n, struct inta
         return e;
 }
 
+int intake_on_its_way(struct db *db, const struct uuid *job, bool *ret_on_its_way)
+{
+        static const char sql[] =
+                "SELECT EXISTS (SELECT 1 FROM chain c WHERE c.id = $1 AND c.status = 'open' AND c.step IN ('JOB_CREATED', 'FLOW_CHOSEN', 'PRICED'))";
+        _cleanup_(db_args_done) struct db_args args = {0};
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        int e;
+
+        db_arg_uuid(&args, job);
+        e = db_run(db, sql, &args, &r);
+        if (e == 0)
+                *ret_on_its_way = db_bool(r, 0, 0);
+        return e;
+}
+
 int intake_read_held(struct db *db, const struct intake_held held[], size_t n, int64_t now_ms, PGresult **ret_result)
 {
         static const char sql[] =

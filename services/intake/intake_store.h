@@ -19,6 +19,9 @@ int intake_find_key(struct db *db, const char *client, const char *key, struct u
 /* Where the jobs stand, in their order; ret_stands of those that are none stay as they are. */
 int intake_stands(struct db *db, const struct uuid jobs[], size_t n, struct intake_stand ret_stands[]);
 
+/* Whether a job stands before its payment. 0 or a negative errno. */
+int intake_on_its_way(struct db *db, const struct uuid *job, bool *ret_on_its_way);
+
 /* Of held requests: a row (columns of job_view, then the index from 0) for each whose intent exists or that is due. */
 int intake_read_held(struct db *db, const struct intake_held held[], size_t n, int64_t now_ms, PGresult **ret_result);
 

@@ -328,6 +328,59 @@ static void store_away(void **state)
         stack_assert_sound(stack);
 }
 
+#define CROWD_JOBS 700
+
+static void publish_crowd(const char *client)
+{
+        char subject[64];
+
+        snprintf(subject, sizeof(subject), "aethelos.job.submit.%s", client);
+        for (int i = 0; i < CROWD_JOBS; i++) {
+                char key[32];
+
+                snprintf(key, sizeof(key), "crowd-%d", i);
+                publish(subject, key, "application/json", TEXT_JOB, strlen(TEXT_JOB));
+        }
+        (void)bus_flush(bus);
+        stack_spawn(stack, "intake", NULL);
+}
+
+/* Full batches of the jobs of a client: how many there are, how many were followed by another batch before their last job had come to its payment
+ * and before a second was over, and how many were followed within a second. */
+static void assert_crowd(const char *client, const char *answer)
+{
+        char sql[1000];
+
+        snprintf(sql, sizeof(sql),
+                "WITH b AS (SELECT min(e.at) AS at, count(*) AS n, max(c.id::text)::uuid AS last FROM chain c JOIN event e ON e.chain_id = c.id"
+                "   WHERE c.client = '%s' AND e.version = 1 GROUP BY e.xid),"
+                " f AS (SELECT b.n, b.at, lead(b.at) OVER (ORDER BY b.at) AS next, r.at AS required FROM b"
+                "   LEFT JOIN event r ON r.chain_id = b.last AND r.type = 'PAYMENT_REQUIRED')"
+                " SELECT (count(*) > 0) || ' ' || count(*) FILTER (WHERE next < least(required, at + interval '0.95 s')) || ' '"
+                "  || (count(*) FILTER (WHERE next < at + interval '0.95 s') > 0) FROM f WHERE n = 256 AND next IS NOT NULL",
+                client);
+        stack_await(stack, sql, answer, 0);
+}
+
+/* Out of a crowd on the bus one full batch after the other is taken, each when the one before has come to its payment. When that does not happen,
+ * because pricing stands still, all are admitted all the same, a batch a second. */
+static void a_crowd_on_the_bus(void **state)
+{
+        (void)state;
+        stack_stop(stack, "intake", SIGTERM);
+        publish_crowd("crowd");
+        stack_await(stack, "SELECT count(*) FROM chain WHERE client = 'crowd' AND step = 'PAYMENT_INITIATED'", "700", 30000);
+        assert_crowd("crowd", "true 0 true");
+        stack_stop(stack, "intake", SIGTERM);
+        stack_stop(stack, "pricing", SIGTERM);
+        publish_crowd("still");
+        stack_await(stack, "SELECT count(*) FROM chain WHERE client = 'still' AND step = 'JOB_CREATED'", "700", 30000);
+        assert_crowd("still", "true 0 false");
+        stack_spawn(stack, "pricing", NULL);
+        stack_await(stack, "SELECT count(*) FROM chain WHERE client = 'still' AND step = 'PAYMENT_INITIATED'", "700", 30000);
+        stack_assert_sound(stack);
+}
+
 static void await_intake(void)
 {
         int64_t until = now_mono_ms() + 20000;
@@ -402,6 +455,7 @@ int main(void)
                 cmocka_unit_test(held_until_due),
                 cmocka_unit_test(refusals_on_the_bus),
                 cmocka_unit_test(store_away),
+                cmocka_unit_test(a_crowd_on_the_bus),
         };
 
         return cmocka_run_group_tests(tests, start, stop);
