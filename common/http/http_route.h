@@ -39,6 +39,7 @@ enum http_match_result http_route_match(
         const struct http_route routes[], const char *method, const struct http_target *t, struct http_match *ret_match, struct strbuf *allow);
 
 bool http_idempotency_key_valid(const char *key); /* [A-Za-z0-9_-]{1,128} */
-bool http_token_char(char c);                     /* of a field name or method (RFC 9110 section 5.6.2) */
+#define HTTP_IDEMPOTENCY_KEY_RULE "the header Idempotency-Key must have 1 to 128 characters of A-Z a-z 0-9 _ -"
+bool http_token_char(char c); /* of a field name or method (RFC 9110 section 5.6.2) */
 
 #endif

@@ -187,8 +187,7 @@ static void check_head(struct http_request *r, const char *method, const struct 
                 return;
         }
         if ((r->match.route->flags & HTTP_IDEMPOTENCY_KEY) && (!scan->value[ONCE_KEY] || !http_idempotency_key_valid(scan->value[ONCE_KEY]))) {
-                refuse(r, 400, scan->value[ONCE_KEY] ? "idempotency-key-invalid" : "idempotency-key-missing",
-                        "the header Idempotency-Key must have 1 to 128 characters of A-Z a-z 0-9 _ -");
+                refuse(r, 400, scan->value[ONCE_KEY] ? "idempotency-key-invalid" : "idempotency-key-missing", HTTP_IDEMPOTENCY_KEY_RULE);
                 return;
         }
         if (declared > config->body_max)

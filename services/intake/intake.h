@@ -21,7 +21,7 @@ enum intake_outcome {
 struct intake_item {
         struct http_request *request;
         struct bus_message *message;
-        bool offer, async, protobuf;
+        bool offer, async, protobuf, event;
         char *client, *key;
         uint8_t hash[SHA256_SIZE];
         bool refused; /* admitted all the same when it repeats a job that was admitted before */

@@ -3,6 +3,7 @@
 #include "base/crashpoint.h"
 #include "base/util.h"
 #include "services/intake/intake.h"
+#include "services/intake/intake_event.h"
 #include "services/intake/intake_store.h"
 #include "services/intake/job_view.h"
 #include "services/pricing/receipt.h"
@@ -46,8 +47,12 @@ void intake_postpone(struct service *s, struct intake_item *item)
 
 void intake_refuse(struct service *s, struct intake_item *item, const struct refusal *refusal)
 {
-        const char *field = refusal->field[0] ? refusal->field : NULL;
+        struct refusal own = *refusal;
+        const char *field;
 
+        if (item->event)
+                intake_event_field(&own);
+        field = own.field[0] ? own.field : NULL;
         if (item->request) {
                 /* The body of a purchase is the payload itself. */
                 if (item->offer && field)

@@ -7,6 +7,7 @@
 #include "proto/aethelos.pb-c.h"
 #include "proto/subjects.h"
 #include "services/intake/intake.h"
+#include "services/intake/intake_event.h"
 #include "services/intake/intake_store.h"
 #include "services/pricing/receipt.h"
 
@@ -18,17 +19,20 @@
 
 #define SUBMISSION_MAX (1 << 20) /* bytes, as over HTTP */
 
-static bool names_media_type(const char *header, const char *type)
+/* Header names have cases on the bus; senders of events write this one in either. */
+static const char *content_type(const struct bus_message *m)
 {
-        return header && strncasecmp(header, type, strlen(type)) == 0 && strchr("; \t", header[strlen(type)]);
+        const char *type = bus_message_header(m, "Content-Type");
+
+        return type ? type : bus_message_header(m, "content-type");
 }
 
 /* By Content-Type; without one of the two a '{' says JSON, because no protobuf submission begins with it. */
 static bool is_json(const struct bus_message *m)
 {
-        const char *type = bus_message_header(m, "Content-Type");
+        const char *type = content_type(m);
 
-        return names_media_type(type, "application/json") || (!names_media_type(type, "application/protobuf") && m->len > 0 && m->data[0] == '{');
+        return intake_media_type(type, "application/json") || (!intake_media_type(type, "application/protobuf") && m->len > 0 && m->data[0] == '{');
 }
 
 static void set_aside(struct service *s, struct bus_message *m, const char *why)
@@ -71,12 +75,37 @@ static bool read_protobuf(const struct bus_message *m, struct intake_submitted *
         return ok;
 }
 
-static bool read_submission(const struct intake_item *item, struct intake_submitted *ret_submitted, struct refusal *ret_refusal)
+static const char *event_header(const void *arg, const char *name)
+{
+        return strcmp(name, "Content-Type") == 0 ? content_type(arg) : bus_message_header(arg, name);
+}
+
+/* The first binding of events to NATS knows no headers: then the member specversion says what it is. */
+static enum intake_form form_of(const struct bus_message *m)
+{
+        const char *type = content_type(m);
+        enum intake_form form = intake_form_of(type, bus_message_header(m, "ce-specversion"));
+
+        return form == INTAKE_PLAIN && !type && m->len <= SUBMISSION_MAX && intake_looks_like_event(m->data, m->len) ? INTAKE_STRUCTURED : form;
+}
+
+static bool read_submission(
+        const struct intake_item *item, enum intake_form form, struct intake_submitted *ret_submitted, struct refusal *ret_refusal)
 {
         const struct bus_message *m = item->message;
 
         if (m->len > SUBMISSION_MAX)
                 return refuse(ret_refusal, 413, "too-large", "a submission is at most 1 MiB");
+        switch (form) {
+        case INTAKE_PLAIN:
+                break;
+        case INTAKE_STRUCTURED:
+                return intake_read_structured(m->data, m->len, ret_submitted, ret_refusal);
+        case INTAKE_BINARY:
+                return intake_read_binary(event_header, m, (struct slice){m->data, m->len}, ret_submitted, ret_refusal);
+        case INTAKE_FOREIGN:
+                return intake_refuse_foreign(ret_refusal);
+        }
         if (item->protobuf)
                 return read_protobuf(m, ret_submitted, ret_refusal);
         return intake_read_job(m->data, m->len, true, ret_submitted, ret_refusal);
@@ -87,6 +116,7 @@ static void hear_submission(struct service *s, struct bus_message *m)
         const char *client = m->subject + strlen(SUBJECT_SUBMIT), *key = bus_message_header(m, "Idempotency-Key");
         _cleanup_(intake_submitted_done) struct intake_submitted submitted = {0};
         struct intake_item *item;
+        enum intake_form form;
         bool ok;
 
         /* A client is a subject token and stands in the database and in subjects: the same alphabet as keys. */
@@ -96,8 +126,10 @@ static void hear_submission(struct service *s, struct bus_message *m)
         }
         item = xcalloc(1, sizeof(*item));
         item->message = m;
-        item->protobuf = !is_json(m);
-        ok = read_submission(item, &submitted, &item->refusal);
+        form = form_of(m);
+        item->event = form != INTAKE_PLAIN;
+        item->protobuf = !item->event && !is_json(m);
+        ok = read_submission(item, form, &submitted, &item->refusal);
         if (!key)
                 key = submitted.key;
         if (!key || !http_idempotency_key_valid(key)) {
@@ -132,7 +164,7 @@ static void hear_query(struct service *s, struct bus_message *m)
                 receipt = (struct receipt){.status = 503, .slug = "database-away", .detail = "the store cannot be reached; ask again"};
         }
         if (m->reply && m->reply[0])
-                receipt_reply(s->bus, m->reply, &receipt, names_media_type(type, "application/protobuf"));
+                receipt_reply(s->bus, m->reply, &receipt, intake_media_type(type, "application/protobuf"));
         bus_drop(s->bus, m);
 }
 

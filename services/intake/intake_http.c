@@ -5,6 +5,7 @@
 #include "http/sse.h"
 #include "services/intake/dossier.h"
 #include "services/intake/intake.h"
+#include "services/intake/intake_event.h"
 #include "services/intake/intake_store.h"
 #include "services/intake/job_view.h"
 #include "services/pricing/receipt.h"
@@ -24,20 +25,54 @@ static struct intake_item *item_of(struct http_request *r)
         item->request = r;
         item->async = prefer && strcasestr(prefer, "respond-async");
         item->client = xstrdup(INTAKE_CLIENT);
-        item->key = xstrdup(http_header(r, "Idempotency-Key"));
+        if (http_header(r, "Idempotency-Key"))
+                item->key = xstrdup(http_header(r, "Idempotency-Key"));
         return item;
+}
+
+static const char *event_header(const void *arg, const char *name)
+{
+        return http_header(arg, name);
+}
+
+static bool read_job(struct http_request *r, enum intake_form form, struct intake_submitted *ret_submitted, struct refusal *ret_refusal)
+{
+        struct slice body = http_body(r);
+
+        switch (form) {
+        case INTAKE_PLAIN:
+                break;
+        case INTAKE_STRUCTURED:
+                return intake_read_structured(body.s, body.len, ret_submitted, ret_refusal);
+        case INTAKE_BINARY:
+                return intake_read_binary(event_header, r, body, ret_submitted, ret_refusal);
+        case INTAKE_FOREIGN:
+                return intake_refuse_foreign(ret_refusal);
+        }
+        return intake_read_job(body.s, body.len, false, ret_submitted, ret_refusal);
 }
 
 static void post_job(void *ctx, struct http_request *r)
 {
-        struct intake_item *item = item_of(r);
+        enum intake_form form = intake_form_of(http_header(r, "Content-Type"), http_header(r, "ce-specversion"));
+        const char *key = http_header(r, "Idempotency-Key");
         _cleanup_(intake_submitted_done) struct intake_submitted submitted = {0};
-        struct slice body = http_body(r);
+        struct intake_item *item;
 
-        if (intake_read_job(body.s, body.len, false, &submitted, &item->refusal))
+        /* An event names itself. */
+        if (key ? !http_idempotency_key_valid(key) : form == INTAKE_PLAIN) {
+                http_answer_problem(r, 400, key ? "idempotency-key-invalid" : "idempotency-key-missing", HTTP_IDEMPOTENCY_KEY_RULE, NULL);
+                return;
+        }
+        item = item_of(r);
+        item->event = form != INTAKE_PLAIN;
+        if (read_job(r, form, &submitted, &item->refusal)) {
+                if (!item->key)
+                        item->key = xstrdup(submitted.key);
                 intake_submit(ctx, item, &submitted, NULL);
-        else
+        } else {
                 intake_refuse(ctx, item, &item->refusal);
+        }
 }
 
 static void post_purchase(void *ctx, struct http_request *r)
@@ -272,7 +307,7 @@ static void get_ready(void *ctx, struct http_request *r)
 }
 
 const struct http_route intake_routes[] = {
-        {.method = "POST", .pattern = "/jobs", .flags = HTTP_IDEMPOTENCY_KEY, .handle = post_job},
+        {.method = "POST", .pattern = "/jobs", .handle = post_job},
         {.method = "POST", .pattern = "/buy/offer/{id}", .flags = HTTP_IDEMPOTENCY_KEY, .handle = post_purchase},
         {.method = "GET", .pattern = "/jobs/{id}", .handle = get_job},
         {.method = "GET", .pattern = "/jobs/{id}/events", .handle = get_events},

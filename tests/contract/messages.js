@@ -1,6 +1,7 @@
 // Messages of a running stack, in JSON, against the schemas of proto/asyncapi.yaml: what this test says as a publisher and as a worker, and what it hears.
 // usage: node messages.js BIN_DIR (the document of `aethelos status --json` in STACK)
 const { execFileSync } = require('child_process');
+const crypto = require('crypto');
 const fs = require('fs');
 const path = require('path');
 const { connect, headers: makeHeaders } = require('nats');
@@ -69,6 +70,26 @@ async function main() {
   same('what a rejected receipt has', Object.keys(rejected), ['status', 'problem']);
   check('a key is asked about', message('Receipt', (await publisher.request('aethelos.query.receipt.default', key)).data).job_id === accepted.job_id);
   check('an unknown key', message('Receipt', (await publisher.request('aethelos.query.receipt.default', 'nothing')).data).problem.type === '/problems/unknown-key');
+
+  // Jobs as events: structured, with and without a header that says so, and in headers.
+  const event = { specversion: '1.0', id: key, source: '/contract', type: 'contract', data: { word: 'event' } };
+  const own = 'ce_' + crypto.createHash('sha256').update('/contract\n' + key).digest('hex');
+  const admitted = new Set();
+  for (const [headers, body] of [
+    [{ 'Content-Type': 'application/cloudevents+json' }, say('CloudEvent', event)],
+    [{}, say('CloudEvent', event)],
+    [{ 'ce-specversion': '1.0', 'ce-id': key, 'ce-source': '/contract', 'ce-type': 'contract', 'content-type': 'application/json' }, '{"word":"event"}'],
+  ]) {
+    const h = makeHeaders();
+    for (const [name, value] of Object.entries(headers)) h.set(name, value);
+    publisher.publish('aethelos.job.submit.default', body, { headers: h });
+    const m = await next('the receipt of an event', receipts);
+    check('an event names itself', m.subject === 'aethelos.receipt.default.' + own, m.subject);
+    admitted.add(message('Receipt', m.data).job_id);
+  }
+  check('one event, one job', admitted.size === 1);
+  publisher.publish('aethelos.job.submit.default', JSON.stringify({ ...event, type: undefined }));
+  check('an event that is no job', message('Receipt', (await next('a refusal', receipts)).data).problem.field === '/type');
 
   // A worker that hears the call and is silent, is asked, says what it does, and delivers.
   await pay(accepted.job_id);

@@ -1,5 +1,6 @@
 // Drives every operation of docs/openapi.yaml against a running stack: a good call and an error at least, each answer against its schema.
 // usage: node operations.js (the document of `aethelos status --json` in STACK)
+const crypto = require('crypto');
 const fs = require('fs');
 const http = require('http');
 const { parse, check, same, settle, validator } = require('./contract.js');
@@ -62,8 +63,8 @@ function judge(what, o, a) {
     check(what + ': ' + a.json.type + ' is told of', response.description.includes('`' + a.json.type.replace('/problems/', '') + '`'), response.description);
 }
 
-// One call. `want`: a status, or several; or a problem, whose status must be one of the operation.
-async function call(id, want, { port, path = {}, query = {}, headers = {}, body } = {}) {
+// One call. `want`: a status, or several; or a problem, whose status must be one of the operation. `plain`: no schema is for what is sent.
+async function call(id, want, { port, path = {}, query = {}, headers = {}, body, plain } = {}) {
   const o = operations[id], at = port || o.ports[0];
   const target = o.route.replace(/\{(\w+)\}/g, (all, name) => encodeURIComponent(path[name])) + (Object.keys(query).length ? '?' + new URLSearchParams(query) : '');
   const all = { 'Content-Type': 'application/json', ...(at === 'admin' ? { Authorization: 'Bearer ' + token } : {}), ...headers };
@@ -72,8 +73,8 @@ async function call(id, want, { port, path = {}, query = {}, headers = {}, body 
   const a = await ask(at, o.method, target, all, body === undefined || typeof body === 'string' ? body : JSON.stringify(body));
   const what = o.method + ' ' + target + ' (' + want + ')';
   check(what, typeof want === 'string' ? a.text.includes('/problems/' + want + '"') : [].concat(want).includes(a.status), a.status + ' ' + a.text);
-  if (a.status < 300 && o.requestBody && body !== undefined) {
-    const wrong = compile(o.requestBody.content[all['Content-Type']].schema)(body);
+  if (a.status < 300 && o.requestBody && body !== undefined && !plain) {
+    const wrong = compile(o.requestBody.content[all['Content-Type'].split(';')[0]].schema)(body);
     check(what + ': what was sent', !wrong, wrong);
   }
   judge(what, o, a);
@@ -111,6 +112,19 @@ async function jobs() {
   await call('submitJob', 'unknown-priority', { headers: key(), body: { type: text, payload: {}, context: { priority: 'most' } } });
   await call('submitJob', 'invalid-complexity', { headers: key(), body: { type: text, payload: { text: 'a', complexity: -1 } } });
   await call('submitJob', 'amount-too-large', { headers: key(), body: `{"type":"${text}","payload":{"text":"a","complexity":9000000000000000000}}` });
+  const event = { specversion: '1.0', id: 'e-' + Math.random(), source: '/contract', type: text, data: { text: 'event' }, priority: 'low' };
+  const structured = { 'Content-Type': 'application/cloudevents+json; charset=utf-8' };
+  const binary = { 'ce-specversion': '1.0', 'ce-id': event.id, 'ce-source': '%2Fcontract', 'ce-type': text, 'ce-priority': 'low' };
+  const told = (await call('submitJob', 201, { headers: structured, body: event })).json.job.id;
+  check('the same event in the other mode', (await call('submitJob', 200, { headers: binary, body: event.data, plain: true })).json.job.id === told);
+  const own = crypto.createHash('sha256').update(event.source + '\n' + event.id).digest('hex');
+  check('an event names itself', (await call('getReceipt', 200, { path: { key: 'ce_' + own } })).json.job_id === told);
+  await call('submitJob', 'idempotency-key-reused', { headers: { ...binary, 'ce-priority': 'high' }, body: event.data });
+  await call('submitJob', 201, { headers: { ...structured, ...key() }, body: event });
+  await call('submitJob', 'invalid-event', { headers: structured, body: { ...event, id: undefined } });
+  await call('submitJob', 'invalid-event', { headers: { ...binary, 'Content-Type': 'text/plain' }, body: 'text' });
+  await call('submitJob', 'unknown-priority', { headers: structured, body: { ...event, priority: 'most' } });
+  await call('submitJob', 'unsupported-event-format', { headers: { 'Content-Type': 'application/cloudevents-batch+json' }, body: [event] });
   const offer = (await call('getOffers', 200)).json.items.find((o) => o.type === text).id, bought = key();
   await call('buyOffer', 201, { path: { id: offer }, headers: bought, body: { text: 'bought' } });
   await call('buyOffer', 200, { path: { id: offer }, headers: bought, body: { text: 'bought' } });

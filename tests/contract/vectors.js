@@ -1,4 +1,5 @@
 // The golden vectors of proto/vectors, read as somebody else would: bytes by a decoder that knows aethelos.proto and nothing of ours, JSON by the schemas.
+const crypto = require('crypto');
 const fs = require('fs');
 const path = require('path');
 const { home, read, parse, check, same, settle, validator } = require('./contract.js');
@@ -50,8 +51,10 @@ const told = new Set();
 for (const file of fs.readdirSync(path.join(home, 'proto/vectors')))
   for (const v of JSON.parse(read('proto/vectors/' + file))) {
     const line = read('proto/vectors/' + file).split('\n').find((l) => l.startsWith(`{"message": "${v.message}", "name": "${v.name}"`));
-    const json = line.match(/"json": (.*?)(, "means": "[^"]*")?\},?$/)[1], what = v.message + ', ' + v.name;
+    const json = line.match(/"json": (.*?)(, "(means|submission)": .*)?\},?$/)[1], what = v.message + ', ' + v.name;
     told.add(v.message);
+    if (v.key) check(what + ' has its key', v.key === 'ce_' + crypto.createHash('sha256').update(v.json.source + '\n' + v.json.id).digest('hex'));
+    if (v.submission) check(what + ' is a submission', !compile({ $ref: '#/components/schemas/Submission' })(v.submission));
     if (v.protobuf !== undefined) check(what, decode(v.message, Buffer.from(v.protobuf, 'hex')) === json, decode(v.message, Buffer.from(v.protobuf, 'hex')) + ' is not ' + json);
     const wrong = compile({ $ref: '#/components/schemas/' + v.message })(v.json);
     check(what + (v.means === 'invalid' ? ' is against its schema' : ' is as its schema says'), /^(invalid|not known)/.test(v.means) ? wrong : !wrong, wrong);

@@ -4,6 +4,7 @@
 #include "proto/aethelos.pb-c.h"
 #include "proto/pbjson.h"
 #include "services/execution/execution_core.h"
+#include "services/intake/intake_event.h"
 
 #include "base/util.h"
 
@@ -319,10 +320,41 @@ static void workers(void **state)
         settle(&f, "worker");
 }
 
+/* --- CloudEvents: the submission that each is, and its key --- */
+
+static void cloudevents(void **state)
+{
+#define EVENT "\"specversion\":\"1.0\",\"type\":\"puz19:text_analysis\","
+        static const struct {
+                const char *name, *json;
+        } events[] = {
+                {"the least", "{" EVENT "\"source\":\"/orders\",\"id\":\"a-1\",\"data\":{\"text\":\"hello\"}}"},
+                {"with priority, and attributes that are passed over",
+                        "{" EVENT
+                        "\"source\":\"https://example.com/orders\",\"id\":\"a-1\",\"time\":\"2026-01-31T08:00:00Z\",\"subject\":\"order 1\","
+                        "\"priority\":\"high\",\"datacontenttype\":\"application/json\",\"data\":{\"text\":\"hello\"}}"},
+                {"beyond ASCII", "{" EVENT "\"source\":\"/orders/K%C3%A4se\",\"id\":\"\xe2\x82\xac 1\",\"data\":{\"text\":\"\xf0\x9f\x9a\x80\"}}"},
+        };
+        struct file f = {0};
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(events); i++) {
+                _cleanup_(intake_submitted_done) struct intake_submitted s = {0};
+                struct refusal refusal;
+
+                assert_true(intake_read_structured(events[i].json, strlen(events[i].json), &s, &refusal));
+                begin_vector(&f, "CloudEvent", events[i].name);
+                strbuf_addf(&f.text, ", \"json\": %s, \"submission\": ", events[i].json);
+                strbuf_add(&f.text, s.doc.text, s.doc.len);
+                strbuf_addf(&f.text, ", \"key\": \"%s\"}", s.key);
+        }
+        settle(&f, "cloudevent");
+}
+
 int main(int argc, char *argv[])
 {
         const struct CMUnitTest tests[] = {cmocka_unit_test(submissions), cmocka_unit_test(receipts), cmocka_unit_test(events),
-                cmocka_unit_test(envelopes), cmocka_unit_test(heartbeats), cmocka_unit_test(workers)};
+                cmocka_unit_test(envelopes), cmocka_unit_test(heartbeats), cmocka_unit_test(workers), cmocka_unit_test(cloudevents)};
 
         writes = argc == 2 && strcmp(argv[1], "--write") == 0;
         return cmocka_run_group_tests(tests, NULL, NULL);
