@@ -8,6 +8,7 @@
 #include "base/hash.h"
 #include "base/strbuf.h"
 #include "base/util.h"
+#include "locks.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -55,7 +56,8 @@ static const char USAGE[] =
         "  --password-file FILE with the owner's password alone; default AETHELOS_DATABASE_PASSWORD_FILE\n"
         "  --directory DIR      with the numbered *.sql files and functions/*.sql; default migrations\n"
         "  --passwords DIR      DIR/aethelos_<service> holds the password of that role\n"
-        "  --check              says what would be applied, and changes nothing; exit status 0 when that is nothing, else 3\n"
+        "  --check              says what would be applied and what each file locks, and changes nothing; exit status 0 when that is nothing, else "
+        "3\n"
         "  --new-generation     opens a generation in any case: after the cluster was set back to an earlier moment. No service may run meanwhile\n";
 
 static int fail(const char *what, const char *why)
@@ -364,6 +366,34 @@ static int passwords_set(PGconn *c, const char *directory)
         return r;
 }
 
+/* What a file would lock, one line a table, with what PostgreSQL believes about its size. */
+static int locks_print(PGconn *c, const struct migration *m)
+{
+        struct lock_notes notes;
+        int r = 0;
+
+        locks_of(m->sql, &notes);
+        for (size_t i = 0; i < notes.n && r == 0; i++) {
+                const struct lock_note *n = &notes.v[i];
+                _cleanup_(strbuf_done) struct strbuf sql = {0};
+                _cleanup_(freep) char *size = NULL;
+                char *table = PQescapeLiteral(c, n->table, strlen(n->table));
+
+                strbuf_addf(&sql,
+                        "SELECT format(', %%s rows, %%s', greatest(reltuples, 0)::bigint, pg_size_pretty(pg_table_size(oid))) FROM pg_class"
+                        " WHERE oid = to_regclass('aethelos.' || quote_ident(%s)) AND relkind = 'r'",
+                        table ? table : "''");
+                PQfreemem(table);
+                size = ask(c, sql.s, m->name);
+                if (size)
+                        printf("  %s %s: %s, %s waits%s\n", lock_is_long(n) ? "LONG" : "    ", n->table, lock_work_text(n->work), n->waits, size);
+                else
+                        r = -1;
+        }
+        locks_done(&notes);
+        return r;
+}
+
 static int migrate(PGconn *c, const struct options *o, struct history *h)
 {
         size_t missing = 0;
@@ -375,6 +405,8 @@ static int migrate(PGconn *c, const struct options *o, struct history *h)
                         if (!h->files[i].applied) {
                                 printf("%s\n", h->files[i].name);
                                 missing++;
+                                if (!is_function(h->files[i].name) && locks_print(c, &h->files[i]) < 0)
+                                        return 1;
                         }
                 return missing > 0 ? 3 : 0;
         }

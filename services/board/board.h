@@ -55,6 +55,7 @@ struct board_commands *board_commands_free(struct board_commands *c);
 /* board_handlers.c: documents */
 void board_get_healthz(void *ctx, struct http_request *r);
 void board_get_readyz(void *ctx, struct http_request *r);
+void board_get_metrics(void *ctx, struct http_request *r);
 void board_get_overview(void *ctx, struct http_request *r);
 void board_get_revenue(void *ctx, struct http_request *r);
 void board_get_payouts_summary(void *ctx, struct http_request *r);

@@ -93,6 +93,28 @@ int board_revenue(struct db *db, struct strbuf *b)
         return db_transaction(db, read_document, &d);
 }
 
+/* Prometheus text. What an operator has is not in the queue of execution: more instances would not make it faster. Costs what stands, over the
+ * partial index chain_standing. */
+int board_metrics(struct db *db, struct strbuf *b)
+{
+        static const char sql[] =
+                "WITH standing AS (SELECT s.hearer, c.updated_at AS since FROM chain c JOIN step s ON s.kind = c.kind AND s.name = c.step"
+                "   WHERE c.status = 'open' AND c.waits_for IS NULL AND s.hearer IS NOT NULL AND NOT EXISTS"
+                "    (SELECT 1 FROM operator_run r WHERE r.chain_id = c.id AND r.state IN ('calling', 'accepted', 'unknown'))"
+                "  UNION ALL SELECT s.hearer, i.at FROM evidence_inbox i JOIN chain c ON c.id = i.chain_id"
+                "   JOIN step s ON s.kind = c.kind AND s.name = c.step WHERE s.hearer IS NOT NULL),"
+                " queue AS (SELECT h.hearer, count(t.since) AS n, greatest(coalesce(extract(epoch FROM now() - min(t.since)), 0), 0) AS age"
+                "   FROM (SELECT DISTINCT hearer FROM step WHERE hearer IS NOT NULL) h LEFT JOIN standing t USING (hearer) GROUP BY 1)"
+                " SELECT E'# HELP aethelos_queue_oldest_seconds Age of the oldest chain that this service must move on.\n"
+                "# TYPE aethelos_queue_oldest_seconds gauge\n'"
+                " || string_agg(format(E'aethelos_queue_oldest_seconds{service=\"%s\"} %s\n', hearer, round(age, 3)), '' ORDER BY hearer)"
+                " || E'# HELP aethelos_queue_chains Chains that this service must move on.\n# TYPE aethelos_queue_chains gauge\n'"
+                " || string_agg(format(E'aethelos_queue_chains{service=\"%s\"} %s\n', hearer, n), '' ORDER BY hearer) FROM queue";
+        struct document d = {sql, b};
+
+        return db_transaction(db, read_document, &d);
+}
+
 int board_payouts_summary(struct db *db, struct strbuf *b)
 {
         static const char sql[] = FIGURES " SELECT row_to_json(o)::text FROM (SELECT"

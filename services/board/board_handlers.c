@@ -68,6 +68,18 @@ static void document(struct service *s, struct http_request *r, int (*make)(stru
                 board_answer(r, 200, &b);
 }
 
+void board_get_metrics(void *ctx, struct http_request *r)
+{
+        struct service *s = ctx;
+        _cleanup_(strbuf_done) struct strbuf b = {0};
+        int e = board_metrics(s->db, &b);
+
+        if (e < 0)
+                board_fail(s, r, e);
+        else
+                http_answer(r, 200, "text/plain; version=0.0.4; charset=utf-8", b.s, b.len);
+}
+
 void board_get_overview(void *ctx, struct http_request *r)
 {
         document(ctx, r, board_overview);

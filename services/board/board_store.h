@@ -9,6 +9,7 @@
 int board_overview(struct db *db, struct strbuf *b);
 int board_revenue(struct db *db, struct strbuf *b);
 int board_payouts_summary(struct db *db, struct strbuf *b);
+int board_metrics(struct db *db, struct strbuf *b); /* Prometheus text */
 
 /* --- pages, as {"items", "next"} --- */
 void board_add_page(struct strbuf *b, const PGresult *r, int64_t limit); /* rows of (cursor, JSON), one more than limit when there is a next page */

@@ -54,7 +54,7 @@ function judge(what, o, a) {
     }
   } else if (type === 'text/csv') {
     check(what, a.text.startsWith('payout_id,'), a.text);
-  } else if (type) {
+  } else if (type && type !== 'text/plain') {
     a.json = JSON.parse(a.text);
     const wrong = compile(content[type].schema)(a.json);
     check(what, !wrong, wrong + ' in ' + a.text);
@@ -324,6 +324,10 @@ async function main() {
       await call(id, 'malformed-request', { port, headers: { 'Idempotency-Key': ['one', 'two'] } });
     }
   }
+  const metrics = (await call('getMetrics', 200)).text;
+  for (const service of ['pricing', 'payments', 'execution', 'ledger', 'payouts'])
+    for (const figure of ['oldest_seconds', 'chains']) check('a queue is measured', new RegExp(`^aethelos_queue_${figure}\\{service="${service}"\\} [0-9.]+$`, 'm').test(metrics), metrics);
+  await call('getMetrics', 'malformed-request', { headers: { 'Idempotency-Key': ['one', 'two'] } });
   await call('getOffers', 'malformed-request', { headers: { 'Idempotency-Key': ['one', 'two'] } });
   const { first, payout } = await jobs();
   await tasks(payout);

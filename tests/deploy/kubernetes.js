@@ -4,7 +4,9 @@
 const { spawnSync } = require('child_process');
 const fs = require('fs');
 const path = require('path');
+const yaml = require('yaml');
 const { home, services, role, check, same, settle, documents } = require('./files.js');
+const { judge, merge } = require('./schemas.js');
 
 const [work] = process.argv.slice(2);
 const base = path.join(work, 'base');
@@ -64,7 +66,7 @@ for (const overlay of ['single', 'production']) {
   const pods = all.map((o) => o.spec && o.spec.template && o.spec.template.metadata && o.spec.template.metadata.labels).filter(Boolean);
   for (const c of of(all, 'Cluster')) pods.push({ 'cnpg.io/cluster': c.metadata.name }); // the operator puts it there
   // Labels that somebody outside this namespace's files carries.
-  const theirs = ['aethelos/admin', 'aethelos/publisher'];
+  const theirs = ['aethelos/admin', 'aethelos/metrics', 'aethelos/publisher'];
   const chosen = (selector) => [
     ...Object.entries((selector || {}).matchLabels || {}).map(([l, v]) => [l, [v]]),
     ...((selector || {}).matchExpressions || []).map((e) => [e.key, e.values]),
@@ -85,21 +87,72 @@ for (const overlay of ['single', 'production']) {
   }
   for (const s of of(all, 'Service')) exists('service ' + s.metadata.name, { matchLabels: s.spec.selector });
   for (const b of of(all, 'PodDisruptionBudget')) exists('budget ' + b.metadata.name, b.spec.selector);
-  for (const h of of(all, 'HorizontalPodAutoscaler')) check('autoscaler ' + h.metadata.name, services.includes(h.spec.scaleTargetRef.name));
+  for (const h of of(all, 'HorizontalPodAutoscaler')) {
+    check('autoscaler ' + h.metadata.name, services.includes(h.spec.scaleTargetRef.name) && h.spec.scaleTargetRef.name === h.metadata.name);
+    for (const m of h.spec.metrics.filter((m) => m.external)) {
+      check('autoscaler ' + h.metadata.name + ' looks at its own queue', m.external.metric.selector.matchLabels.service === h.metadata.name);
+      check('autoscaler ' + h.metadata.name + ' looks at a figure of board', fs.readFileSync(path.join(home, 'services/board/board_figures_store.c'), 'utf8').includes(m.external.metric.name));
+    }
+  }
   if (overlay === 'production') same('every service and the broker have a budget', names(of(all, 'PodDisruptionBudget')), [...services, 'nats']);
   const database = names(of(all, 'Service')).includes('postgres-rw') || of(all, 'Cluster').some((c) => c.metadata.name + '-rw' === 'postgres-rw');
   check(overlay + ' has the database of the settings', database);
 }
 settle('the manifests are whole');
 
-if (spawnSync('kubectl', ['version', '--client']).status === 0)
+// The same with the patches of every kustomization on the way laid over it.
+function patched(dir) {
+  const k = kustomization(dir);
+  let objects = k.resources.flatMap((r) => (fs.statSync(path.join(dir, r)).isDirectory() ? patched(path.join(dir, r)) : documents(path.join(dir, r))));
+  for (const p of k.patches || []) {
+    const change = p.path ? documents(path.join(dir, p.path))[0] : yaml.parse(p.patch);
+    const [label, value] = (p.target.labelSelector || '').split('=');
+    const meant = (o) => o.kind === p.target.kind && (!p.target.name || o.metadata.name === p.target.name) && (!label || (o.metadata.labels || {})[label] === value);
+    check(path.join(dir, p.path || 'kustomization.yaml') + ' changes something', objects.some(meant));
+    objects = objects.map((o) => {
+      if (!meant(o)) return o;
+      if (!Array.isArray(change)) return { ...merge(o, change), metadata: o.metadata };
+      const copy = structuredClone(o);
+      for (const { op, path: at, value } of change) {
+        const keys = at.split('/').slice(1), last = keys.pop(), to = keys.reduce((x, key) => x[key], copy);
+        check(`${op} ${at} is there`, op === 'replace' && last in to);
+        to[last] = value;
+      }
+      return copy;
+    });
+  }
+  return objects;
+}
+
+async function schemas(overlay, objects) {
+  const theirs = ['Cluster']; // of the operator of PostgreSQL: no schema of the API
+  for (const o of objects) {
+    const faults = await judge(o);
+    if (faults === null) check(`${overlay}: ${o.kind} ${o.metadata.name} has a schema`, theirs.includes(o.kind), o.apiVersion);
+    for (const f of faults || []) check(`${overlay}: ${o.kind} ${o.metadata.name}`, false, f);
+  }
+}
+
+async function main() {
+  // A judge that finds nothing wrong anywhere is none.
+  const bad = (spec) => judge({ apiVersion: 'apps/v1', kind: 'Deployment', metadata: { name: 'x' }, spec: merge({ selector: {}, template: { spec: { containers: [{ name: 'a', image: 'b' }] } } }, spec) });
+  same('what is right is right', await bad({}), []);
+  check('another type is found', (await bad({ replicas: '2' })).join().includes('integer'));
+  check('an unknown member is found', (await bad({ template: { spec: { containers: [{ name: 'a', imagee: 'b' }] } } })).join().includes('imagee is unknown'));
+  for (const overlay of ['single', 'production']) await schemas(overlay, patched(path.join(work, 'overlays', overlay)));
+  settle('the manifests are what the Kubernetes API takes');
+  await rendered();
+}
+
+async function rendered() {
+  if (spawnSync('kubectl', ['version', '--client']).status !== 0) return console.log('SKIPPED: kubectl is not here, nothing is rendered');
   for (const overlay of ['single', 'production']) {
     const r = spawnSync('kubectl', ['kustomize', path.join(work, 'overlays', overlay)], { encoding: 'utf8', maxBuffer: 1 << 26 });
     check('kustomize renders ' + overlay, r.status === 0, r.stderr);
     const file = path.join(work, overlay + '.yaml');
     fs.writeFileSync(file, r.stdout);
-    const rendered = documents(file);
-    const made = new Set(rendered.map((o) => o.kind + '/' + o.metadata.name));
+    const all = documents(file);
+    const made = new Set(all.map((o) => o.kind + '/' + o.metadata.name));
     const refer = (o, at) => {
       if (!o || typeof o !== 'object') return;
       const secret = o.secretName || (at.startsWith('secret') && o.name) || (at === 'passwordSecret' && o.name);
@@ -107,11 +160,16 @@ if (spawnSync('kubectl', ['version', '--client']).status === 0)
       if ((at.startsWith('configMap') || at === 'configMapRef') && o.name) check(overlay + ': rendered settings', made.has('ConfigMap/' + o.name), o.name);
       for (const [name, v] of Object.entries(o)) refer(v, Array.isArray(o) ? at : name);
     };
-    for (const o of rendered) if (o.spec) refer(o.spec, '');
-    for (const d of of(rendered, 'Deployment')) {
+    for (const o of all) if (o.spec) refer(o.spec, '');
+    for (const d of of(all, 'Deployment')) {
       const c = d.spec.template.spec.containers[0];
       check(overlay + ': ' + d.metadata.name + ' has what all share', c.readinessProbe && c.securityContext.readOnlyRootFilesystem && c.envFrom && d.spec.template.spec.volumes.length === 2);
       check(overlay + ': ' + d.metadata.name + ' is doubled in production', (d.spec.replicas || 1) === (overlay === 'single' ? 1 : 2));
     }
+    for (const o of of(all, 'Secret')) for (const [name, v] of Object.entries(o.data)) o.data[name] = v.replace(/\s/g, ''); // long ones are broken into lines
+    await schemas(overlay, all);
     settle('kustomize renders ' + overlay);
   }
+}
+process.on('unhandledRejection', (e) => (console.log(e), process.exit(1)));
+main();

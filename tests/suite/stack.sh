@@ -66,6 +66,11 @@ next=$(printf '%04d_next.sql' $((10#${last%%_*} + 1)))
 echo 'CREATE TABLE next_one (a int); SELECT 1 / 0;' >"$work/history/$next"
 status=0; migrate --check || status=$?
 [ $status = 3 ] && grep -q "^$next$" "$work/migrate.log" || fail "check names what would be applied"
+echo 'CREATE INDEX slow ON event (type); ALTER TABLE chain ADD COLUMN quick text;' >"$work/history/$next"
+migrate --check || true
+grep -q '^  LONG event: while an index is built from every row, who writes waits, [0-9]* rows, ' "$work/migrate.log" || fail "check says what takes long: $(cat "$work/migrate.log")"
+grep -q '^       chain: for a moment, everybody waits, ' "$work/migrate.log" || fail "check says what takes a moment: $(cat "$work/migrate.log")"
+echo 'CREATE TABLE next_one (a int); SELECT 1 / 0;' >"$work/history/$next"
 refused "a migration that fails is undone" "division by zero"
 echo 'CREATE TABLE next_one (a int); COMMIT;' >"$work/history/$next"
 refused "a migration does not end its transaction" "ended its transaction"

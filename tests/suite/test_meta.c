@@ -64,6 +64,20 @@ static void commands(void **state)
         stack_await(s, "SELECT count(*) FROM repair_command", "1", 1000);
         /* Held as long as hold_ms, and then not answered as if it were done. */
         free(ask(s, "POST", "/meta/auto_repair", NULL, "{\"dry_run\":true}", 202));
+
+        /* What a service must move on is its queue, with the age of the oldest. */
+        static const char *const submit[] = {"Idempotency-Key: k-2", "Prefer: respond-async", NULL};
+        _cleanup_(freep) char *none = ask(s, "GET", "/metrics", NULL, NULL, 200);
+        assert_non_null(strstr(none, "\naethelos_queue_chains{service=\"pricing\"} 0\n"));
+        assert_non_null(strstr(none, "\naethelos_queue_oldest_seconds{service=\"pricing\"} 0.000\n"));
+        stack_stop(s, "pricing", SIGTERM);
+        long code;
+        free(stack_http(s, false, "POST", "/jobs", submit, "{\"type\":\"puz19:text_analysis\",\"payload\":{\"text\":\"waits\"}}", &code));
+        assert_int_equal(code, 202);
+        _cleanup_(freep) char *queue = ask(s, "GET", "/metrics", NULL, NULL, 200);
+        assert_non_null(strstr(queue, "\naethelos_queue_chains{service=\"pricing\"} 1\n"));
+        assert_null(strstr(queue, "\naethelos_queue_oldest_seconds{service=\"pricing\"} 0.000\n"));
+        stack_spawn(s, "pricing", NULL);
         stack_free(s);
 }
 
