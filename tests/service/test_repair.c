@@ -527,6 +527,8 @@ static void killed_at_every_point(void **state)
                 drive(&killed, "FINAL_FAIL", STEP, id);
                 drive(&killed, "{\"found\":1,\"refunded\":1,\"refused\":0,\"refusals\":[]}", "SELECT result FROM repair_command WHERE id = '%s'",
                         asked);
+                refund(other); /* in a long run it would be late */
+                drive(&killed, "FINAL_FAIL", STEP, other);
                 drive(&killed, "0", "SELECT count(*) FROM issue WHERE closed_at IS NULL AND (chain_id = '%s' OR true)", id);
                 if (killed == 0 && stack_wait_end(stack, "meta-repair", 5000) >= 0)
                         killed++;
