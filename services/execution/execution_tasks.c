@@ -1,6 +1,7 @@
 /* The built-in operators of system tasks. They read and write the store, so the work of a task, its result and the move of its chain are one
  * transaction: a task is done once or not at all, and a crash leaves it where it stood. What the store refuses is the task's failure and not the
  * program's; it is undone to the savepoint before it. Nothing here opens a task (a task creates no further task). */
+#include "base/crashpoint.h"
 #include "services/execution/execution.h"
 #include "services/execution/execution_tasks_store.h"
 
@@ -172,7 +173,9 @@ static const char *run(void *arg, const char *who, const struct json_doc *doc, j
                 return "no task of its kind";
         e = db_run(t->db, "SAVEPOINT task", NULL, NULL);
         if (e == 0) {
+                CRASH_POINT("execution: before the work of a task");
                 e = op->run(t, entity, &output);
+                CRASH_POINT("execution: after the work of a task");
                 if (e == -EINVAL || e == -ENOENT) {
                         error = keep_error(t, e);
                         e = db_run(t->db, "ROLLBACK TO SAVEPOINT task", NULL, NULL);

@@ -82,6 +82,19 @@ static void subscribe(const char *service)
         act(service, "/webhooks", "{\"url\":\"http://127.0.0.1:1/\"}");
 }
 
+/* The work of a task, its result and its move are one transaction: it is done once, whenever execution dies. */
+static void run_task(const char *service)
+{
+        act(service, "/system/tasks", "{\"kind\":\"PAYOUT_SETTLEMENT\",\"now\":true}");
+        drive(service, "SELECT count(*) FROM chain WHERE kind = 'system' AND status = 'open'", "0");
+        stack_await(stack,
+                "SELECT (count(*) > 0) || ' ' || count(*) FILTER (WHERE c.step <> 'EXECUTION_COMPLETED' OR (e.data::json #>> "
+                "'{result,payouts}')::int <>"
+                "   (SELECT count(*) FROM settlement_item i WHERE i.task_id = c.id)) FROM chain c LEFT JOIN event e ON e.chain_id = c.id AND"
+                "   e.type = 'EXECUTION_COMPLETED' WHERE c.task LIKE 'PAYOUT_SETTLEMENT%'",
+                "true 0", 0);
+}
+
 static void run_chain(const char *service)
 {
         _cleanup_(freep) char *id = NULL, *payout = NULL;
@@ -97,6 +110,8 @@ static void run_chain(const char *service)
         drive(service, sql, "PAYOUT_READY");
         snprintf(path, sizeof(path), "SELECT id FROM chain WHERE parent = '%s'", id);
         payout = pg_fixture_ask(stack->pg, path);
+        if (strcmp(service, "execution") == 0)
+                run_task(service);
         snprintf(body, sizeof(body), "{\"payout_id\":\"%s\",\"reference\":\"transfer\",\"by\":\"anna\"}", payout);
         act(service, "/payouts/mark", body);
         snprintf(body, sizeof(body), "{\"name\":\"crash_%d\",\"kind\":\"http\",\"url\":\"http://127.0.0.1:1/\",\"tags\":[\"none\"]}", submitted);
@@ -153,8 +168,10 @@ static void every_point(void **state)
                 stack_spawn(stack, services[s], (const char *const[]){setting, NULL});
                 stack_wait_ready(stack);
                 run_chain(services[s]);
-                if (read_file(path, 1 << 20, &log) < 0)
+                if (read_file(path, 1 << 20, &log) < 0 && s == 0)
                         skip(); /* built without crash points */
+                if (!log)
+                        fail_msg("no crash points of %s", services[s]);
 
                 for (line = strtok_r(log, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest), points++)
                         for (int round = 0; round < stack_crash_rounds(); round++)
