@@ -17,13 +17,16 @@ static const char WEBHOOKS_HELP[] =
         "       aethelos webhooks deliveries ID [--json]\n"
         "       aethelos webhooks redeliver ID DELIVERY [--json]\n"
         "       aethelos webhooks enable ID [--json]\n"
+        "       aethelos webhooks rotate ID [--keep SECONDS] [--json]\n"
         "       aethelos webhooks remove ID [--json]\n"
         "\n"
         "Events are POSTed to each URL, signed, until the receiver answers with 2xx (docs/listening.md). `add` prints the secret\n"
-        "of the signatures, once. What fails for days is disabled; `enable` goes on where it was.\n"
+        "of the signatures, once; so does `rotate`, which makes another: the old one signs beside it for a day, or as --keep says.\n"
+        "What fails for days is disabled; `enable` goes on where it was.\n"
         "\n"
         "  --types A,B    only these events\n"
         "  --client NAME  only events of jobs of this client\n"
+        "  --keep SECONDS how long the old secret goes on signing; 0: it has become known to somebody\n"
         "  --json         prints the answer of the API\n";
 
 struct row {
@@ -61,7 +64,7 @@ static void print_deliveries(const struct answer *answer)
 
 static void print_webhook(const struct answer *answer)
 {
-        static const char *const members[] = {"id", "url", "client", "state", "pending", "secret"};
+        static const char *const members[] = {"id", "url", "client", "state", "pending", "old_secret_until", "secret"};
 
         for (size_t i = 0; i < ARRAY_SIZE(members); i++)
                 print_field(members[i], answer_text(&answer->doc, answer->root, members[i]));
@@ -84,6 +87,7 @@ static const struct act {
         {"deliveries", "GET", "/webhooks/", "/deliveries", 1, print_deliveries},
         {"redeliver", "POST", "/webhooks/", "/deliveries/", 2, print_webhook},
         {"enable", "POST", "/webhooks/", "/enable", 1, print_webhook},
+        {"rotate", "POST", "/webhooks/", "/rotate", 1, print_webhook},
         {"remove", "DELETE", "/webhooks/", "", 1, print_removed},
 };
 
@@ -107,11 +111,11 @@ static void add_body(struct strbuf *b, const char *url, const char *types, const
         strbuf_addc(b, '}');
 }
 
-static int act(struct client *c, const struct act *what, const char *const ids[], const char *types, const char *client)
+static int act(struct client *c, const struct act *what, const char *const ids[], const char *types, const char *client, const char *keep)
 {
         _cleanup_(strbuf_done) struct strbuf path = {0}, body = {0};
         _cleanup_(answer_done) struct answer answer = {0};
-        bool add = strcmp(what->name, "add") == 0;
+        bool add = strcmp(what->name, "add") == 0, secret = add || strcmp(what->name, "rotate") == 0;
         int r;
 
         strbuf_adds(&path, what->path);
@@ -119,12 +123,14 @@ static int act(struct client *c, const struct act *what, const char *const ids[]
                 add_body(&body, ids[0], types, client);
         else if (what->n_args > 0)
                 strbuf_addf(&path, "%s%s%s%s", ids[0], what->more, what->n_args > 1 ? ids[1] : "", what->n_args > 1 ? "/redeliver" : "");
+        if (keep)
+                strbuf_addf(&body, "{\"keep_s\":%s}", keep);
         r = client_do(c, CLIENT_ADMIN, what->method, path.s, body.s, body.len, &answer);
         if (c->json && answer.body.len > 0)
                 print_json(&answer);
         else if (r == 0)
                 what->print(&answer);
-        if (r == 0 && add && !c->json)
+        if (r == 0 && secret && !c->json)
                 printf("\nThe receiver needs the secret to check signatures. It is not shown again.\n");
         return r < 0;
 }
@@ -132,10 +138,11 @@ static int act(struct client *c, const struct act *what, const char *const ids[]
 int cmd_webhooks(int argc, char **argv)
 {
         _cleanup_(client_done) struct client c = {0};
-        const char *types = NULL, *client = NULL;
+        const char *types = NULL, *client = NULL, *keep = NULL;
         bool json = false;
         struct args a = {.help = WEBHOOKS_HELP,
-                .options = (struct args_option[]){{"--types", .value = &types}, {"--client", .value = &client}, {"--json", .flag = &json}, {0}},
+                .options = (struct args_option[]){{"--types", .value = &types}, {"--client", .value = &client}, {"--keep", .value = &keep},
+                        {"--json", .flag = &json}, {0}},
                 .most = 3};
         int r = args_parse(&a, argc, argv);
         const struct act *what = acts;
@@ -146,11 +153,13 @@ int cmd_webhooks(int argc, char **argv)
                 while (what < acts + ARRAY_SIZE(acts) && strcmp(what->name, a.rest[0]) != 0)
                         what++;
         if (what == acts + ARRAY_SIZE(acts))
-                return args_usage(&a, "with webhooks one can add, deliveries, redeliver, enable, remove", a.rest[0]);
+                return args_usage(&a, "with webhooks one can add, deliveries, redeliver, enable, rotate, remove", a.rest[0]);
         if (a.n_rest > 0 && (int)a.n_rest != what->n_args + 1)
                 return args_usage(&a, "the number of arguments is wrong", NULL);
         if ((types || client) && strcmp(what->name, "add") != 0)
                 return args_usage(&a, "--types and --client belong to webhooks add URL", NULL);
+        if (keep && (strcmp(what->name, "rotate") != 0 || !*keep || strspn(keep, "0123456789") != strlen(keep)))
+                return args_usage(&a, "--keep takes seconds, and belongs to webhooks rotate ID", NULL);
         if (what->n_args > 0 && strcmp(what->name, "add") != 0 && !client_id_ok("webhook", a.rest[1]))
                 return 1;
         if (what->n_args > 1 && (!*a.rest[2] || strspn(a.rest[2], "0123456789") != strlen(a.rest[2])))
@@ -158,5 +167,5 @@ int cmd_webhooks(int argc, char **argv)
         if (client_find(&c) < 0)
                 return 1;
         c.json = json;
-        return act(&c, what, a.rest + 1, types, client);
+        return act(&c, what, a.rest + 1, types, client, keep);
 }

@@ -30,6 +30,7 @@ static const struct http_route routes[] = {
         {"POST", "/webhooks", HTTP_TOKEN, board_post_webhook},
         {"DELETE", "/webhooks/{id}", HTTP_TOKEN, board_delete_webhook},
         {"POST", "/webhooks/{id}/enable", HTTP_TOKEN, board_enable_webhook},
+        {"POST", "/webhooks/{id}/rotate", HTTP_TOKEN, board_rotate_webhook},
         {"GET", "/webhooks/{id}/deliveries", HTTP_TOKEN, board_get_deliveries},
         {"POST", "/webhooks/{id}/deliveries/{delivery}/redeliver", HTTP_TOKEN, board_redeliver_webhook},
         {"GET", "/revenue/summary", HTTP_TOKEN, board_get_revenue},

@@ -76,6 +76,7 @@ void board_get_webhooks(void *ctx, struct http_request *r);
 void board_post_webhook(void *ctx, struct http_request *r);
 void board_delete_webhook(void *ctx, struct http_request *r);
 void board_enable_webhook(void *ctx, struct http_request *r);
+void board_rotate_webhook(void *ctx, struct http_request *r);
 void board_get_deliveries(void *ctx, struct http_request *r);
 void board_redeliver_webhook(void *ctx, struct http_request *r);
 

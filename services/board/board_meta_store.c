@@ -65,7 +65,7 @@ int board_command_document(struct db *db, const struct uuid *id, struct strbuf *
 }
 
 #define ISSUE_COLUMNS                                                                                                                                \
-        "i.id, i.kind, i.grade, i.chain_id, i.operator, i.step, " JOB_VIEW_TIME(                                                                     \
+        "i.id, i.kind, i.grade, i.chain_id, i.operator, i.webhook_id, i.step, " JOB_VIEW_TIME(                                                       \
                 "i.since") " AS since, i.state, i.waits_for, i.antibody, i.attempts, "                                                               \
                            "i.outcome, CASE WHEN i.closed_at IS NULL THEN " JOB_VIEW_TIME("i.next_at") " END AS next_at, " JOB_VIEW_TIME(            \
                                    "i.opened_at") " AS opened_at, " JOB_VIEW_TIME("i.closed_at") " AS closed_at"

@@ -71,7 +71,7 @@ static const char *read_webhook(const struct json_doc *doc, struct board_webhook
         return NULL;
 }
 
-static void answer_webhook(struct service *s, struct http_request *r, const struct board_webhook *w)
+static void answer_webhook(struct service *s, struct http_request *r, int status, const struct board_webhook *w)
 {
         _cleanup_(strbuf_done) struct strbuf b = {0};
         int e = board_webhooks(s->db, &w->id, &b);
@@ -82,7 +82,7 @@ static void answer_webhook(struct service *s, struct http_request *r, const stru
         }
         b.len--; /* the closing brace */
         strbuf_addf(&b, ",\"secret\":\"%s\"}", w->secret);
-        board_answer(r, 201, &b);
+        board_answer(r, status, &b);
         explicit_bzero(b.s, b.len);
 }
 
@@ -117,7 +117,7 @@ void board_post_webhook(void *ctx, struct http_request *r)
         else if (e < 0)
                 board_fail(s, r, e);
         else
-                answer_webhook(s, r, &w);
+                answer_webhook(s, r, 201, &w);
         explicit_bzero(secret.s, secret.len);
 }
 
@@ -172,6 +172,61 @@ void board_enable_webhook(void *ctx, struct http_request *r)
         int e = path_webhook(r, &id) ? board_webhook_enable(s->db, &id) : -ENOENT;
 
         answer_about(s, r, e, &b, &id);
+}
+
+#define KEEP_S     86400 /* an old secret signs for so long, unless it is said */
+#define KEEP_MAX_S 2592000
+
+/* {"keep_s"}, or nothing. NULL, or what is wrong. */
+static const char *read_keep(struct slice body, int64_t *ret_keep_s)
+{
+        _cleanup_(json_done) struct json_doc doc = {0};
+        struct json_error error;
+        json_value root, keep;
+
+        *ret_keep_s = KEEP_S;
+        if (body.len == 0)
+                return NULL;
+        if (json_parse(body.s, body.len, &doc, &error) < 0)
+                return "";
+        root = json_root(&doc);
+        keep = json_is(root, JSON_OBJECT) ? json_get(&doc, root, "keep_s") : NULL;
+        if (!json_is(root, JSON_OBJECT) || root->n > (keep != NULL))
+                return "the body has the member keep_s alone, or none";
+        if (keep && (json_int64(&doc, keep, ret_keep_s) < 0 || *ret_keep_s < 0 || *ret_keep_s > KEEP_MAX_S))
+                return "keep_s: seconds, from 0 to 2592000";
+        return NULL;
+}
+
+void board_rotate_webhook(void *ctx, struct http_request *r)
+{
+        struct service *s = ctx;
+        _cleanup_(strbuf_done) struct strbuf secret = {0};
+        struct board_webhook w = {0};
+        int64_t keep_s;
+        const char *fault = read_keep(http_body(r), &keep_s);
+        int e;
+
+        if (fault) {
+                http_answer_problem(
+                        r, *fault ? 422 : 400, *fault ? "invalid-value" : "invalid-json", *fault ? fault : NULL, *fault ? "/keep_s" : NULL);
+                return;
+        }
+        e = path_webhook(r, &w.id) ? webhook_secret_new(&secret) : -ENOENT;
+        w.secret = secret.s;
+        if (e == 0)
+                e = board_webhook_rotate(s->db, &w.id, w.secret, keep_s);
+        if (e == -ENOENT)
+                http_answer_problem(r, 404, "unknown-webhook", "there is no such webhook", NULL);
+        else if (e == -ENOSPC)
+                http_answer_problem(
+                        r, 409, "too-many-secrets", "three old secrets still sign; wait until one's time is over, or end them with keep_s 0", NULL);
+        else if (e < 0)
+                board_fail(s, r, e);
+        else
+                answer_webhook(s, r, 200, &w);
+        if (secret.len > 0)
+                explicit_bzero(secret.s, secret.len);
 }
 
 /* A number of a delivery; NULL: behind all of them. */

@@ -55,8 +55,11 @@ int board_webhooks(struct db *db, const struct uuid *id, struct strbuf *b)
         static const char sql[] = "SELECT row_to_json(o)::text FROM (SELECT w.id, w.url, w.types, w.client, w.state, w.reason, " JOB_VIEW_TIME(
                 "w.failing_since") " AS failing_since, w.last_error,"
                                    " (SELECT count(*) FROM webhook_delivery d WHERE d.webhook_id = w.id AND d.state = 'pending') AS pending,"
-                                   " " JOB_VIEW_TIME("w.created_at") " AS created_at FROM webhook w WHERE $1 IS NULL OR w.id = $1) o"
-                                                                     " ORDER BY o.created_at, o.id";
+                                   " (SELECT " JOB_VIEW_TIME(
+                                           "max(x.until)") " FROM webhook_old_secret x WHERE x.webhook_id = w.id AND x.until > now())"
+                                                           " AS old_secret_until, " JOB_VIEW_TIME(
+                                                                   "w.created_at") " AS created_at FROM webhook w WHERE $1 IS NULL OR w.id = $1) o"
+                                                                                   " ORDER BY o.created_at, o.id";
         _cleanup_(db_args_done) struct db_args args = {0};
         _cleanup_(PQclearp) PGresult *r = NULL;
         int e;
@@ -90,6 +93,22 @@ int board_webhook_remove(struct db *db, const struct uuid *id)
 
         db_arg_uuid(&args, id);
         return change(db, sql, &args);
+}
+
+int board_webhook_rotate(struct db *db, const struct uuid *id, const char *secret, int64_t keep_s)
+{
+        static const char sql[] = "SELECT rotate_webhook($1, $2, $3 * interval '1 s')";
+        _cleanup_(db_args_done) struct db_args args = {0};
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        int e;
+
+        db_arg_uuid(&args, id);
+        db_arg_text(&args, secret);
+        db_arg_int(&args, keep_s);
+        e = db_run(db, sql, &args, &r);
+        if (e < 0)
+                return e;
+        return strcmp(PQgetvalue(r, 0, 0), "rotated") == 0 ? 0 : strcmp(PQgetvalue(r, 0, 0), "too_many") == 0 ? -ENOSPC : -ENOENT;
 }
 
 int board_webhook_enable(struct db *db, const struct uuid *id)

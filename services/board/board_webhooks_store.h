@@ -16,6 +16,8 @@ struct board_webhook {
 int board_webhook_add(struct db *db, const struct board_webhook *w, const char **ret_type);
 int board_webhooks(struct db *db, const struct uuid *id, struct strbuf *b); /* id: the one, as an object, -ENOENT; NULL: {"items", "next"} */
 int board_webhook_remove(struct db *db, const struct uuid *id);             /* with its deliveries; -ENOENT */
+/* Another secret; the one before signs beside it for keep_s. -ENOENT, or -ENOSPC: too many old ones sign. */
+int board_webhook_rotate(struct db *db, const struct uuid *id, const char *secret, int64_t keep_s);
 int board_webhook_enable(struct db *db, const struct uuid *id);             /* -ENOENT */
 int board_redeliver(struct db *db, const struct uuid *webhook, int64_t id); /* -ENOENT */
 /* Latest first. -ENOENT: no such subscription. state: NULL, all. */

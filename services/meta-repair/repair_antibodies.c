@@ -171,6 +171,15 @@ static void avoid_operator(const struct repair_facts *f, struct repair_plan *p)
                 p->task = "OPERATOR_TUNING";
 }
 
+static void await_enabling(const struct repair_facts *f, struct repair_plan *p)
+{
+        if (is(f->webhook, "disabled"))
+                await(f, "person", "disabled", p);
+        else
+                *p = (struct repair_plan){.state = REPAIR_RESOLVED, .outcome = *f->webhook ? "enabled" : "removed"};
+        p->longest = false;
+}
+
 static void quarantine(const struct repair_facts *f, struct repair_plan *p)
 {
         await(f, "person", "quarantined", p);
@@ -206,6 +215,8 @@ static const struct antibody {
                 "refolded; sound after all; events that are broken themselves: a person must look", refold, false},
         {"avoid_operator", "Shows an operator that execution avoids, probes and takes back; opens an OPERATOR_TUNING at once",
                 "taken back after a success; the rate has fallen", avoid_operator, false},
+        {"await_enabling", "Shows who is told nothing any more; a person enables it, and what it missed is told then", "enabled; removed",
+                await_enabling, false},
         {"quarantine", "Keeps what a provider said and the chain cannot take; it moves nothing", "closed by a person", quarantine, false},
 };
 
@@ -255,6 +266,8 @@ static const struct kind {
                 {.issue = ISSUE_OPERATOR, .antibody = "avoid_operator", .attempts = 0, .backoff_first_ms = 5000, .backoff_max_ms = 60000}},
         {ISSUE_EVIDENCE_MISMATCH, "table evidence_mismatch: a provider said what does not go with the chain", "quarantine",
                 {.issue = ISSUE_EVIDENCE_MISMATCH, .antibody = "quarantine", .attempts = 0, .backoff_first_ms = 3600000, .backoff_max_ms = 3600000}},
+        {ISSUE_WEBHOOK, "table webhook: a subscription is disabled, after days of failure or because its receiver wants no more", "await_enabling",
+                {.issue = ISSUE_WEBHOOK, .antibody = "await_enabling", .attempts = 0, .backoff_first_ms = 5000, .backoff_max_ms = 60000}},
 };
 
 const struct repair_rule *repair_fixed_rule(const char *issue)

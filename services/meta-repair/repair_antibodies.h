@@ -8,6 +8,7 @@
 #define ISSUE_BROKEN_CHAIN      "BROKEN_CHAIN"
 #define ISSUE_OPERATOR          "HIGH_OPERATOR_FAIL_RATE"
 #define ISSUE_EVIDENCE_MISMATCH "EVIDENCE_MISMATCH"
+#define ISSUE_WEBHOOK           "WEBHOOK_DISABLED"
 
 /* What is known of an issue and of what it is about. Strings are borrowed; none is NULL. */
 struct repair_facts {
@@ -27,6 +28,8 @@ struct repair_facts {
 
         int64_t calls, failures, streak; /* of an operator */
         bool avoided;
+
+        const char *webhook; /* state of the subscription it is about; "" when that is gone, or for other issues */
 
         bool task;   /* its chain is a system task */
         bool listed; /* a payout that a settlement has gathered already */
@@ -66,7 +69,7 @@ void repair_refolded(const struct repair_facts *f, const char *answer, struct re
 const char *repair_end_reason(const char *step);
 bool repair_operator_fails(int64_t calls, int64_t failures, int64_t streak); /* HIGH_OPERATOR_FAIL_RATE */
 bool repair_antibody_known(const char *name);
-/* The rule of a kind that has no rows in the table: BROKEN_CHAIN, HIGH_OPERATOR_FAIL_RATE, EVIDENCE_MISMATCH. */
+/* The rule of a kind that has no rows in the table: BROKEN_CHAIN, HIGH_OPERATOR_FAIL_RATE, EVIDENCE_MISMATCH, WEBHOOK_DISABLED. */
 const struct repair_rule *repair_fixed_rule(const char *issue);
 /* The tables of docs/repair.md. */
 void repair_print(struct strbuf *b);

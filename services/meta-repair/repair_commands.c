@@ -80,7 +80,9 @@ static int judge_candidates(struct repair_step *st, const struct repair_candidat
                         continue;
                 w->issues.n++;
                 i->early = true;
-                i->of_chain = !c->operator[0];
+                i->of_chain = !c->operator[0] && !c->of_webhook;
+                i->of_webhook = c->of_webhook;
+                i->webhook_id = c->webhook_id;
                 i->chain_id = c->chain_id;
                 i->version = c->version;
                 strcpy(i->kind, c->rule->issue);
@@ -123,7 +125,8 @@ static int detect(struct repair_step *st, struct repair_candidates *found, bool 
         case DETECT_MISMATCHES:
                 return repair_sweep_mismatches(db, &p->after, found, ret_more);
         default:
-                return repair_sweep_operators(db, found);
+                e = repair_sweep_operators(db, found);
+                return e < 0 ? e : repair_sweep_webhooks(db, found);
         }
 }
 

@@ -79,6 +79,7 @@ static struct repair_facts facts_of(const struct repair_work *w, size_t k)
                 .failures = s->failures,
                 .streak = s->streak,
                 .avoided = s->avoided,
+                .webhook = s->webhook,
                 .task = strcmp(s->kind, "system") == 0,
                 .listed = s->listed};
 }

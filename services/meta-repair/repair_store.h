@@ -41,8 +41,10 @@ const struct repair_rule *repair_rule_of(const struct repair_rules *rules, const
 struct repair_candidate {
         const struct repair_rule *rule;
         enum repair_grade grade;
-        struct uuid chain_id; /* unless it is an operator */
+        struct uuid chain_id; /* unless it is an operator or a webhook */
         char operator[65];
+        bool of_webhook;
+        struct uuid webhook_id;
         int version; /* the chain's; -1: at any */
         char chain_kind[16], step[32];
         char *client;            /* malloc'ed */
@@ -73,6 +75,7 @@ int repair_sweep_chains(struct db *db, enum repair_walk walk, const struct repai
 /* At most `limit` open chains behind *after, compared with the fold of their events. */
 int repair_sweep_broken(struct db *db, enum repair_walk walk, int64_t limit, struct uuid *after, struct repair_candidates *found, bool *ret_more);
 int repair_sweep_operators(struct db *db, struct repair_candidates *found);
+int repair_sweep_webhooks(struct db *db, struct repair_candidates *found);
 int repair_sweep_mismatches(struct db *db, struct uuid *after, struct repair_candidates *found, bool *ret_more);
 /* One page of open issues behind *after: those whose chain has moved, and late ones that are beyond their deadline, become due. */
 int repair_sweep_issues(struct db *db, const struct repair_rules *rules, struct uuid *after, bool *ret_more);
@@ -88,12 +91,12 @@ struct repair_issue {
         int epoch, chain_version; /* of its lease; of the issue chain */
         char kind[32], antibody[24], outcome[32], step[32];
         int attempts, version; /* of the subject when it was opened */
-        bool of_chain, early;
-        struct uuid chain_id;
+        bool of_chain, of_webhook, early;
+        struct uuid chain_id, webhook_id;
         char operator[65];
         /* the subject as it stands */
         struct subject {
-                char kind[16], step[32], status[16], hearer[16], driver[16], run_operator[65], label[32];
+                char kind[16], step[32], status[16], hearer[16], driver[16], run_operator[65], label[32], webhook[16];
                 int version;
                 enum lane lane;
                 struct amount amount;

@@ -28,12 +28,13 @@ void repair_issues_done(struct repair_issues *issues)
 int repair_issues_insert(struct db *db, const struct repair_candidates *found, struct uuid ret_ids[])
 {
         static const char sql[] =
-                "INSERT INTO issue (id, kind, grade, chain_id, operator, client, step, version, since, state, antibody, next_at)"
-                " SELECT u.id, u.kind, u.grade, u.chain_id, u.operator, u.client, u.step, u.version, now() - u.age * interval '1 ms', 'open', "
+                "INSERT INTO issue (id, kind, grade, chain_id, operator, webhook_id, client, step, version, since, state, antibody, next_at)"
+                " SELECT u.id, u.kind, u.grade, u.chain_id, u.operator, u.webhook_id, u.client, u.step, u.version, now() - u.age * interval '1 ms', "
+                "'open', "
                 "u.antibody,"
                 "  now() + u.next * interval '1 ms'"
-                " FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
-                "  u(id, kind, grade, chain_id, operator, client, step, version, age, antibody, next)"
+                " FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+                "  u(id, kind, grade, chain_id, operator, client, step, version, age, antibody, next, webhook_id)"
                 " WHERE u.version IS NULL OR EXISTS (SELECT 1 FROM chain c WHERE c.id = u.chain_id AND c.version = u.version AND c.status = 'open')"
                 " ORDER BY u.chain_id, u.kind ON CONFLICT DO NOTHING RETURNING id";
         _cleanup_(db_args_done) struct db_args args = {0};
@@ -55,7 +56,7 @@ int repair_issues_insert(struct db *db, const struct repair_candidates *found, s
                 text(&args, repair_grade_name(found->v[i].grade));
         db_array_begin(&args, DB_ARRAY_UUID);
         for (size_t i = 0; i < found->n; i++)
-                db_array_uuid(&args, found->v[i].operator[0] ? NULL : & found->v[i].chain_id);
+                db_array_uuid(&args, found->v[i].operator[0] || found->v[i].of_webhook ? NULL : & found->v[i].chain_id);
         db_array_begin(&args, DB_ARRAY_TEXT);
         for (size_t i = 0; i < found->n; i++)
                 text(&args, found->v[i].operator[0] ? found->v[i].operator: NULL);
@@ -64,7 +65,7 @@ int repair_issues_insert(struct db *db, const struct repair_candidates *found, s
                 text(&args, found->v[i].client);
         db_array_begin(&args, DB_ARRAY_TEXT);
         for (size_t i = 0; i < found->n; i++)
-                text(&args, found->v[i].operator[0] ? NULL : found->v[i].step);
+                text(&args, found->v[i].operator[0] || found->v[i].of_webhook ? NULL : found->v[i].step);
         db_array_begin(&args, DB_ARRAY_INT);
         for (size_t i = 0; i < found->n; i++)
                 if (found->v[i].operator[0] || found->v[i].version<0)
@@ -80,6 +81,9 @@ int repair_issues_insert(struct db *db, const struct repair_candidates *found, s
         db_array_begin(&args, DB_ARRAY_BIGINT);
         for (size_t i = 0; i < found->n; i++)
                 db_array_int(&args, found->v[i].next_ms);
+        db_array_begin(&args, DB_ARRAY_UUID);
+        for (size_t i = 0; i < found->n; i++)
+                db_array_uuid(&args, found->v[i].of_webhook ? &found->v[i].webhook_id : NULL);
         e = db_run(db, sql, &args, &r);
         if (e < 0)
                 return e;
@@ -98,7 +102,8 @@ int repair_issues_insert(struct db *db, const struct repair_candidates *found, s
 
 #define TAKEN                                                                                                                                        \
         "i.id, i.epoch, i.kind, i.antibody, coalesce(i.outcome, ''), coalesce(i.step, ''), i.attempts, i.version, i.chain_id, i.operator,"           \
-        " floor(extract(epoch FROM now() - i.since) * 1000)::bigint, (SELECT c.version FROM chain c WHERE c.id = i.id)"
+        " floor(extract(epoch FROM now() - i.since) * 1000)::bigint, (SELECT c.version FROM chain c WHERE c.id = i.id), i.webhook_id"
+#define TAKEN_N 13
 
 static void read_issues(const PGresult *r, int early, struct repair_issues *ret_issues)
 {
@@ -120,6 +125,8 @@ static void read_issues(const PGresult *r, int early, struct repair_issues *ret_
                 copy(i->operator, sizeof(i->operator), db_text(r, row, 9));
                 i->subject.age_ms = db_int(r, row, 10);
                 i->chain_version = (int)db_int(r, row, 11);
+                i->of_webhook = !db_null(r, row, 12);
+                i->webhook_id = db_uuid(r, row, 12);
                 i->early = early >= 0 && db_bool(r, row, early);
         }
         *ret_issues = issues;
@@ -157,9 +164,9 @@ int repair_issues_take(struct db *db, const char *owner, int64_t lease_ms, struc
         if (e < 0)
                 return e;
         free(TAKE_PTR(turn->client));
-        if (db_int(r, 0, 12) == REPAIR_PAIRS) {
-                turn->client = xstrdup(PQgetvalue(r, 0, 13));
-                copy(turn->kind, sizeof(turn->kind), db_text(r, 0, 14));
+        if (db_int(r, 0, TAKEN_N) == REPAIR_PAIRS) {
+                turn->client = xstrdup(PQgetvalue(r, 0, TAKEN_N + 1));
+                copy(turn->kind, sizeof(turn->kind), db_text(r, 0, TAKEN_N + 2));
         }
         if (db_null(r, 0, 0))
                 *ret_issues = (struct repair_issues){0};
@@ -195,7 +202,7 @@ int repair_issues_page(struct db *db, const char *owner, const char *kind, const
                 return e;
         if (PQntuples(r) > 0)
                 *after = db_uuid(r, PQntuples(r) - 1, 0);
-        read_issues(r, 12, ret_issues);
+        read_issues(r, TAKEN_N, ret_issues);
         return 0;
 }
 
@@ -215,8 +222,9 @@ int repair_subjects_read(struct db *db, struct repair_issues *issues)
                 "     AND x.data::json ->> 'cause' = 'redrive'), 0)) END,"
                 " o.successes + o.failures, o.failures, o.streak, o.avoid_until > now(),"
                 " floor(extract(epoch FROM now() - c.updated_at) * 1000)::bigint, floor(extract(epoch FROM now() - c.created_at) * 1000)::bigint,"
-                " CASE WHEN c.step = 'PAYOUT_READY' THEN EXISTS (SELECT 1 FROM settlement_item x WHERE x.payout_id = c.id) END, c.label"
-                " FROM unnest($1, $2) WITH ORDINALITY u(id, operator, ord)"
+                " CASE WHEN c.step = 'PAYOUT_READY' THEN EXISTS (SELECT 1 FROM settlement_item x WHERE x.payout_id = c.id) END, c.label,"
+                " (SELECT w.state FROM webhook w WHERE w.id = u.webhook)"
+                " FROM unnest($1, $2, $3) WITH ORDINALITY u(id, operator, webhook, ord)"
                 " LEFT JOIN LATERAL (SELECT * FROM chain x WHERE x.id = u.id OFFSET 0) c ON true"
                 " LEFT JOIN step st ON st.kind = c.kind AND st.name = c.step"
                 " LEFT JOIN LATERAL (SELECT x.driver FROM payment_intent x WHERE x.id = c.id OFFSET 0) p ON true"
@@ -238,6 +246,9 @@ int repair_subjects_read(struct db *db, struct repair_issues *issues)
         db_array_begin(&args, DB_ARRAY_TEXT);
         for (size_t i = 0; i < issues->n; i++)
                 text(&args, issues->v[i].operator[0] ? issues->v[i].operator: NULL);
+        db_array_begin(&args, DB_ARRAY_UUID);
+        for (size_t i = 0; i < issues->n; i++)
+                db_array_uuid(&args, issues->v[i].of_webhook ? &issues->v[i].webhook_id : NULL);
         e = db_run(db, sql, &args, &r);
         for (int row = 0; e == 0 && row < PQntuples(r); row++) {
                 struct subject *s = &issues->v[db_int(r, row, 0) - 1].subject;
@@ -266,6 +277,7 @@ int repair_subjects_read(struct db *db, struct repair_issues *issues)
                 s->created_ms = db_int(r, row, 19);
                 s->listed = db_bool(r, row, 20);
                 copy(s->label, sizeof(s->label), db_text(r, row, 21));
+                copy(s->webhook, sizeof(s->webhook), db_text(r, row, 22));
         }
         return e;
 }

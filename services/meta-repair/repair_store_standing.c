@@ -317,6 +317,29 @@ int repair_sweep_operators(struct db *db, struct repair_candidates *found)
         return e;
 }
 
+int repair_sweep_webhooks(struct db *db, struct repair_candidates *found)
+{
+        static const char sql[] =
+                "SELECT w.id, coalesce(w.client, ''), greatest(floor(extract(epoch FROM now() - coalesce(w.failing_since, now())) * "
+                "1000), 0)::bigint FROM webhook w WHERE w.state = 'disabled' AND NOT EXISTS (SELECT 1 FROM issue i"
+                "  WHERE i.webhook_id = w.id AND i.kind = '" ISSUE_WEBHOOK "' AND i.closed_at IS NULL OFFSET 0)";
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        int e = db_run(db, sql, NULL, &r);
+
+        for (int row = 0; e == 0 && row < PQntuples(r); row++) {
+                struct repair_candidate *c = add(found);
+
+                c->rule = repair_fixed_rule(ISSUE_WEBHOOK);
+                c->grade = REPAIR_BEYOND;
+                c->of_webhook = true;
+                c->webhook_id = db_uuid(r, row, 0);
+                c->version = -1;
+                c->client = xstrdup(PQgetvalue(r, row, 1));
+                c->age_ms = db_int(r, row, 2);
+        }
+        return e;
+}
+
 int repair_sweep_mismatches(struct db *db, struct uuid *after, struct repair_candidates *found, bool *ret_more)
 {
         static const char sql[] = "WITH page AS MATERIALIZED (SELECT x.chain_id AS id, max(x.at) AS at FROM evidence_mismatch x WHERE x.chain_id > $1"

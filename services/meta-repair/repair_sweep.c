@@ -65,9 +65,9 @@ static int open_some(struct db *db, struct repair_candidates *found)
 
                 if (uuid_equal(&ids[i], &none))
                         continue;
-                t = advance_open(&a, &ids[i], "issue", c->operator[0] ? "system" : c->client, LANE_LOW);
-                repair_text_issue(
-                        &data, c->rule, repair_grade_name(c->grade), c->operator[0] ? NULL : & c->chain_id, c->operator, c->step, now_ms - c->age_ms);
+                t = advance_open(&a, &ids[i], "issue", c->operator[0] || !* c->client ? "system" : c->client, LANE_LOW);
+                repair_text_issue(&data, c->rule, repair_grade_name(c->grade), c->operator[0] || c->of_webhook ? NULL : & c->chain_id, c->operator,
+                        c->of_webhook ? &c->webhook_id : NULL, c->step, now_ms - c->age_ms);
                 advance_event(&a, t, "META_ISSUE", data.s, data.len);
         }
         return e < 0 ? e : advance_run(&a, db);
@@ -158,6 +158,8 @@ static int walk_others(struct service *s, struct repair_sweep *w)
         bool more = true;
         int e = repair_sweep_operators(s->db, &found);
 
+        if (e == 0)
+                e = repair_sweep_webhooks(s->db, &found);
         if (e == 0)
                 e = repair_sweep_mismatches(s->db, &w->mismatch_after, &found, &more);
         if (e == 0 && !more)

@@ -54,7 +54,7 @@ void repair_text_rule(struct strbuf *b, const struct repair_rule *rule)
 }
 
 void repair_text_issue(struct strbuf *b, const struct repair_rule *rule, const char *grade, const struct uuid *chain, const char *operator,
-        const char * step, int64_t since_ms)
+        const struct uuid * webhook, const char *step, int64_t since_ms)
 {
         strbuf_addc(b, '{');
         repair_text_string(b, "issue", rule->issue);
@@ -62,6 +62,8 @@ void repair_text_issue(struct strbuf *b, const struct repair_rule *rule, const c
         if (chain) {
                 id(b, "chain_id", chain);
                 repair_text_string(b, "step", step);
+        } else if (webhook) {
+                id(b, "webhook_id", webhook);
         } else {
                 repair_text_string(b, "operator", operator);
         }

@@ -10,9 +10,9 @@
 
 void repair_text_string(struct strbuf *b, const char *name, const char *s); /* ,"name":"s"; the comma only behind another member */
 void repair_text_rule(struct strbuf *b, const struct repair_rule *rule);    /* {"kind","step","version"} */
-/* Exactly one of chain and operator. */
+/* Exactly one of chain (else NULL), webhook (else NULL) and operator. */
 void repair_text_issue(struct strbuf *b, const struct repair_rule *rule, const char *grade, const struct uuid *chain, const char *operator,
-        const char * step, int64_t since_ms);
+        const struct uuid * webhook, const char *step, int64_t since_ms);
 void repair_text_repair(struct strbuf *b, int attempt, const char *action, const char *outcome);
 void repair_text_resolved(struct strbuf *b, const char *outcome, int attempts);
 void repair_text_resolved_by(struct strbuf *b, const char *outcome, int attempts, const char *by, const char *reference);

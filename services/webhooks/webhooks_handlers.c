@@ -76,6 +76,15 @@ static void send_one(struct service *s, const struct webhooks_subscription *w, c
         strbuf_adds(&signature, "webhook-signature: ");
         if (webhook_sign(&signature, w->secret, message, now_s, (struct slice){body.s, body.len}) < 0)
                 die("the secret of a webhook is none");
+        for (const char *old = w->old_secrets; *old; old += strspn(old, " ")) {
+                _cleanup_(freep) char *secret = xstrndup(old, strcspn(old, " "));
+
+                strbuf_addc(&signature, ' ');
+                if (webhook_sign(&signature, secret, message, now_s, (struct slice){body.s, body.len}) < 0)
+                        die("an old secret of a webhook is none");
+                old += strlen(secret);
+                explicit_bzero(secret, strlen(secret));
+        }
         headers[4] = signature.s;
         a->next = state->open;
         state->open = a;
@@ -200,6 +209,7 @@ void webhooks_on_round(struct service *s)
                 bool more = false;
 
                 (void)webhooks_prune(s->db, config->keep_s, &more);
+                (void)webhooks_forget_secrets(s->db);
                 state->prune_at_ms = now + (more ? LOOK_MS : PRUNE_MS);
         }
         ms = httpc_timeout_ms(state->http);

@@ -17,7 +17,8 @@ int webhooks_active(struct db *db, PGresult **ret_rows)
         static const char sql[] =
                 "SELECT w.id, w.url, w.secret,"
                 " EXISTS (SELECT 1 FROM event x WHERE (x.generation, x.xid, x.id) > (w.generation, w.xid, w.event_id) AND " JOB_VIEW_HORIZON "),"
-                " EXISTS (SELECT 1 FROM webhook_delivery d WHERE d.webhook_id = w.id AND d.state = 'pending' AND d.next_at <= now())"
+                " EXISTS (SELECT 1 FROM webhook_delivery d WHERE d.webhook_id = w.id AND d.state = 'pending' AND d.next_at <= now()),"
+                " (SELECT string_agg(o.secret, ' ' ORDER BY o.id DESC) FROM webhook_old_secret o WHERE o.webhook_id = w.id AND o.until > now())"
                 " FROM webhook w WHERE w.state = 'active' ORDER BY w.id";
 
         return db_run(db, sql, NULL, ret_rows);
@@ -29,7 +30,8 @@ void webhooks_subscription(const PGresult *rows, int row, struct webhooks_subscr
                 .url = PQgetvalue(rows, row, 1),
                 .secret = PQgetvalue(rows, row, 2),
                 .behind = db_bool(rows, row, 3),
-                .due = db_bool(rows, row, 4)};
+                .due = db_bool(rows, row, 4),
+                .old_secrets = PQgetvalue(rows, row, 5)};
 }
 
 int webhooks_gather(struct db *db, const struct uuid *webhook)
@@ -117,6 +119,11 @@ int webhooks_failed(
         if (e == 0)
                 *ret_disabled = PQntuples(r) > 0 && db_bool(r, 0, 0);
         return e;
+}
+
+int webhooks_forget_secrets(struct db *db)
+{
+        return db_run(db, "DELETE FROM webhook_old_secret WHERE until < now()", NULL, NULL);
 }
 
 int webhooks_prune(struct db *db, int64_t keep_s, bool *ret_more)

@@ -10,9 +10,9 @@ int webhooks_active(struct db *db, PGresult **ret_rows);
 
 struct webhooks_subscription {
         struct uuid id;
-        const char *url, *secret; /* borrowed */
-        bool behind;              /* the store has events behind its place */
-        bool due;                 /* a delivery is due */
+        const char *url, *secret, *old_secrets; /* borrowed; old_secrets: those that still sign, with blanks between */
+        bool behind;                            /* the store has events behind its place */
+        bool due;                               /* a delivery is due */
 };
 void webhooks_subscription(const PGresult *rows, int row, struct webhooks_subscription *ret_subscription);
 
@@ -29,6 +29,8 @@ int webhooks_delivered(struct db *db, const struct webhooks_attempt *a);
 /* *ret_disabled: the subscription is, since now. gone: at once. */
 int webhooks_failed(
         struct db *db, const struct webhooks_attempt *a, bool gone, int64_t delay_ms, const struct webhooks_config *config, bool *ret_disabled);
+
+int webhooks_forget_secrets(struct db *db); /* whose time is over */
 
 /* Forgets what was done longer ago than keep_s, a part of it at a time. *ret_more: there is more. */
 int webhooks_prune(struct db *db, int64_t keep_s, bool *ret_more);

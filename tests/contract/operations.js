@@ -305,6 +305,12 @@ async function hooks(completed) {
   await call('redeliver', 'unknown-webhook', { path: { id: hook, delivery: '999999' } });
   await call('enableWebhook', 200, { path: { id: hook } });
   await call('enableWebhook', 'unknown-webhook', { path: { id: nobody } });
+  for (let i = 0; i < 3; i++) await call('rotateWebhook', 200, { path: { id: hook }, body: { keep_s: 3600 } });
+  await call('rotateWebhook', 'too-many-secrets', { path: { id: hook }, body: {} });
+  await call('rotateWebhook', 200, { path: { id: hook }, body: { keep_s: 0 } });
+  await call('rotateWebhook', 'invalid-value', { path: { id: hook }, body: { keep_s: -1 } });
+  await call('rotateWebhook', 'invalid-json', { path: { id: hook }, body: '{' });
+  await call('rotateWebhook', 'unknown-webhook', { path: { id: nobody } });
   await call('removeWebhook', 200, { path: { id: hook } });
   await call('removeWebhook', 'unknown-webhook', { path: { id: hook } });
 

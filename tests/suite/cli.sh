@@ -106,6 +106,8 @@ check "a webhook goes to no private address" "$told" "the address is not a publi
 delivery=$("$aethelos" webhooks deliveries "$hook" --json | grep -o '"id":[0-9]*' | head -1 | grep -o '[0-9]*')
 check "a delivery is asked for again" "$("$aethelos" webhooks redeliver "$hook" "$delivery")" active
 check "a webhook is enabled" "$("$aethelos" webhooks enable "$hook" --json)" '"state":"active"'
+check "a secret is changed in place" "$("$aethelos" webhooks rotate "$hook" --keep 60 --json)" '"secret":"whsec_'
+refuses "a time that is none" 2 "$aethelos" webhooks rotate "$hook" --keep long
 check "webhooks are listed" "$("$aethelos" webhooks)" "http://127.0.0.1:1/hook"
 check "a webhook is removed" "$("$aethelos" webhooks remove "$hook" && "$aethelos" webhooks --json)" '"items":[]'
 

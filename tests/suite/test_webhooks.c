@@ -67,7 +67,13 @@ static bool signature_holds(const char *secret, struct http_request *r)
         strbuf_addf(&text, "%s.%s.%.*s", id, timestamp, (int)body.len, body.s);
         HMAC(EVP_sha256(), key, 32, (const unsigned char *)text.s, text.len, mac, &len);
         EVP_EncodeBlock(base64, mac, (int)len);
-        return strncmp(signature, "v1,", 3) == 0 && strcmp(signature + 3, (const char *)base64) == 0;
+        /* One of them, with blanks between. */
+        for (size_t n; *signature; signature += n + strspn(signature + n, " ")) {
+                n = strcspn(signature, " ");
+                if (n == 3 + 44 && strncmp(signature, "v1,", 3) == 0 && strncmp(signature + 3, (const char *)base64, 44) == 0)
+                        return true;
+        }
+        return false;
 }
 
 static void on_hook(void *ctx, struct http_request *r)
@@ -410,12 +416,83 @@ static void again_on_command(void **state)
         unsubscribe(id);
 }
 
+/* Another secret; malloc'ed. */
+static char *rotated(const char *id, const char *body)
+{
+        char path[100];
+
+        snprintf(path, sizeof(path), "/webhooks/%s/rotate", id);
+        _cleanup_(freep) char *answer = ask("POST", path, body, 200);
+        return json_at(answer, "secret");
+}
+
+static void receiver_knows(const char *secret)
+{
+        pthread_mutex_lock(&receiver.lock);
+        snprintf(receiver.secret, sizeof(receiver.secret), "%s", secret);
+        pthread_mutex_unlock(&receiver.lock);
+}
+
+static size_t n_bad(void)
+{
+        size_t n;
+
+        pthread_mutex_lock(&receiver.lock);
+        n = receiver.n_bad;
+        pthread_mutex_unlock(&receiver.lock);
+        return n;
+}
+
+/* Old and new sign side by side for a time; with 0 the old ones end at once. */
+static void a_secret_is_changed_in_place(void **state)
+{
+        _cleanup_(freep) char *id = subscribe("[\"PRICED\"]"), *second = NULL, *last = NULL, *list = NULL, *until = NULL;
+        char path[100];
+
+        (void)state;
+        receiver_feels(ANSWERS);
+        second = rotated(id, "{\"keep_s\":600}");
+        list = ask("GET", "/webhooks", NULL, 200);
+        until = json_at(list, "items.0.old_secret_until");
+        assert_string_not_equal(until, "null");
+        assert_null(strstr(list, "whsec_"));
+        new_job("rotated-1"); /* the receiver has the first one */
+        await_received(1);
+        receiver_knows(second);
+        new_job("rotated-2");
+        await_received(2);
+        free(rotated(id, NULL));
+        free(rotated(id, "{}"));
+        snprintf(path, sizeof(path), "/webhooks/%s/rotate", id);
+        free(ask("POST", path, "{}", 409)); /* three old ones sign */
+        free(ask("POST", path, "{\"keep_s\":-1}", 422));
+        free(ask("POST", path, "{\"keep\":1}", 422));
+        free(ask("POST", path, "{", 400));
+        new_job("rotated-3"); /* the receiver has the second one */
+        await_received(3);
+        assert_int_equal(n_bad(), 0);
+        last = rotated(id, "{\"keep_s\":0}");
+        stack_await(stack, "SELECT count(*) FROM webhook_old_secret", "0", PATIENCE);
+        new_job("rotated-4");
+        await_received(4);
+        assert_int_equal(n_bad(), 1); /* not any more */
+        pthread_mutex_lock(&receiver.lock);
+        receiver.n_bad = 0;
+        pthread_mutex_unlock(&receiver.lock);
+        receiver_knows(last);
+        new_job("rotated-5");
+        await_received(5);
+        assert_int_equal(n_bad(), 0);
+        unsubscribe(id);
+        free(ask("POST", path, "{}", 404));
+}
+
 /* What wants no more, or fails for too long, is disabled, and says why; enabled again it goes on where it was. */
 static void disabled_and_enabled(void **state)
 {
         static const char *const short_settings[] = {"AETHELOS_WEBHOOK_PRIVATE_ADDRESSES=true", "AETHELOS_WEBHOOK_FIRST_RETRY_MS=200",
                 "AETHELOS_WEBHOOK_DISABLE_AFTER_S=1", "AETHELOS_WEBHOOK_KEEP_S=1", NULL};
-        _cleanup_(freep) char *id = subscribe("[\"PRICED\"]"), *overview = NULL, *list = NULL, *reason = NULL;
+        _cleanup_(freep) char *id = subscribe("[\"PRICED\"]"), *overview = NULL, *list = NULL, *reason = NULL, *issues = NULL;
         char path[100];
 
         (void)state;
@@ -429,6 +506,13 @@ static void disabled_and_enabled(void **state)
         reason = json_at(list, "items.0.reason");
         assert_non_null(strstr(reason, "410"));
         new_job("meanwhile");
+        /* An issue waits for a person. */
+        stack_spawn(stack, "meta-repair", NULL);
+        stack_await(stack,
+                "SELECT string_agg(kind || ' ' || state || ' ' || waits_for || ' ' || (webhook_id = (SELECT id FROM webhook)), ', ') FROM issue",
+                "WEBHOOK_DISABLED waiting_evidence person true", PATIENCE);
+        issues = ask("GET", "/meta/issues?kind=WEBHOOK_DISABLED", NULL, 200);
+        assert_at(issues, "items.0.webhook_id", id);
 
         stack_stop(stack, "webhooks", SIGTERM);
         stack_spawn(stack, "webhooks", short_settings);
@@ -440,6 +524,9 @@ static void disabled_and_enabled(void **state)
         free(ask("POST", path, NULL, 200));
         await_received(2);
         assert_all_came();
+        stack_await(stack, "SELECT count(*) FROM issue WHERE closed_at IS NULL", "0", PATIENCE);
+        stack_await(stack, "SELECT string_agg(DISTINCT outcome, ', ') FROM issue", "enabled", PATIENCE);
+        stack_stop(stack, "meta-repair", SIGTERM);
         /* What is done is pruned. */
         stack_stop(stack, "webhooks", SIGTERM);
         stack_await(stack, "SELECT count(*) FROM webhook_delivery WHERE done_at < now() - interval '1 s'", "2", PATIENCE);
@@ -479,6 +566,7 @@ int main(void)
                 cmocka_unit_test(until_it_is_there),
                 cmocka_unit_test(a_sender_that_dies),
                 cmocka_unit_test(again_on_command),
+                cmocka_unit_test(a_secret_is_changed_in_place),
                 cmocka_unit_test(disabled_and_enabled),
                 cmocka_unit_test(private_addresses),
         };

@@ -30,7 +30,8 @@ static struct repair_facts at(const char *antibody, const char *step, int attemp
                 .outcome = "",
                 .status = "open",
                 .driver = "manual",
-                .run_operator = ""};
+                .run_operator = "",
+                .webhook = ""};
 }
 
 static struct repair_plan plan(struct repair_facts f)
@@ -201,6 +202,14 @@ static void the_rest(void **state)
         expect(f, REPAIR_STAY, REPAIR_RESOLVED, "-", "taken_back");
         assert_false(repair_operator_fails(4, 4, 4));
         assert_true(repair_operator_fails(5, 3, 1));
+        f = at("await_enabling", "", 0);
+        f.webhook = "disabled";
+        expect(f, REPAIR_STAY, REPAIR_WAITING, "person", "disabled");
+        f.webhook = "active";
+        expect(f, REPAIR_STAY, REPAIR_RESOLVED, "-", "enabled");
+        f.webhook = "";
+        expect(f, REPAIR_STAY, REPAIR_RESOLVED, "-", "removed");
+        assert_non_null(repair_fixed_rule("WEBHOOK_DISABLED"));
         f = at("refold", "PRICED", 0);
         f.moved = true;
         assert_int_equal(plan(f).move, REPAIR_REFOLD);
@@ -288,7 +297,7 @@ static void texts(void **state)
         repair_text_reopened(&b, "anna", "ref", 1500);
         assert_string_equal(b.s, "{\"cause\":\"redrive\",\"by\":\"anna\",\"reference\":\"ref\",\"deadline\":\"1970-01-01T00:00:01.500Z\"}");
         strbuf_reset(&b);
-        repair_text_issue(&b, &rule, "late", NULL, "one", "", 0);
+        repair_text_issue(&b, &rule, "late", NULL, "one", NULL, "", 0);
         assert_string_equal(b.s, "{\"issue\":\"\",\"grade\":\"late\",\"operator\":\"one\",\"since\":\"1970-01-01T00:00:00.000Z\",\"antibody\":\"\"}");
 }
 
