@@ -66,7 +66,7 @@ static void fini(struct service *s)
         }
         for (struct execution_slot *slot = state->slots, *next; slot; slot = next) {
                 next = slot->next;
-                waiting_free(slot->waiting);
+                waiting_lanes_done(&slot->waiting);
                 free(slot->name);
                 free(slot);
         }

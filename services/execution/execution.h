@@ -26,11 +26,11 @@ struct execution_slot {
         bool avoided; /* when its row was read last */
         bool answers; /* the last status query was answered, and that since it is avoided */
         int64_t in_flight;
-        int64_t queries;         /* status queries under way */
-        int64_t probed_ms;       /* operators_read_ms at the last probe of an open run: one for each time the rows are read */
-        int64_t limit;           /* calls at once: 1 while it is avoided, and one more with each success until max_in_flight */
-        struct waiting *waiting; /* NULL: nobody ever had to */
-        size_t unsettled;        /* the oldest of them, who waited before it was avoided, and may be done by another */
+        int64_t queries;                 /* status queries under way */
+        int64_t probed_ms;               /* operators_read_ms at the last probe of an open run: one for each time the rows are read */
+        int64_t limit;                   /* calls at once: 1 while it is avoided, and one more with each success until max_in_flight */
+        struct waiting_lanes waiting;    /* for room */
+        size_t unsettled[WAITING_LANES]; /* the oldest of them, who waited before it was avoided, and may be done by another */
 };
 
 /* A run that this instance holds. */
@@ -75,6 +75,7 @@ struct execution_state {
 struct execution_item {
         struct execution_chain c;
         struct execution_plan p;
+        enum lane lane;
         struct execution_run *run; /* whose answer moves it; NULL: a bell */
         struct execution_outcome outcome;
         char *outcome_error;

@@ -267,9 +267,7 @@ static void wait_for_room(struct execution_state *state, const struct execution_
 {
         struct execution_slot *slot = execution_slot(state, item->p.room_for->name);
 
-        if (!slot->waiting)
-                slot->waiting = waiting_new();
-        (void)waiting_put(slot->waiting, &item->c.id); /* no place: its bell comes again */
+        (void)waiting_lanes_put(&slot->waiting, item->lane, &item->c.id); /* no place: its bell comes again */
 }
 
 static void start_item(struct service *s, const struct execution_item *item, int64_t began_mono_ms)

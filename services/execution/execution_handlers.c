@@ -40,7 +40,8 @@ static void adopt(struct execution_state *state, struct execution_operators *ops
                         slot->avoided = true;
                         slot->answers = false;
                         slot->limit = 1;
-                        slot->unsettled = waiting_count(slot->waiting);
+                        for (size_t lane = 0; lane < WAITING_LANES; lane++)
+                                slot->unsettled[lane] = waiting_count(slot->waiting.v[lane]);
                 }
                 ops->v[kept++] = op;
         }
@@ -84,6 +85,7 @@ static bool take_chain(struct service *s, const struct execution_stand *stand, s
         }
         item->c.id = stand->id;
         item->c.version = stand->version;
+        item->lane = stand->lane;
         return !item->c.live;
 }
 
@@ -155,7 +157,25 @@ int execution_on_bells(struct service *s, const struct uuid ids[], size_t n)
         }
 }
 
-/* Chains that waited for room, as far as there is room now. Each operator has its own list, so that a slow one holds up nobody else's. */
+_Static_assert(WAITING_LANES == (int)LANE_COUNT, "a list for each lane");
+
+/* Those of one lane who waited before their operator was avoided; 0 when there are none. */
+static size_t take_unsettled(struct service *s, struct execution_slot *slot, struct uuid ids[WAITING_SERVED_MAX])
+{
+        for (size_t i = 0; i < WAITING_LANES; i++) {
+                size_t n = slot->unsettled[i] < WAITING_SERVED_MAX ? slot->unsettled[i] : WAITING_SERVED_MAX, taken;
+
+                taken = n > 0 ? waiting_take(slot->waiting.v[i], ids, n) : 0;
+                slot->unsettled[i] = taken < n ? 0 : slot->unsettled[i] - n;
+                if (taken == 0)
+                        continue;
+                service_wake_in(s, 0);
+                return taken;
+        }
+        return 0;
+}
+
+/* Chains that waited for room, as far as there is room now. Each operator has its own lists, so that a slow one holds up nobody else's. */
 void execution_serve_waiting(struct service *s)
 {
         struct execution_state *state = s->state;
@@ -164,18 +184,12 @@ void execution_serve_waiting(struct service *s)
                 const struct execution_operator *op = execution_find(&state->operators, slot->name);
                 struct uuid ids[WAITING_SERVED_MAX];
                 int64_t room = op && !execution_out(op) ? execution_room(op) : INT64_MAX;
-                size_t n = WAITING_SERVED_MAX;
+                size_t n = take_unsettled(s, slot, ids);
 
-                if (slot->unsettled > 0)
-                        room = (int64_t)slot->unsettled;
-                if (waiting_count(slot->waiting) == 0 || room == 0)
+                if (n == 0 && room > 0)
+                        n = waiting_lanes_take(&slot->waiting, ids, room < WAITING_SERVED_MAX ? (size_t)room : WAITING_SERVED_MAX);
+                if (n == 0)
                         continue;
-                if (room < WAITING_SERVED_MAX)
-                        n = (size_t)room;
-                n = waiting_take(slot->waiting, ids, n);
-                slot->unsettled -= slot->unsettled < n ? slot->unsettled : n;
-                if (slot->unsettled > 0)
-                        service_wake_in(s, 0);
                 if (execution_on_bells(s, ids, n) < 0)
                         log_warning("chains that waited for an operator wait for their next bell", LOG_I("chains", (int64_t)n),
                                 LOG_S("error", db_error(s->db)));

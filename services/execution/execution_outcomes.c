@@ -109,6 +109,7 @@ static bool take_run(const PGresult *r, struct execution_run *run, struct execut
                         return false;
                 item->c.id = stand.id;
                 item->c.version = stand.version;
+                item->lane = stand.lane;
                 item->run = run;
                 return item->c.live && item->c.step == run->step;
         }

@@ -76,3 +76,48 @@ size_t waiting_count(const struct waiting *w)
 {
         return w ? w->n : 0;
 }
+
+/* --- lanes --- */
+
+void waiting_lanes_done(struct waiting_lanes *w)
+{
+        for (size_t i = 0; i < WAITING_LANES; i++)
+                w->v[i] = waiting_free(w->v[i]);
+}
+
+bool waiting_lanes_put(struct waiting_lanes *w, size_t lane, const struct uuid *id)
+{
+        if (!w->v[lane])
+                w->v[lane] = waiting_new();
+        return waiting_put(w->v[lane], id);
+}
+
+size_t waiting_lanes_take(struct waiting_lanes *w, struct uuid ret_ids[], size_t max)
+{
+        static const unsigned weights[WAITING_LANES] = {8, 3, 1};
+        size_t n = 0;
+
+        while (n < max && waiting_lanes_count(w) > 0) {
+                size_t before = n;
+
+                for (size_t i = 0; i < WAITING_LANES && n < max; i++) {
+                        size_t left = max - n, some = w->v[i] ? waiting_take(w->v[i], ret_ids + n, w->credit[i] < left ? w->credit[i] : left) : 0;
+
+                        w->credit[i] -= (unsigned)some;
+                        n += some;
+                }
+                /* Whoever has some has had its share: a new round. */
+                if (n == before)
+                        memcpy(w->credit, weights, sizeof(weights));
+        }
+        return n;
+}
+
+size_t waiting_lanes_count(const struct waiting_lanes *w)
+{
+        size_t n = 0;
+
+        for (size_t i = 0; i < WAITING_LANES; i++)
+                n += waiting_count(w->v[i]);
+        return n;
+}

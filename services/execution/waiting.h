@@ -14,4 +14,16 @@ bool waiting_put(struct waiting *w, const struct uuid *id);                /* fa
 size_t waiting_take(struct waiting *w, struct uuid ret_ids[], size_t max); /* the oldest */
 size_t waiting_count(const struct waiting *w);                             /* NULL: 0 */
 
+/* One such list for each lane, high first. */
+#define WAITING_LANES 3
+struct waiting_lanes {
+        struct waiting *v[WAITING_LANES]; /* NULL: nobody ever had to */
+        unsigned credit[WAITING_LANES];   /* what is left of this round */
+};
+void waiting_lanes_done(struct waiting_lanes *w);
+bool waiting_lanes_put(struct waiting_lanes *w, size_t lane, const struct uuid *id);
+/* By 8:3:1 where all have some: who hurries waits for few, and nobody waits for ever. */
+size_t waiting_lanes_take(struct waiting_lanes *w, struct uuid ret_ids[], size_t max);
+size_t waiting_lanes_count(const struct waiting_lanes *w);
+
 #endif

@@ -439,6 +439,33 @@ static void slow_operators_hold_up_nobody(void **state)
         stack_assert_sound(w->stack);
 }
 
+/* Of jobs that wait for the same narrow operator those of the high lane are done sooner, and the others meanwhile as well: 8:3:1. */
+static void lanes_neither_starve_nor_are_starved(void **state)
+{
+        struct world *w = *state;
+        static const char among_first[] = "SELECT count(*) FROM (SELECT c.lane FROM aethelos.event e JOIN aethelos.chain c ON c.id = e.chain_id"
+                                          " WHERE e.type = 'EXECUTION_COMPLETED' ORDER BY e.id LIMIT 48) f WHERE lane = '%s'";
+        long high, normal, low;
+        char sql[300];
+
+        operator_is(w, "narrow", fake_operator_url(w->one), NULL, "narrow", ", max_in_flight", ", 2");
+        jobs(w, 120, "[\"narrow\"]", "{\"mode\":\"late\",\"ms\":20}", false);
+        run_sql(w, "UPDATE aethelos.chain c SET lane = (ARRAY['high', 'normal', 'low'])[1 + n.n % 3] FROM (SELECT id, row_number() OVER () AS n FROM "
+                   "aethelos.chain) n WHERE n.id = c.id");
+        ring(w, "step = 'PAYMENT_CONFIRMED'");
+        stack_await(w->stack, STANDING, "EXECUTION_COMPLETED 120", 60000);
+        snprintf(sql, sizeof(sql), among_first, "high");
+        high = number(w, sql);
+        snprintf(sql, sizeof(sql), among_first, "normal");
+        normal = number(w, sql);
+        snprintf(sql, sizeof(sql), among_first, "low");
+        low = number(w, sql);
+        print_message("of the first 48: %ld, %ld, %ld\n", high, normal, low);
+        assert_true(high >= 28); /* 32, and what was under way when the rest began to wait; first come, first served would be 16 */
+        assert_true(normal >= 8);
+        assert_true(low >= 2);
+}
+
 static void runs_of_a_killed_instance_are_taken_over(void **state)
 {
         struct world *w = *state;
@@ -574,6 +601,7 @@ int main(int argc, char *argv[])
                 cmocka_unit_test_setup_teardown(a_run_that_is_kept_secret_holds_up_no_other, setup, teardown),
                 cmocka_unit_test_setup_teardown(the_probe_of_a_stand_in_is_waited_for, setup, teardown),
                 cmocka_unit_test_setup_teardown(slow_operators_hold_up_nobody, setup, teardown),
+                cmocka_unit_test_setup_teardown(lanes_neither_starve_nor_are_starved, setup, teardown),
                 cmocka_unit_test_setup_teardown(runs_of_a_killed_instance_are_taken_over, setup, teardown),
                 cmocka_unit_test_setup_teardown(repeated_bells_do_nothing, setup, teardown),
                 cmocka_unit_test_setup_teardown(a_lost_call_is_sent_again_however_often_it_was_asked_about, setup, teardown),

@@ -829,6 +829,42 @@ static void waiting_is_first_in_first_out_and_once(void **state)
         waiting_free(w);
 }
 
+static void lanes_share_what_room_there_is(void **state)
+{
+        struct waiting_lanes w = {0};
+        struct uuid ids[240];
+        size_t of[WAITING_LANES] = {0};
+
+        (void)state;
+        assert_int_equal(waiting_lanes_take(&w, ids, 240), 0);
+        for (size_t lane = 0; lane < WAITING_LANES; lane++)
+                for (size_t i = 0; i < 100; i++) {
+                        struct uuid id = {.b = {(uint8_t)lane, (uint8_t)i}};
+
+                        assert_true(waiting_lanes_put(&w, lane, &id));
+                        assert_false(waiting_lanes_put(&w, lane, &id));
+                }
+        /* By ones as by many. */
+        for (size_t n = 0; n < 60; n++)
+                assert_int_equal(waiting_lanes_take(&w, ids + n, 1), 1);
+        assert_int_equal(waiting_lanes_take(&w, ids + 60, 60), 60);
+        for (size_t n = 0; n < 120; n++)
+                of[ids[n].b[0]]++;
+        assert_int_equal(of[0], 80);
+        assert_int_equal(of[1], 30);
+        assert_int_equal(of[2], 10);
+        /* What one does not use the others have, and each is first in, first out. */
+        assert_int_equal(waiting_lanes_count(&w), 180);
+        assert_int_equal(waiting_lanes_take(&w, ids, 240), 180);
+        memset(of, 0, sizeof(of));
+        for (size_t n = 0; n < 180; n++) {
+                static const size_t first[WAITING_LANES] = {80, 30, 10};
+
+                assert_int_equal(ids[n].b[1], first[ids[n].b[0]] + of[ids[n].b[0]]++);
+        }
+        waiting_lanes_done(&w);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -862,6 +898,7 @@ int main(void)
                 cmocka_unit_test(chains_that_cannot_be_used),
                 cmocka_unit_test(an_open_run_is_seen),
                 cmocka_unit_test(waiting_is_first_in_first_out_and_once),
+                cmocka_unit_test(lanes_share_what_room_there_is),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
