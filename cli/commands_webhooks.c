@@ -13,7 +13,7 @@
 
 static const char WEBHOOKS_HELP[] =
         "usage: aethelos webhooks [--json]\n"
-        "       aethelos webhooks add URL [--types A,B] [--client NAME] [--json]\n"
+        "       aethelos webhooks add URL [--types A,B] [--client NAME] [--format FORMAT] [--json]\n"
         "       aethelos webhooks deliveries ID [--json]\n"
         "       aethelos webhooks redeliver ID DELIVERY [--json]\n"
         "       aethelos webhooks enable ID [--json]\n"
@@ -24,10 +24,11 @@ static const char WEBHOOKS_HELP[] =
         "of the signatures, once; so does `rotate`, which makes another: the old one signs beside it for a day, or as --keep says.\n"
         "What fails for days is disabled; `enable` goes on where it was.\n"
         "\n"
-        "  --types A,B    only these events\n"
-        "  --client NAME  only events of jobs of this client\n"
-        "  --keep SECONDS how long the old secret goes on signing; 0: it has become known to somebody\n"
-        "  --json         prints the answer of the API\n";
+        "  --types A,B      only these events\n"
+        "  --client NAME    only events of jobs of this client\n"
+        "  --format FORMAT  event (unless it is said), or cloudevents\n"
+        "  --keep SECONDS   how long the old secret goes on signing; 0: it has become known to somebody\n"
+        "  --json           prints the answer of the API\n";
 
 struct row {
         const char *heading, *member;
@@ -64,7 +65,7 @@ static void print_deliveries(const struct answer *answer)
 
 static void print_webhook(const struct answer *answer)
 {
-        static const char *const members[] = {"id", "url", "client", "state", "pending", "old_secret_until", "secret"};
+        static const char *const members[] = {"id", "url", "client", "format", "state", "pending", "old_secret_until", "secret"};
 
         for (size_t i = 0; i < ARRAY_SIZE(members); i++)
                 print_field(members[i], answer_text(&answer->doc, answer->root, members[i]));
@@ -91,27 +92,37 @@ static const struct act {
         {"remove", "DELETE", "/webhooks/", "", 1, print_removed},
 };
 
-static void add_body(struct strbuf *b, const char *url, const char *types, const char *client)
+static void add_member(struct strbuf *b, const char *name, const char *value)
+{
+        if (!value)
+                return;
+        strbuf_addf(b, ",\"%s\":", name);
+        strbuf_add_json(b, value, strlen(value));
+}
+
+struct wish {
+        const char *types, *client, *format, *keep; /* NULL: not said */
+};
+
+static void add_body(struct strbuf *b, const char *url, const struct wish *wish)
 {
         strbuf_adds(b, "{\"url\":");
         strbuf_add_json(b, url, strlen(url));
-        if (types) {
+        if (wish->types) {
                 strbuf_adds(b, ",\"types\":[");
-                for (const char *s = types; s; s = s[strcspn(s, ",")] ? s + strcspn(s, ",") + 1 : NULL) {
-                        if (s != types)
+                for (const char *s = wish->types; s; s = s[strcspn(s, ",")] ? s + strcspn(s, ",") + 1 : NULL) {
+                        if (s != wish->types)
                                 strbuf_addc(b, ',');
                         strbuf_add_json(b, s, strcspn(s, ","));
                 }
                 strbuf_addc(b, ']');
         }
-        if (client) {
-                strbuf_adds(b, ",\"client\":");
-                strbuf_add_json(b, client, strlen(client));
-        }
+        add_member(b, "client", wish->client);
+        add_member(b, "format", wish->format);
         strbuf_addc(b, '}');
 }
 
-static int act(struct client *c, const struct act *what, const char *const ids[], const char *types, const char *client, const char *keep)
+static int act(struct client *c, const struct act *what, const char *const ids[], const struct wish *wish)
 {
         _cleanup_(strbuf_done) struct strbuf path = {0}, body = {0};
         _cleanup_(answer_done) struct answer answer = {0};
@@ -120,11 +131,11 @@ static int act(struct client *c, const struct act *what, const char *const ids[]
 
         strbuf_adds(&path, what->path);
         if (add)
-                add_body(&body, ids[0], types, client);
+                add_body(&body, ids[0], wish);
         else if (what->n_args > 0)
                 strbuf_addf(&path, "%s%s%s%s", ids[0], what->more, what->n_args > 1 ? ids[1] : "", what->n_args > 1 ? "/redeliver" : "");
-        if (keep)
-                strbuf_addf(&body, "{\"keep_s\":%s}", keep);
+        if (wish->keep)
+                strbuf_addf(&body, "{\"keep_s\":%s}", wish->keep);
         r = client_do(c, CLIENT_ADMIN, what->method, path.s, body.s, body.len, &answer);
         if (c->json && answer.body.len > 0)
                 print_json(&answer);
@@ -138,11 +149,11 @@ static int act(struct client *c, const struct act *what, const char *const ids[]
 int cmd_webhooks(int argc, char **argv)
 {
         _cleanup_(client_done) struct client c = {0};
-        const char *types = NULL, *client = NULL, *keep = NULL;
+        struct wish wish = {0};
         bool json = false;
         struct args a = {.help = WEBHOOKS_HELP,
-                .options = (struct args_option[]){{"--types", .value = &types}, {"--client", .value = &client}, {"--keep", .value = &keep},
-                        {"--json", .flag = &json}, {0}},
+                .options = (struct args_option[]){{"--types", .value = &wish.types}, {"--client", .value = &wish.client},
+                        {"--format", .value = &wish.format}, {"--keep", .value = &wish.keep}, {"--json", .flag = &json}, {0}},
                 .most = 3};
         int r = args_parse(&a, argc, argv);
         const struct act *what = acts;
@@ -156,9 +167,9 @@ int cmd_webhooks(int argc, char **argv)
                 return args_usage(&a, "with webhooks one can add, deliveries, redeliver, enable, rotate, remove", a.rest[0]);
         if (a.n_rest > 0 && (int)a.n_rest != what->n_args + 1)
                 return args_usage(&a, "the number of arguments is wrong", NULL);
-        if ((types || client) && strcmp(what->name, "add") != 0)
-                return args_usage(&a, "--types and --client belong to webhooks add URL", NULL);
-        if (keep && (strcmp(what->name, "rotate") != 0 || !*keep || strspn(keep, "0123456789") != strlen(keep)))
+        if ((wish.types || wish.client || wish.format) && strcmp(what->name, "add") != 0)
+                return args_usage(&a, "--types, --client and --format belong to webhooks add URL", NULL);
+        if (wish.keep && (strcmp(what->name, "rotate") != 0 || !*wish.keep || strspn(wish.keep, "0123456789") != strlen(wish.keep)))
                 return args_usage(&a, "--keep takes seconds, and belongs to webhooks rotate ID", NULL);
         if (what->n_args > 0 && strcmp(what->name, "add") != 0 && !client_id_ok("webhook", a.rest[1]))
                 return 1;
@@ -167,5 +178,5 @@ int cmd_webhooks(int argc, char **argv)
         if (client_find(&c) < 0)
                 return 1;
         c.json = json;
-        return act(&c, what, a.rest + 1, types, client, keep);
+        return act(&c, what, a.rest + 1, &wish);
 }

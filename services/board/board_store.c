@@ -132,7 +132,8 @@ int board_quarantine(struct db *db, int64_t after, int64_t limit, struct strbuf 
 
 #define CURSOR "e.generation || '.' || e.xid || '.' || e.id"
 
-int board_events(struct db *db, const struct board_cursor *older_than, const struct board_cursor *since, int64_t limit, struct strbuf *b)
+int board_events(struct db *db, const struct board_cursor *older_than, const struct board_cursor *since, int64_t limit, enum job_view_form form,
+        struct strbuf *b)
 {
         static const struct board_cursor end = {INT16_MAX, INT64_MAX, INT64_MAX};
         static const char latest[] =
@@ -160,7 +161,7 @@ int board_events(struct db *db, const struct board_cursor *older_than, const str
         for (int row = 0; row < n; row++) {
                 if (row > 0)
                         strbuf_addc(b, ',');
-                job_view_add_event(b, r, row, 0);
+                job_view_add_event(b, r, row, 0, form);
         }
         if (n > 0 && more)
                 strbuf_addf(b, "],\"next\":\"%s\"", PQgetvalue(r, n - 1, JOB_VIEW_EVENT_N));

@@ -23,6 +23,7 @@ struct board_stream {
         struct sse sse;
         struct board_cursor at;
         struct board_filter filter;
+        enum job_view_form form;
         uint64_t looked; /* in which pass */
 };
 
@@ -48,10 +49,11 @@ void board_stream_events(void *ctx, struct http_request *r)
         int e = 0;
 
         if ((last && !board_cursor_parse(last, &stream.at)) ||
-                !board_filter_parse(http_query_arg(r, "type"), http_query_arg(r, "client"), http_query_arg(r, "chain"), &stream.filter)) {
+                !board_filter_parse(http_query_arg(r, "type"), http_query_arg(r, "client"), http_query_arg(r, "chain"), &stream.filter) ||
+                !job_view_form_parse(http_query_arg(r, "format"), &stream.form)) {
                 http_answer_problem(r, 422, "invalid-query",
                         "Last-Event-ID or after is the id of an event of this stream, or 0.0.0; type is names of events with commas, chain the id of "
-                        "one",
+                        "one; format is event or cloudevents",
                         NULL);
                 return;
         }
@@ -87,7 +89,7 @@ static void give(struct board_stream *stream, const PGresult *page, int64_t now)
                 stream->at = board_tail_cursor(page, row);
                 if (!board_filter_wants(&stream->filter, PQgetvalue(page, row, 1), board_tail_client(page, row), PQgetvalue(page, row, 2)))
                         continue;
-                job_view_add_event(&b, page, row, 0);
+                job_view_add_event(&b, page, row, 0, stream->form);
                 cursor_format(&stream->at, id);
                 sse_send(&stream->sse, id, b.s, b.len);
         }

@@ -40,8 +40,8 @@ static bool read_types(const struct json_doc *doc, struct board_webhook *w)
 /* NULL, or what is wrong, and where. */
 static const char *read_webhook(const struct json_doc *doc, struct board_webhook *w, const char **ret_field)
 {
-        static const char *const names[] = {"url", "types", "client"};
-        json_value root = json_root(doc), client;
+        static const char *const names[] = {"url", "types", "client", "format"};
+        json_value root = json_root(doc), client, format;
 
         *ret_field = "";
         if (!json_is(root, JSON_OBJECT))
@@ -52,7 +52,7 @@ static const char *read_webhook(const struct json_doc *doc, struct board_webhook
                 while (i < ARRAY_SIZE(names) && !json_string_is(doc, name, names[i]))
                         i++;
                 if (i == ARRAY_SIZE(names))
-                        return "a webhook has the members url, types and client";
+                        return "a webhook has the members url, types, client and format";
         }
         *ret_field = "/url";
         w->url = json_string(doc, json_get(doc, root, "url"), NULL);
@@ -68,7 +68,10 @@ static const char *read_webhook(const struct json_doc *doc, struct board_webhook
                 if (!w->client || !*w->client || strlen(w->client) > 128)
                         return "a client: a string of 1 to 128 characters";
         }
-        return NULL;
+        *ret_field = "/format";
+        format = json_get(doc, root, "format");
+        w->cloudevents = json_string_is(doc, format, "cloudevents");
+        return !format || json_is(format, JSON_NULL) || w->cloudevents || json_string_is(doc, format, "event") ? NULL : "event or cloudevents";
 }
 
 static void answer_webhook(struct service *s, struct http_request *r, int status, const struct board_webhook *w)

@@ -17,8 +17,8 @@ int board_webhook_add(struct db *db, const struct board_webhook *w, const char *
         static const char unknown[] = "SELECT u.i - 1 FROM unnest($1) WITH ORDINALITY u(type, i)"
                                       " WHERE NOT EXISTS (SELECT 1 FROM step s WHERE s.name = u.type) ORDER BY u.i LIMIT 1";
         static const char insert[] =
-                "INSERT INTO webhook (id, url, types, client, secret, generation, xid, event_id)"
-                " SELECT $1, $2, $3, $4, $5, coalesce(l.generation, 0), coalesce(l.xid, 0), coalesce(l.id, 0) FROM (SELECT count(*) AS n FROM "
+                "INSERT INTO webhook (id, url, types, client, secret, format, generation, xid, event_id)"
+                " SELECT $1, $2, $3, $4, $5, $6, coalesce(l.generation, 0), coalesce(l.xid, 0), coalesce(l.id, 0) FROM (SELECT count(*) AS n FROM "
                 "webhook) m"
                 " LEFT JOIN LATERAL (SELECT x.generation, x.xid, x.id FROM event x"
                 "  WHERE x.generation < (SELECT max(n) FROM generation) OR x.xid < (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint)"
@@ -44,6 +44,7 @@ int board_webhook_add(struct db *db, const struct board_webhook *w, const char *
                 db_array_text(&all, w->types[i], strlen(w->types[i]));
         db_arg_text(&all, w->client);
         db_arg_text(&all, w->secret);
+        db_arg_text(&all, w->cloudevents ? "cloudevents" : "event");
         CRASH_POINT("board: before commit of a webhook");
         e = db_run(db, insert, &all, &r);
         CRASH_POINT("board: after commit of a webhook");
@@ -52,14 +53,16 @@ int board_webhook_add(struct db *db, const struct board_webhook *w, const char *
 
 int board_webhooks(struct db *db, const struct uuid *id, struct strbuf *b)
 {
-        static const char sql[] = "SELECT row_to_json(o)::text FROM (SELECT w.id, w.url, w.types, w.client, w.state, w.reason, " JOB_VIEW_TIME(
-                "w.failing_since") " AS failing_since, w.last_error,"
-                                   " (SELECT count(*) FROM webhook_delivery d WHERE d.webhook_id = w.id AND d.state = 'pending') AS pending,"
-                                   " (SELECT " JOB_VIEW_TIME(
-                                           "max(x.until)") " FROM webhook_old_secret x WHERE x.webhook_id = w.id AND x.until > now())"
-                                                           " AS old_secret_until, " JOB_VIEW_TIME(
-                                                                   "w.created_at") " AS created_at FROM webhook w WHERE $1 IS NULL OR w.id = $1) o"
-                                                                                   " ORDER BY o.created_at, o.id";
+        static const char sql[] =
+                "SELECT row_to_json(o)::text FROM (SELECT w.id, w.url, w.types, w.client, w.format, w.state, w.reason, " JOB_VIEW_TIME(
+                        "w.failing_since") " AS failing_since, w.last_error,"
+                                           " (SELECT count(*) FROM webhook_delivery d WHERE d.webhook_id = w.id AND d.state = 'pending') AS pending,"
+                                           " (SELECT " JOB_VIEW_TIME(
+                                                   "max(x.until)") " FROM webhook_old_secret x WHERE x.webhook_id = w.id AND x.until > now())"
+                                                                   " AS old_secret_until, " JOB_VIEW_TIME(
+                                                                           "w.created_at") " AS created_at FROM webhook w WHERE $1 IS NULL OR w.id = "
+                                                                                           "$1) o"
+                                                                                           " ORDER BY o.created_at, o.id";
         _cleanup_(db_args_done) struct db_args args = {0};
         _cleanup_(PQclearp) PGresult *r = NULL;
         int e;

@@ -10,6 +10,7 @@ struct board_webhook {
         char *types[32];
         size_t n_types;
         const char *secret;
+        bool cloudevents; /* the form in which it is told */
 };
 
 /* Makes it, from now on. -EDOM: *ret_type is no event; -ENOSPC: there are as many as there may be. */

@@ -5,6 +5,7 @@
 #include "base/amount.h"
 #include "service/service.h"
 #include "services/intake/intake_core.h"
+#include "services/intake/job_view.h"
 
 struct intake_config {
         int64_t hold_ms;
@@ -78,7 +79,8 @@ void intake_look_at_held(struct service *s);
 
 /* --- intake_stream.c: events of a job as they happen --- */
 /* Answers r with a stream behind version `after`. */
-void intake_stream_job(struct service *s, struct http_request *r, const struct uuid *job, int64_t after, const struct intake_stand *stand);
+void intake_stream_job(
+        struct service *s, struct http_request *r, const struct uuid *job, int64_t after, enum job_view_form form, const struct intake_stand *stand);
 void intake_streams_round(struct service *s);
 struct intake_streams *intake_streams_free(struct intake_streams *streams);
 

@@ -177,10 +177,20 @@ static bool number_text(const char *text, int64_t fallback, int64_t min, int64_t
         return errno == 0 && end != text && !*end && *ret_n >= min && *ret_n <= max;
 }
 
+/* How events are written; what cannot be is answered here. */
+static bool form_text(struct http_request *r, enum job_view_form *ret_form)
+{
+        if (job_view_form_parse(http_query_arg(r, "format"), ret_form))
+                return true;
+        http_answer_problem(r, 400, "invalid-format", "format is event or cloudevents", NULL);
+        return false;
+}
+
 static void get_events(void *ctx, struct http_request *r)
 {
         struct service *s = ctx;
         _cleanup_(strbuf_done) struct strbuf b = {0};
+        enum job_view_form form;
         struct uuid id;
         int64_t after, limit;
         int e;
@@ -189,6 +199,8 @@ static void get_events(void *ctx, struct http_request *r)
                 answer_unknown(r);
                 return;
         }
+        if (!form_text(r, &form))
+                return;
         if (!number_text(http_query_arg(r, "after"), 0, 0, INT32_MAX, &after)) {
                 http_answer_problem(r, 400, "invalid-cursor", "after is the `next` of an earlier page", NULL);
                 return;
@@ -197,7 +209,7 @@ static void get_events(void *ctx, struct http_request *r)
                 http_answer_problem(r, 400, "invalid-limit", "limit is a number from 1 to 1000", NULL);
                 return;
         }
-        e = job_view_events(s->db, &id, "job", after, limit, &b);
+        e = job_view_events(s->db, &id, "job", after, limit, form, &b);
         if (e == -ENOENT)
                 answer_unknown(r);
         else if (e < 0)
@@ -211,6 +223,7 @@ static void stream_events(void *ctx, struct http_request *r)
         struct service *s = ctx;
         struct intake_stand stand = {0};
         const char *last = sse_last_id(r);
+        enum job_view_form form;
         struct uuid id;
         int64_t after;
         int e;
@@ -219,6 +232,8 @@ static void stream_events(void *ctx, struct http_request *r)
                 answer_unknown(r);
                 return;
         }
+        if (!form_text(r, &form))
+                return;
         if (!number_text(last, 0, 0, INT32_MAX, &after)) {
                 http_answer_problem(r, 400, "invalid-cursor", "Last-Event-ID or after is the id of an event of this stream", NULL);
                 return;
@@ -229,7 +244,7 @@ static void stream_events(void *ctx, struct http_request *r)
         else if (stand.version == 0)
                 answer_unknown(r);
         else
-                intake_stream_job(s, r, &id, after, &stand);
+                intake_stream_job(s, r, &id, after, form, &stand);
 }
 
 static void get_dossier(void *ctx, struct http_request *r)

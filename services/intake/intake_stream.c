@@ -26,6 +26,7 @@ struct intake_stream {
         struct sse sse;
         struct uuid job;
         int64_t after;
+        enum job_view_form form;
 };
 
 struct intake_streams {
@@ -34,10 +35,11 @@ struct intake_streams {
         int64_t look_at_ms;
 };
 
-void intake_stream_job(struct service *s, struct http_request *r, const struct uuid *job, int64_t after, const struct intake_stand *stand)
+void intake_stream_job(
+        struct service *s, struct http_request *r, const struct uuid *job, int64_t after, enum job_view_form form, const struct intake_stand *stand)
 {
         struct intake_state *state = s->state;
-        struct intake_stream stream = {.job = *job, .after = after};
+        struct intake_stream stream = {.job = *job, .after = after, .form = form};
         size_t same = 0;
         char id[24];
 
@@ -70,7 +72,7 @@ static int give(struct db *db, struct intake_stream *stream)
                 _cleanup_(strbuf_done) struct strbuf b = {0};
                 char id[24];
 
-                job_view_add_event(&b, r, row, 0);
+                job_view_add_event(&b, r, row, 0, stream->form);
                 stream->after = db_int(r, row, 3);
                 snprintf(id, sizeof(id), "%" PRId64, stream->after);
                 sse_send(&stream->sse, id, b.s, b.len);

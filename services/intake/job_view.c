@@ -100,15 +100,40 @@ void job_view_add_intent(struct strbuf *b, const PGresult *r, int row, int colum
         strbuf_addc(b, '}');
 }
 
-void job_view_add_event(struct strbuf *b, const PGresult *r, int row, int column)
+bool job_view_form_parse(const char *format, enum job_view_form *ret_form)
 {
+        bool cloudevents = format && strcmp(format, "cloudevents") == 0;
+
+        *ret_form = cloudevents ? JOB_VIEW_CLOUDEVENT : JOB_VIEW_EVENT;
+        return !format || cloudevents || strcmp(format, "event") == 0;
+}
+
+/* Named by its source and id: numbers of events are distinct within a generation, and each generation is a source. */
+static void add_cloudevent(struct strbuf *b, const PGresult *r, int row, int column)
+{
+        strbuf_addf(b, "{\"specversion\":\"1.0\",\"id\":\"%lld\",\"source\":\"urn:uuid:%s\",\"type\":\"aethelos.%s\",",
+                (long long)db_int(r, row, column), PQgetvalue(r, row, column + 6), PQgetvalue(r, row, column + 1));
+        add_slice(b, "subject", db_text(r, row, column + 2));
+        strbuf_addc(b, ',');
+        add_slice(b, "time", db_text(r, row, column + 4));
+        strbuf_addf(b, ",\"datacontenttype\":\"application/json\",\"chainversion\":%lld", (long long)db_int(r, row, column + 3));
+        add_raw(b, "data", db_text(r, row, column + 5));
+        strbuf_addc(b, '}');
+}
+
+void job_view_add_event(struct strbuf *b, const PGresult *r, int row, int column, enum job_view_form form)
+{
+        if (form == JOB_VIEW_CLOUDEVENT) {
+                add_cloudevent(b, r, row, column);
+                return;
+        }
         strbuf_addf(b, "{\"id\":%lld,", (long long)db_int(r, row, column));
         add_slice(b, "type", db_text(r, row, column + 1));
         strbuf_addc(b, ',');
         add_slice(b, "chain_id", db_text(r, row, column + 2));
         strbuf_addf(b, ",\"version\":%lld,", (long long)db_int(r, row, column + 3));
         add_slice(b, "time", db_text(r, row, column + 4));
-        add_raw(b, "data", db_text(r, row, column + 5));
+        add_raw(b, "data", db_text(r, row, column + 5)); /* the source is named in the other form alone */
         strbuf_addc(b, '}');
 }
 
@@ -155,7 +180,8 @@ int job_view_event_rows(struct db *db, const struct uuid *chain, const char *kin
         return db_run(db, sql, &args, ret_rows);
 }
 
-int job_view_events(struct db *db, const struct uuid *chain, const char *kind, int64_t after, int64_t limit, struct strbuf *b)
+int job_view_events(
+        struct db *db, const struct uuid *chain, const char *kind, int64_t after, int64_t limit, enum job_view_form form, struct strbuf *b)
 {
         _cleanup_(PQclearp) PGresult *r = NULL;
         int n, e = job_view_event_rows(db, chain, kind, after, limit, &r);
@@ -171,7 +197,7 @@ int job_view_events(struct db *db, const struct uuid *chain, const char *kind, i
         for (int row = 0; row < n; row++) {
                 if (row > 0)
                         strbuf_addc(b, ',');
-                job_view_add_event(b, r, row, 0);
+                job_view_add_event(b, r, row, 0, form);
         }
         if (n > 0)
                 strbuf_addf(b, "],\"next\":\"%lld\"}", (long long)db_int(r, n - 1, 3));

@@ -37,8 +37,9 @@
 #define JOB_VIEW_JOB_INTENT "LEFT JOIN LATERAL (SELECT p.driver, p.expires_at FROM payment_intent p WHERE p.id = c.id OFFSET 0) i ON true"
 #define JOB_VIEW_JOB_N      15 /* columns; `c.kind = 'job'` belongs in the WHERE */
 
-#define JOB_VIEW_EVENT_COLUMNS "e.id, e.type, e.chain_id, e.version, " JOB_VIEW_TIME("e.at") ", e.data"
-#define JOB_VIEW_EVENT_N       6 /* FROM event e */
+#define JOB_VIEW_EVENT_SOURCE  "(SELECT g.source FROM generation g WHERE g.n = e.generation)"
+#define JOB_VIEW_EVENT_COLUMNS "e.id, e.type, e.chain_id, e.version, " JOB_VIEW_TIME("e.at") ", e.data, " JOB_VIEW_EVENT_SOURCE
+#define JOB_VIEW_EVENT_N       7 /* FROM event e */
 /* What of e.data is for whoever has the id of the job: what evidence there was, and not whose; no names of people, no references of theirs. Only an
  * event's own members are looked at, never what clients and operators wrote: these two types hold nothing else, and may be large. What has none of
  * the words is not parsed. */
@@ -48,7 +49,8 @@
         " WHEN 'evidence' THEN json_build_object('kind', m.v->'kind')"                                                                               \
         " WHEN 'compensation' THEN json_build_object('kind', m.v->'kind', 'amount', m.v->'amount') ELSE m.v END)"                                    \
         " FROM json_each(e.data::json) m(k, v) WHERE m.k NOT IN ('by', 'reference'))::text, '{}') END"
-#define JOB_VIEW_PUBLIC_EVENT_COLUMNS "e.id, e.type, e.chain_id, e.version, " JOB_VIEW_TIME("e.at") ", " JOB_VIEW_PUBLIC_DATA
+#define JOB_VIEW_PUBLIC_EVENT_COLUMNS                                                                                                                \
+        "e.id, e.type, e.chain_id, e.version, " JOB_VIEW_TIME("e.at") ", " JOB_VIEW_PUBLIC_DATA ", " JOB_VIEW_EVENT_SOURCE
 
 /* Whether a reader may see a row of event yet: what is still under way must not be passed over; what an older generation of the cluster wrote is
  * always visible. Scalar sub-selects, so that an index yields the rows in order. */
@@ -62,11 +64,15 @@
 #define JOB_VIEW_PAYOUT_COLUMNS "c.id, c.parent, c.step, c.amount, c.currency, " JOB_VIEW_TIME("c.created_at") ", " JOB_VIEW_TIME("c.updated_at")
 #define JOB_VIEW_PAYOUT_N       7 /* FROM chain c WHERE c.kind = 'payout' */
 
+/* How an event is written: as it is, or as a CloudEvent (1.0). */
+enum job_view_form { JOB_VIEW_EVENT, JOB_VIEW_CLOUDEVENT };
+bool job_view_form_parse(const char *format, enum job_view_form *ret_form); /* "event", "cloudevents"; NULL: event */
+
 /* Each adds one JSON object from the columns of a row that begin at `column`. */
 void job_view_add_job(struct strbuf *b, const PGresult *r, int row, int column);
 bool job_view_has_intent(const PGresult *r, int row, int column);                   /* PAYMENT_INITIATED has happened */
 void job_view_add_intent(struct strbuf *b, const PGresult *r, int row, int column); /* from the columns of a job that has one */
-void job_view_add_event(struct strbuf *b, const PGresult *r, int row, int column);
+void job_view_add_event(struct strbuf *b, const PGresult *r, int row, int column, enum job_view_form form);
 void job_view_add_payout(struct strbuf *b, const PGresult *r, int row, int column);
 
 /* Jobs by id: rows of JOB_VIEW_JOB_COLUMNS in no particular order; an id that is no job has no row. 0 or a negative errno of db_run. */
@@ -78,6 +84,7 @@ int job_view_event_rows(struct db *db, const struct uuid *chain, const char *kin
 /* One page of a chain's events as the public may see them, behind version `after`, as {"items":[...],"next":"<cursor>"}. `next` is the cursor behind
  * the last item, so that a follower can go on from it; null when there is no item. 0, -ENOENT (no such chain of that kind), or a negative errno of
  * db_run. */
-int job_view_events(struct db *db, const struct uuid *chain, const char *kind, int64_t after, int64_t limit, struct strbuf *b);
+int job_view_events(
+        struct db *db, const struct uuid *chain, const char *kind, int64_t after, int64_t limit, enum job_view_form form, struct strbuf *b);
 
 #endif

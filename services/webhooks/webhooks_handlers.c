@@ -63,14 +63,15 @@ static void send_one(struct service *s, const struct webhooks_subscription *w, c
         _cleanup_(strbuf_done) struct strbuf body = {0}, signature = {0};
         int64_t now_s = now_wall_ms() / 1000;
         char id[64], timestamp[48];
-        const char *headers[] = {"Content-Type: application/json", agent, id, timestamp, NULL, NULL};
+        const char *headers[] = {
+                w->cloudevents ? "Content-Type: application/cloudevents+json" : "Content-Type: application/json", agent, id, timestamp, NULL, NULL};
         struct webhooks_attempt *a = xcalloc(1, sizeof(*a));
 
         a->service = s;
         a->webhook = w->id;
         a->delivery = db_int(rows, row, JOB_VIEW_EVENT_N);
         a->attempts = db_int(rows, row, JOB_VIEW_EVENT_N + 2);
-        job_view_add_event(&body, rows, row, 0);
+        job_view_add_event(&body, rows, row, 0, w->cloudevents ? JOB_VIEW_CLOUDEVENT : JOB_VIEW_EVENT);
         snprintf(id, sizeof(id), "webhook-id: %s", message);
         snprintf(timestamp, sizeof(timestamp), "webhook-timestamp: %" PRId64, now_s);
         strbuf_adds(&signature, "webhook-signature: ");

@@ -19,7 +19,7 @@ int webhooks_active(struct db *db, PGresult **ret_rows)
                 " EXISTS (SELECT 1 FROM event x WHERE (x.generation, x.xid, x.id) > (w.generation, w.xid, w.event_id) AND " JOB_VIEW_HORIZON "),"
                 " EXISTS (SELECT 1 FROM webhook_delivery d WHERE d.webhook_id = w.id AND d.state = 'pending' AND d.next_at <= now()),"
                 " (SELECT string_agg(o.secret, ' ' ORDER BY o.id DESC) FROM webhook_old_secret o WHERE o.webhook_id = w.id AND o.until > now())"
-                " FROM webhook w WHERE w.state = 'active' ORDER BY w.id";
+                ", w.format = 'cloudevents' FROM webhook w WHERE w.state = 'active' ORDER BY w.id";
 
         return db_run(db, sql, NULL, ret_rows);
 }
@@ -31,7 +31,8 @@ void webhooks_subscription(const PGresult *rows, int row, struct webhooks_subscr
                 .secret = PQgetvalue(rows, row, 2),
                 .behind = db_bool(rows, row, 3),
                 .due = db_bool(rows, row, 4),
-                .old_secrets = PQgetvalue(rows, row, 5)};
+                .old_secrets = PQgetvalue(rows, row, 5),
+                .cloudevents = db_bool(rows, row, 6)};
 }
 
 int webhooks_gather(struct db *db, const struct uuid *webhook)

@@ -13,6 +13,7 @@ struct webhooks_subscription {
         const char *url, *secret, *old_secrets; /* borrowed; old_secrets: those that still sign, with blanks between */
         bool behind;                            /* the store has events behind its place */
         bool due;                               /* a delivery is due */
+        bool cloudevents;                       /* the form in which it is told */
 };
 void webhooks_subscription(const PGresult *rows, int row, struct webhooks_subscription *ret_subscription);
 

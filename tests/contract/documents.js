@@ -66,6 +66,7 @@ function enums() {
     Party: allowed('step', 'waits_for'),
     RunState: allowed('operator_run', 'state'),
     DeliveryState: allowed('webhook_delivery', 'state'),
+    EventFormat: allowed('webhook', 'format'),
     TaskKind: rows('SELECT name FROM task_kind'),
   };
   for (const [name, want] of Object.entries(tables)) same(name + ' of docs/openapi.yaml', schemas[name].enum, want);

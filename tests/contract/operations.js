@@ -3,6 +3,7 @@
 const crypto = require('crypto');
 const fs = require('fs');
 const http = require('http');
+const { CloudEvent, HTTP } = require('cloudevents');
 const { parse, check, same, settle, validator } = require('./contract.js');
 
 const stack = JSON.parse(process.env.STACK);
@@ -113,6 +114,10 @@ async function jobs() {
   await call('submitJob', 'invalid-complexity', { headers: key(), body: { type: text, payload: { text: 'a', complexity: -1 } } });
   await call('submitJob', 'amount-too-large', { headers: key(), body: `{"type":"${text}","payload":{"text":"a","complexity":9000000000000000000}}` });
   const event = { specversion: '1.0', id: 'e-' + Math.random(), source: '/contract', type: text, data: { text: 'event' }, priority: 'low' };
+  const sent = new CloudEvent({ ...event, id: event.id + '-sdk', source: '/contract/others', time: '2026-01-31T08:00:00Z' }, false);
+  const first_of = (await call('submitJob', 201, { headers: HTTP.structured(sent).headers, body: HTTP.structured(sent).body, plain: true })).json.job.id;
+  const again = await call('submitJob', 200, { headers: HTTP.binary(sent).headers, body: HTTP.binary(sent).body, plain: true });
+  check('what others write is read, in either mode', again.json.job.id === first_of);
   const structured = { 'Content-Type': 'application/cloudevents+json; charset=utf-8' };
   const binary = { 'ce-specversion': '1.0', 'ce-id': event.id, 'ce-source': '%2Fcontract', 'ce-type': text, 'ce-priority': 'low' };
   const told = (await call('submitJob', 201, { headers: structured, body: event })).json.job.id;
@@ -293,7 +298,10 @@ async function repair(completed) {
 
 async function hooks(completed) {
   const hook = (await call('addWebhook', 201, { body: { url: 'http://127.0.0.1:1/hook', types: ['JOB_CREATED'] } })).json.id;
+  const other = (await call('addWebhook', 201, { body: { url: 'http://127.0.0.1:1/hook', types: ['JOB_CREATED'], format: 'cloudevents' } })).json;
+  check('a webhook has its format', other.format === 'cloudevents');
   await call('addWebhook', 'invalid-value', { body: { url: 'nothing' } });
+  await call('addWebhook', 'invalid-value', { body: { url: 'http://127.0.0.1:1/', format: 'xml' } });
   await call('addWebhook', 'unknown-event', { body: { url: 'http://127.0.0.1:1/', types: ['NOTHING'] } });
   await call('addWebhook', 'invalid-json', { body: '{' });
   await call('getWebhooks', 200);
@@ -321,6 +329,24 @@ async function hooks(completed) {
   await call('streamEvents', 200, { headers: { 'Last-Event-ID': '0.0.0' } });
   await call('streamEvents', 200, { query: { after: '0.0.0', type: 'PRICED,REVENUE_BOOKED', chain: completed } });
   await call('streamEvents', 'invalid-query', { query: { type: 'no such' } });
+
+  // As CloudEvents: everywhere the same, and what others read.
+  const format = 'cloudevents', chain = { path: { id: completed } };
+  const listed = (await call('getEvents', 200, { query: { format, limit: 1000 } })).json.items.filter((e) => e.subject === completed).reverse();
+  const ofJob = (await call('getJobEvents', 200, { ...chain, query: { format } })).json.items;
+  const streamed = JSON.parse((await call('streamJobEvents', 200, { ...chain, query: { format } })).text.match(/^data: (.*)$/m)[1]);
+  const live = JSON.parse((await call('streamEvents', 200, { query: { format, after: '0.0.0', chain: completed } })).text.match(/^data: (.*)$/m)[1]);
+  const name = (e) => [e.source, e.id, e.type, e.chainversion].join(' ');
+  same('an event has one name', listed.map(name), ofJob.map(name));
+  check('on streams too', name(streamed) === name(ofJob[0]) && name(live) === name(ofJob[0]));
+  for (const e of listed) {
+    const read = HTTP.toEvent({ headers: { 'content-type': 'application/cloudevents+json' }, body: JSON.stringify(e) });
+    check('others read it', read.validate() && read.type.startsWith('aethelos.') && read.data, JSON.stringify(e));
+  }
+  await call('getEvents', 'invalid-query', { query: { format: 'xml' } });
+  await call('streamEvents', 'invalid-query', { query: { format: 'xml' } });
+  await call('getJobEvents', 'invalid-format', { ...chain, query: { format: 'xml' } });
+  await call('streamJobEvents', 'invalid-format', { ...chain, query: { format: 'xml' } });
 }
 
 async function main() {

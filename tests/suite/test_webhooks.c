@@ -46,6 +46,7 @@ static struct receiver {
         char secret[100];
         struct strbuf ids, types; /* of what came: "id\n" each */
         size_t n, n_bad;
+        char content_type[64], body[2000]; /* of the last one */
 } receiver = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 /* By the specification, and not with the code that signs. */
@@ -85,6 +86,8 @@ static void on_hook(void *ctx, struct http_request *r)
         (void)ctx;
         pthread_mutex_lock(&receiver.lock);
         receiver.n++;
+        snprintf(receiver.content_type, sizeof(receiver.content_type), "%s", http_header(r, "Content-Type"));
+        snprintf(receiver.body, sizeof(receiver.body), "%s", text);
         receiver.n_bad += !signature_holds(receiver.secret, r) || !type;
         strbuf_addf(&receiver.ids, "%s\n", id ? id : "none");
         strbuf_addf(&receiver.types, "%s\n", type ? type : "none");
@@ -248,11 +251,11 @@ static void new_job(const char *key)
 }
 
 /* Subscribes the receiver; its id, malloc'ed. */
-static char *subscribe(const char *types)
+static char *subscribe(const char *types, const char *format)
 {
         char body[300];
 
-        snprintf(body, sizeof(body), "{\"url\":\"http://127.0.0.1:%lld/hook\",\"types\":%s}", (long long)receiver.port, types);
+        snprintf(body, sizeof(body), "{\"url\":\"http://127.0.0.1:%lld/hook\",\"types\":%s,\"format\":%s}", (long long)receiver.port, types, format);
         _cleanup_(freep) char *made = ask("POST", "/webhooks", body, 201), *secret = json_at(made, "secret");
         pthread_mutex_lock(&receiver.lock);
         snprintf(receiver.secret, sizeof(receiver.secret), "%s", secret);
@@ -302,7 +305,7 @@ static void only_what_is_wanted(void **state)
         (void)state;
         new_job("before"); /* is not told */
         receiver_feels(ANSWERS);
-        id = subscribe("[\"PRICED\",\"JOB_CREATED\"]");
+        id = subscribe("[\"PRICED\",\"JOB_CREATED\"]", "null");
         new_job("wanted");
         await_deliveries("delivered 2");
         assert_int_equal(received(), 2);
@@ -311,6 +314,8 @@ static void only_what_is_wanted(void **state)
         list = ask("GET", "/webhooks", NULL, 200);
         assert_at(list, "items.0.id", id);
         assert_at(list, "items.0.state", "active");
+        assert_at(list, "items.0.format", "event");
+        assert_string_equal(receiver.content_type, "application/json");
         assert_at(list, "items.0.pending", "0");
         assert_null(strstr(list, "whsec_"));
         snprintf(path, sizeof(path), "/webhooks/%s/deliveries?limit=1", id);
@@ -323,11 +328,32 @@ static void only_what_is_wanted(void **state)
         await_deliveries("");
 }
 
+static void as_cloudevents(void **state)
+{
+        _cleanup_(freep) char *id = subscribe("[\"PRICED\"]", "\"cloudevents\""), *job = NULL, *source = NULL;
+
+        (void)state;
+        receiver_feels(ANSWERS);
+        new_job("cloud");
+        await_deliveries("delivered 1");
+        job = pg_fixture_ask(stack->pg, "SELECT job_id FROM submission WHERE key = 'cloud'");
+        source = pg_fixture_ask(stack->pg, "SELECT 'urn:uuid:' || source FROM generation");
+        assert_string_equal(receiver.content_type, "application/cloudevents+json");
+        assert_at(receiver.body, "specversion", "1.0");
+        assert_at(receiver.body, "type", "aethelos.PRICED");
+        assert_at(receiver.body, "source", source);
+        assert_at(receiver.body, "subject", job);
+        assert_at(receiver.body, "chainversion", "3");
+        assert_at(receiver.body, "data.amount.minor", "1986");
+        unsubscribe(id);
+}
+
 static void wrong_subscriptions(void **state)
 {
         static const char *const bodies[] = {"{}", "[]", "{\"url\":\"ftp://x\"}", "{\"url\":\"http://u@x/\"}",
                 "{\"url\":\"http://x/\",\"types\":\"PRICED\"}", "{\"url\":\"http://x/\",\"types\":[\"PAID\"]}",
-                "{\"url\":\"http://x/\",\"client\":\"\"}", "{\"url\":\"http://x/\",\"secret\":\"mine\"}"};
+                "{\"url\":\"http://x/\",\"client\":\"\"}", "{\"url\":\"http://x/\",\"format\":\"xml\"}",
+                "{\"url\":\"http://x/\",\"secret\":\"mine\"}"};
 
         (void)state;
         for (size_t i = 0; i < ARRAY_SIZE(bodies); i++)
@@ -342,7 +368,7 @@ static void wrong_subscriptions(void **state)
 static void until_it_is_there(void **state)
 {
         static const enum mood moods[] = {FAILS, HANGS, REDIRECTS};
-        _cleanup_(freep) char *id = subscribe("[\"PRICED\"]"), *counts = NULL;
+        _cleanup_(freep) char *id = subscribe("[\"PRICED\"]", "\"event\""), *counts = NULL;
 
         (void)state;
         for (size_t i = 0; i < ARRAY_SIZE(moods); i++) {
@@ -371,7 +397,7 @@ static void until_it_is_there(void **state)
 /* The sender is killed again and again while events come; each delivery is made in the end, and repeats have the id of the first time. */
 static void a_sender_that_dies(void **state)
 {
-        _cleanup_(freep) char *id = subscribe("[]"), *told = NULL;
+        _cleanup_(freep) char *id = subscribe("[]", "null"), *told = NULL;
 
         (void)state;
         receiver_feels(ANSWERS);
@@ -397,7 +423,7 @@ static void a_sender_that_dies(void **state)
 
 static void again_on_command(void **state)
 {
-        _cleanup_(freep) char *id = subscribe("[\"PRICED\"]"), *delivery = NULL;
+        _cleanup_(freep) char *id = subscribe("[\"PRICED\"]", "\"event\""), *delivery = NULL;
         char path[160];
 
         (void)state;
@@ -446,7 +472,7 @@ static size_t n_bad(void)
 /* Old and new sign side by side for a time; with 0 the old ones end at once. */
 static void a_secret_is_changed_in_place(void **state)
 {
-        _cleanup_(freep) char *id = subscribe("[\"PRICED\"]"), *second = NULL, *last = NULL, *list = NULL, *until = NULL;
+        _cleanup_(freep) char *id = subscribe("[\"PRICED\"]", "\"event\""), *second = NULL, *last = NULL, *list = NULL, *until = NULL;
         char path[100];
 
         (void)state;
@@ -492,7 +518,7 @@ static void disabled_and_enabled(void **state)
 {
         static const char *const short_settings[] = {"AETHELOS_WEBHOOK_PRIVATE_ADDRESSES=true", "AETHELOS_WEBHOOK_FIRST_RETRY_MS=200",
                 "AETHELOS_WEBHOOK_DISABLE_AFTER_S=1", "AETHELOS_WEBHOOK_KEEP_S=1", NULL};
-        _cleanup_(freep) char *id = subscribe("[\"PRICED\"]"), *overview = NULL, *list = NULL, *reason = NULL, *issues = NULL;
+        _cleanup_(freep) char *id = subscribe("[\"PRICED\"]", "\"event\""), *overview = NULL, *list = NULL, *reason = NULL, *issues = NULL;
         char path[100];
 
         (void)state;
@@ -562,6 +588,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(only_what_is_wanted),
+                cmocka_unit_test(as_cloudevents),
                 cmocka_unit_test(wrong_subscriptions),
                 cmocka_unit_test(until_it_is_there),
                 cmocka_unit_test(a_sender_that_dies),
