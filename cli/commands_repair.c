@@ -132,8 +132,8 @@ int cmd_issues(int argc, char **argv)
                                    "  --kind KIND  only issues of this kind, such as STUCK_PAYMENT\n"
                                    "  --all        also those that are over\n"
                                    "  --json       prints the answer of the API: the first 1000, open ones first\n";
-        static const char *const columns[] = {
-                "id", "kind", "grade", "chain_id", "operator", "step", "since", "state", "waits_for", "antibody", "attempts", "outcome", "next_at"};
+        static const char *const columns[] = {"id", "kind", "grade", "chain_id", "operator", "webhook_id", "step", "since", "state", "waits_for",
+                "antibody", "attempts", "outcome", "next_at"};
         _cleanup_(client_done) struct client c = {0};
         _cleanup_(strbuf_done) struct strbuf path = {0};
         const char *kind = NULL;

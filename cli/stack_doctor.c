@@ -208,6 +208,16 @@ static void check_bus(struct doctor *d, const char *url, const char *user, const
                         natsStatus_GetText(st));
         natsConnection_Destroy(c);
         natsOptions_Destroy(options);
+}
+
+/* Each node of a broker of several. */
+static void check_nodes(struct doctor *d, const char *urls, const char *user, const char *password_file)
+{
+        _cleanup_(freep) char *copy = xstrdup(urls);
+        char *save = NULL;
+
+        for (const char *url = strtok_r(copy, ", ", &save); url; url = strtok_r(NULL, ", ", &save))
+                check_bus(d, url, user, password_file);
         nats_Close();
 }
 
@@ -224,7 +234,7 @@ static void check_stack(struct doctor *d, const struct stack *s)
                 if (database_url && *database_url)
                         check_database(d, database_url, getenv("AETHELOS_DATABASE_PASSFILE"));
                 if (nats_url && *nats_url)
-                        check_bus(d, nats_url, NULL, NULL);
+                        check_nodes(d, nats_url, NULL, NULL);
                 return;
         }
         if (stack_state_file(s, &text) < 0 || json_parse(text, strlen(text), &doc, &why) < 0) {
@@ -241,7 +251,7 @@ static void check_stack(struct doctor *d, const struct stack *s)
         else if (v[0] && v[1])
                 check_database(d, v[0], v[1]);
         if (v[2])
-                check_bus(d, v[2], v[3], v[4]);
+                check_nodes(d, v[2], v[3], v[4]);
         for (size_t i = 0; i < ARRAY_SIZE(names); i++)
                 free(v[i]);
         const char *const lists[] = {"engines", "services"};
