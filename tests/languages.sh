@@ -14,6 +14,7 @@ missing() { local tool; for tool in ${needs[$1]}; do command -v "$tool" >/dev/nu
 
 if [ "${1:-}" = --all ]; then
   for language in $languages; do
+    [ -z "$(missing $language)" ] || apt-get update -qq || true # an old list may do
     [ -z "$(missing $language)" ] || DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends ${packages[$language]} >/dev/null
   done
   passed=0 failed=0
