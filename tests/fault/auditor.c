@@ -14,9 +14,10 @@
 #define WHOLE_MS   (int64_t)864000000
 #define SHOWN_MAX  5
 
-void auditor_open(struct auditor *a, struct stack *stack, const struct load *load, const struct audit_operator operators[], size_t n)
+void auditor_open(
+        struct auditor *a, struct stack *stack, const struct load *load, const struct hooks *hooks, const struct audit_operator operators[], size_t n)
 {
-        *a = (struct auditor){.load = load, .operators = operators, .n_operators = n, .looked_ms = now_mono_ms()};
+        *a = (struct auditor){.load = load, .hooks = hooks, .operators = operators, .n_operators = n, .looked_ms = now_mono_ms()};
         free(pg_fixture_ask(stack->pg,
                 "CREATE ROLE " ROLE " LOGIN; GRANT pg_read_all_data TO " ROLE "; ALTER ROLE " ROLE
                 " SET default_transaction_read_only = on; ALTER ROLE " ROLE " SET search_path = aethelos; ALTER ROLE " ROLE " SET jit = off"));
@@ -151,7 +152,7 @@ static void gather_runs(const struct auditor *a, struct db_args *ret_args)
         for (size_t o = 0; o < a->n_operators; o++) {
                 size_t more;
 
-                copies[o] = fake_operator_runs(a->operators[o].fake, &more);
+                copies[o] = a->operators[o].fake ? fake_operator_runs(a->operators[o].fake, &more) : desk_runs(a->load->desk, &more);
                 runs = xrealloc(runs, (n + more + 1) * sizeof(*runs));
                 for (size_t i = 0; i < more; i++)
                         runs[n++] = (struct run){&copies[o][i], a->operators[o].name};
@@ -160,6 +161,29 @@ static void gather_runs(const struct auditor *a, struct db_args *ret_args)
         for (size_t o = 0; o < a->n_operators; o++)
                 free(copies[o]);
         free(runs);
+}
+
+/* What the receiver of webhooks has taken. */
+static void told_args(const struct auditor *a, struct db_args *ret_args)
+{
+        size_t n;
+        const struct hooks_told *told = hooks_told(a->hooks, &n);
+
+        db_array_begin(ret_args, DB_ARRAY_UUID);
+        for (size_t i = 0; i < n; i++) {
+                struct uuid id = {0};
+                (void)uuid_parse(told[i].chain, strlen(told[i].chain), &id);
+                db_array_uuid(ret_args, &id);
+        }
+        db_array_begin(ret_args, DB_ARRAY_INT);
+        for (size_t i = 0; i < n; i++)
+                db_array_int(ret_args, told[i].version);
+        db_array_begin(ret_args, DB_ARRAY_TEXT);
+        for (size_t i = 0; i < n; i++)
+                db_array_text(ret_args, told[i].type, strlen(told[i].type));
+        db_array_begin(ret_args, DB_ARRAY_TEXT);
+        for (const char *const *type = (const char *const[]){HOOKS_TYPES, NULL}; *type; type++)
+                db_array_text(ret_args, *type, strlen(*type));
 }
 
 static void report(struct auditor *a, const struct audit_check *check, const PGresult *r)
@@ -180,8 +204,8 @@ bool auditor_all_proven(struct auditor *a)
 
 bool auditor_look(struct auditor *a, bool whole)
 {
-        _cleanup_(db_args_done) struct db_args time = {0}, jobs = {0}, runs = {0};
-        const struct db_args *inputs[] = {[AUDIT_TIME] = &time, [AUDIT_JOBS] = &jobs, [AUDIT_RUNS] = &runs};
+        _cleanup_(db_args_done) struct db_args time = {0}, jobs = {0}, runs = {0}, told = {0};
+        const struct db_args *inputs[] = {[AUDIT_TIME] = &time, [AUDIT_JOBS] = &jobs, [AUDIT_RUNS] = &runs, [AUDIT_TOLD] = &told};
         int64_t now = now_mono_ms();
 
         if (db_ready(a->db) < 0)
@@ -189,6 +213,7 @@ bool auditor_look(struct auditor *a, bool whole)
         db_arg_int(&time, whole ? WHOLE_MS : now - a->looked_ms + OVERLAP_MS);
         jobs_args(&jobs, a->load);
         gather_runs(a, &runs);
+        told_args(a, &told);
         for (size_t i = 0; i < audit_n_checks; i++) {
                 _cleanup_(PQclearp) PGresult *r = NULL;
                 int e;
@@ -212,8 +237,12 @@ bool auditor_compare(struct auditor *a)
         int64_t paid = 0, refunded = 0;
 
         for (size_t o = 0; o < a->n_operators; o++)
-                if (fake_operator_truth(a->operators[o].fake).wrong > 0)
+                if (a->operators[o].fake && fake_operator_truth(a->operators[o].fake).wrong > 0)
                         strbuf_addf(&a->found, "operator %s was called against the contract\n", a->operators[o].name);
+        if (desk_wrong(a->load->desk) > 0)
+                strbuf_addf(&a->found, "I5 %zu workers were believed whose run was given to another\n", desk_wrong(a->load->desk));
+        if (hooks_wrong(a->hooks) > 0)
+                strbuf_addf(&a->found, "%zu webhooks without a signature that holds\n", hooks_wrong(a->hooks));
         if (!a->load->provider)
                 return true;
 
@@ -232,16 +261,20 @@ bool auditor_compare(struct auditor *a)
 
 int auditor_standing(struct auditor *a, struct strbuf *text)
 {
-        _cleanup_(db_args_done) struct db_args jobs = {0};
-        _cleanup_(PQclearp) PGresult *r = NULL;
+        _cleanup_(db_args_done) struct db_args jobs = {0}, told = {0};
+        _cleanup_(PQclearp) PGresult *r = NULL, *untold = NULL;
 
         jobs_args(&jobs, a->load);
-        if (db_ready(a->db) < 0 || db_run(a->db, audit_standing.sql, &jobs, &r) < 0)
+        told_args(a, &told);
+        if (db_ready(a->db) < 0 || db_run(a->db, audit_standing.sql, &jobs, &r) < 0 || db_run(a->db, audit_untold.sql, &told, &untold) < 0)
                 return -1;
         strbuf_reset(text);
+        if (PQntuples(untold) > 0)
+                strbuf_addf(text, "%d events have not been told, %s of %s first\n", PQntuples(untold), PQgetvalue(untold, 0, 1),
+                        PQgetvalue(untold, 0, 0));
         for (int row = 0; row < PQntuples(r) && row < SHOWN_MAX; row++) {
                 strbuf_addf(text, "%s %s\n", PQgetvalue(r, row, 0), PQgetvalue(r, row, 1));
                 (void)auditor_store_history(a->db, PQgetvalue(r, row, 0), text);
         }
-        return PQntuples(r);
+        return PQntuples(r) + PQntuples(untold);
 }

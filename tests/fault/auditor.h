@@ -3,18 +3,20 @@
 #ifndef AETHELOS_TESTS_FAULT_AUDITOR_H
 #define AETHELOS_TESTS_FAULT_AUDITOR_H
 
+#include "hooks.h"
 #include "load.h"
 #include "tests/support/fake_operator.h"
 
 struct audit_operator {
         const char *name;
-        struct fake_operator *fake;
-        bool asked; /* has a status query */
+        struct fake_operator *fake; /* NULL: the desk */
+        bool asked;                 /* has a status query */
 };
 
 struct auditor {
         struct db *db;
         const struct load *load;
+        const struct hooks *hooks;
         const struct audit_operator *operators;
         size_t n_operators;
         int64_t looked_ms; /* when the last look succeeded */
@@ -22,7 +24,8 @@ struct auditor {
         struct strbuf found; /* what is broken, one line each; empty: nothing */
 };
 
-void auditor_open(struct auditor *a, struct stack *stack, const struct load *load, const struct audit_operator operators[], size_t n);
+void auditor_open(struct auditor *a, struct stack *stack, const struct load *load, const struct hooks *hooks, const struct audit_operator operators[],
+        size_t n);
 void auditor_done(struct auditor *a);
 /* Looks at what moved since the last look, or at everything. True when it could look (PostgreSQL may be away); a->found says what it saw. */
 bool auditor_look(struct auditor *a, bool whole);

@@ -1,5 +1,6 @@
 /* One statement a check. AUDIT_TIME: $1 is how many ms back from now a chain may have moved last. AUDIT_JOBS: arrays, one element a job of the load
- * (JOBS names them). AUDIT_RUNS: arrays, one element a run that an operator received (RUNS). */
+ * (JOBS names them). AUDIT_RUNS: arrays, one element a run that an operator received (RUNS). AUDIT_TOLD: arrays, one element an event that was taken
+ * (TOLD), and $4, the types. */
 #include "auditor_store.h"
 
 #include "base/util.h"
@@ -10,6 +11,7 @@
 #define JOBS                                                                                                                                         \
         "unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::int[], $8::int[], $9::int[], $10::text[])"             \
         " AS x (key, id, type, payload, amount, ending, pay_sent, mark_sent, marks, result)"
+#define TOLD "unnest($1::uuid[], $2::int[], $3::text[]) AS t (chain, version, type)"
 #define RUNS "unnest($1::uuid[], $2::uuid[], $3::int[], $4::int[], $5::int[], $6::text[]) AS r (id, job, step, done, again, operator)"
 
 /* What each event of money books. */
@@ -161,6 +163,10 @@ const struct audit_check audit_checks[] = {
                 "SELECT e.chain_id, 'completed, but ' || r.operator || ' did not do it' FROM " RUNS
                 " JOIN event e ON e.chain_id = r.job AND e.type = 'STEP_COMPLETED' AND e.data::json ->> 'run_id' = r.id::text"
                 " WHERE r.done = 0"},
+        {"webhooks", AUDIT_TOLD, false,
+                "SELECT t.chain, 'told of what has not happened: ' || t.type || ' ' || t.version FROM " TOLD
+                " LEFT JOIN event e ON e.chain_id = t.chain AND e.version = t.version WHERE e.type IS DISTINCT FROM t.type OR t.type <> ALL "
+                "($4::text[])"},
 };
 const size_t audit_n_checks = ARRAY_SIZE(audit_checks);
 
@@ -186,6 +192,10 @@ const struct audit_check audit_standing = {"I2", AUDIT_JOBS, true,
         " UNION ALL"
         " SELECT c.id, c.kind || ' has ended at ' || c.step || ', and its issue is open: ' || i.kind FROM issue i JOIN chain c ON c.id = i.chain_id"
         " WHERE i.closed_at IS NULL AND c.status <> 'open'"};
+
+const struct audit_check audit_untold = {"webhooks", AUDIT_TOLD, true,
+        "SELECT e.chain_id, e.type FROM event e WHERE e.type = ANY ($4::text[])"
+        " AND NOT EXISTS (SELECT 1 FROM " TOLD " WHERE t.chain = e.chain_id AND t.version = e.version)"};
 
 static void add_rows(const PGresult *r, struct strbuf *text)
 {

@@ -4,8 +4,9 @@
 
 #include "store/db.h"
 
-/* What a check is given: ms back from now, the jobs that the load knows, the runs that the operators know. */
-enum audit_input { AUDIT_TIME, AUDIT_JOBS, AUDIT_RUNS };
+/* What a check is given: ms back from now, the jobs that the load knows, the runs that the operators know, the events
+ * that the receiver of webhooks has taken and the types that it wants. */
+enum audit_input { AUDIT_TIME, AUDIT_JOBS, AUDIT_RUNS, AUDIT_TOLD };
 
 /* Yields (chain, fault) for each breach. whole: asked only when everything is looked at, and nothing moves any more. */
 struct audit_check {
@@ -16,7 +17,7 @@ struct audit_check {
 };
 extern const struct audit_check audit_checks[];
 extern const size_t audit_n_checks;
-extern const struct audit_check audit_standing;
+extern const struct audit_check audit_standing, audit_untold;
 
 /* Payments and refunds that are confirmed. */
 int auditor_store_counts(struct db *db, int64_t *ret_paid, int64_t *ret_refunded);

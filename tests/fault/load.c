@@ -319,11 +319,11 @@ static void hear(struct load *l, const struct bus_message *m)
 
 /* --- the life of the load --- */
 
-void load_open(struct load *l, struct stack *stack, struct fake_provider *provider, struct bus *bus, uint64_t seed)
+void load_open(struct load *l, struct stack *stack, struct fake_provider *provider, struct bus *bus, struct desk *desk, uint64_t seed)
 {
         char inbox[64];
 
-        *l = (struct load){.stack = stack, .provider = provider, .bus = bus, .random = {seed}};
+        *l = (struct load){.stack = stack, .provider = provider, .bus = bus, .desk = desk, .random = {seed}};
         snprintf(l->run, sizeof(l->run), "f%x", (unsigned)seed);
         strbuf_addf(&l->token, "Authorization: Bearer %s", STACK_TOKEN);
         if (httpc_open(&l->http) < 0)
@@ -362,7 +362,8 @@ void load_round(struct load *l)
 
         httpc_run(l->http);
         while ((m = bus_next_plain(l->bus)) != NULL) {
-                hear(l, m);
+                if (!desk_hear(l->desk, m))
+                        hear(l, m);
                 bus_drop(l->bus, m);
         }
         for (size_t i = 0; i < l->n; i++) {

@@ -5,6 +5,7 @@
 
 #include "base/uuid.h"
 #include "bus/bus.h"
+#include "desk.h"
 #include "fault_random.h"
 #include "http/httpc.h"
 #include "tests/support/fake_provider.h"
@@ -47,6 +48,7 @@ struct load {
         struct stack *stack;
         struct fake_provider *provider; /* NULL: payments and refunds are confirmed by a person */
         struct bus *bus;
+        struct desk *desk; /* shares the bus */
         struct httpc *http;
         struct fault_random random;
         char run[16]; /* prefix of the keys */
@@ -57,7 +59,7 @@ struct load {
         struct strbuf token;
 };
 
-void load_open(struct load *l, struct stack *stack, struct fake_provider *provider, struct bus *bus, uint64_t seed);
+void load_open(struct load *l, struct stack *stack, struct fake_provider *provider, struct bus *bus, struct desk *desk, uint64_t seed);
 void load_done(struct load *l);
 void load_submit(struct load *l, size_t kind); /* one more; kind load_n_kinds: any */
 void load_round(struct load *l);               /* hears, sends what is due */

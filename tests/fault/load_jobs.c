@@ -23,6 +23,12 @@ const struct load_kind load_kinds[] = {
         {"fault:mute", "fault_mute", "done", 4, LOAD_EITHER},
         {"fault:mute", "fault_mute", "lost", 1, LOAD_EITHER},
         {"fault:two", "fault_keeper", "lost", 6, LOAD_DONE},
+        {"fault:desk", "fault_desk", "done", 6, LOAD_DONE}, /* desk.h */
+        {"fault:desk", "fault_desk", "lost", 3, LOAD_DONE},
+        {"fault:desk", "fault_desk", "failed", 1, LOAD_FAILED},
+        {"fault:desk", "fault_desk", "accept", 6, LOAD_DONE},
+        {"fault:desk", "fault_desk", "die", 3, LOAD_DONE},
+        {"fault:desk", "fault_desk", "zombie", 4, LOAD_DONE},
 };
 const size_t load_n_kinds = ARRAY_SIZE(load_kinds);
 

@@ -127,17 +127,20 @@ static void liveness(struct world *w, const struct options *o)
 static void report(struct world *w, const struct options *o)
 {
         _cleanup_(strbuf_done) struct strbuf text = {0};
-        size_t receipted = 0, paid = 0, marked = 0;
+        size_t receipted = 0, paid = 0, marked = 0, told;
 
         for (size_t i = 0; i < w->load.n; i++) {
                 receipted += w->load.jobs[i].receipted;
                 paid += w->load.jobs[i].paid;
                 marked += w->load.jobs[i].marked;
         }
+        (void)hooks_told(w->hooks, &told);
         faults_report(w, &text);
         printf("%s", text.s ? text.s : "");
         printf("%u faults, %zu jobs (%zu receipted, %zu paid, %zu payouts marked), %u audits\n", faults_injected(), w->load.n, receipted, paid,
                 marked, w->auditor.looks);
+        printf("%zu workers came back when their run was another's, and were told so; %zu events were told by webhooks\n", desk_refused(w->desk),
+                told);
         printf("sound: seed %llu, %lld s\n", (unsigned long long)o->seed, (long long)o->ms / 1000);
 }
 

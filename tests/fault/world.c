@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 static const char *const services[] = {"intake", "board", "pricing", "payments", "payments", "execution", "execution", "ledger", "ledger", "payouts",
-        "meta-repair", "meta-repair", "feed"};
+        "meta-repair", "meta-repair", "feed", "webhooks", "webhooks"};
 
 static const struct {
         const char *name, *registration; /* url and status_url are filled in */
@@ -32,6 +32,7 @@ static const struct {
         {"fault:keeper", "{\"tag\":\"fault_keeper\"}"},
         {"fault:again", "{\"tag\":\"fault_again\"}"},
         {"fault:mute", "{\"tag\":\"fault_mute\"}"},
+        {"fault:desk", "{\"tag\":\"fault_desk\"}"},
         {"fault:two", "{\"tag\":\"fault_keeper\"},{\"tag\":\"puz19_text\"}"},
 };
 
@@ -60,12 +61,33 @@ static void register_work(struct world *w)
                         operators[i].name, port, status_url, operators[i].registration);
                 admin_post(w, "/operators", body);
         }
+        snprintf(body, sizeof(body),
+                "{\"name\":\"" DESK "\",\"kind\":\"bus\",\"answers_status\":true,\"tags\":[\"fault_desk\"],\"timeout_ms\":2000,\"lease_ms\":%d}",
+                DESK_LEASE_MS);
+        admin_post(w, "/operators", body);
         for (size_t i = 0; i < ARRAY_SIZE(flows); i++) {
                 snprintf(body, sizeof(body),
                         "{\"type\":\"%s\",\"name\":\"fault_flow_%zu\",\"base\":\"10.00\",\"per_unit\":\"0.01\",\"currency\":\"EUR\",\"steps\":[%s]}",
                         flows[i].type, i, flows[i].steps);
                 admin_post(w, "/flows", body);
         }
+}
+
+static void subscribe(struct world *w)
+{
+        static const char *const types[] = {HOOKS_TYPES};
+        _cleanup_(strbuf_done) struct strbuf body = {0};
+        long status;
+
+        strbuf_addf(&body, "{\"url\":\"http://127.0.0.1:%d/hook\",\"types\":[", proxy_port(w->proxies[WORLD_HOOKS]));
+        for (size_t i = 0; i < ARRAY_SIZE(types); i++)
+                strbuf_addf(&body, "%s\"%s\"", i ? "," : "", types[i]);
+        strbuf_adds(&body, "]}");
+        _cleanup_(freep) char *answer = stack_http(w->stack, true, "POST", "/webhooks", NULL, body.s, &status);
+        _cleanup_(freep) char *secret = status == 201 ? json_at(answer, "secret") : NULL;
+        if (!secret)
+                die("fault: no subscription");
+        hooks_secret(w->hooks, secret);
 }
 
 /* Rules of minutes and hours are rules of seconds here, so that meta-repair has work while it is hurt. Nothing that would end well is given up. */
@@ -100,6 +122,8 @@ static void start_proxies(struct world *w, uint64_t seed)
         }
         w->proxies[WORLD_PROVIDER] = proxy_start(&(struct proxy_config){
                 .name = "provider", .to_port = atoi(strrchr(fake_provider_url(w->provider), ':') + 1), .seed = seed + WORLD_PROVIDER});
+        w->proxies[WORLD_HOOKS] =
+                proxy_start(&(struct proxy_config){.name = "hooks", .to_port = (int)hooks_port(w->hooks), .seed = seed + WORLD_HOOKS});
         snprintf(w->provider_setting, sizeof(w->provider_setting), "AETHELOS_PAYMENT_HTTP_URL=http://127.0.0.1:%d",
                 proxy_port(w->proxies[WORLD_PROVIDER]));
         snprintf(w->pg_url, sizeof(w->pg_url), "host=%s dbname=postgres", w->pg_dir);
@@ -117,7 +141,10 @@ void world_start(struct world *w, uint64_t seed)
         for (size_t i = 0; i < WORLD_OPERATORS; i++)
                 w->operators[i] = (struct audit_operator){
                         .name = operators[i].name, .fake = fake_operator_start(operators[i].name), .asked = operators[i].asked};
+        w->operators[WORLD_OPERATORS] = (struct audit_operator){.name = DESK, .asked = true};
         w->provider = fake_provider_start();
+        config.wake_fd = w->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        w->hooks = hooks_start(w->wake_fd, seed);
         w->stack = stack_start_bare();
         start_proxies(w, seed);
         hurry_repair(w);
@@ -126,18 +153,22 @@ void world_start(struct world *w, uint64_t seed)
         w->stack->settings[1] = "AETHELOS_AVOID_MAX_MS=4000";
         w->stack->settings[2] = w->provider_setting;
         w->stack->settings[3] = "AETHELOS_PAYMENT_HTTP_TIMEOUT_MS=2000";
+        w->stack->settings[4] = "AETHELOS_WEBHOOK_PRIVATE_ADDRESSES=true";
+        w->stack->settings[5] = "AETHELOS_WEBHOOK_FIRST_RETRY_MS=50";
+        w->stack->settings[6] = "AETHELOS_WEBHOOK_TIMEOUT_MS=1000";
         if (by_provider)
-                w->stack->settings[4] = "AETHELOS_PAYMENT_DRIVER=http";
+                w->stack->settings[7] = "AETHELOS_PAYMENT_DRIVER=http";
         for (size_t i = 0; i < ARRAY_SIZE(services); i++)
                 stack_spawn(w->stack, services[i], NULL);
         stack_wait_ready(w->stack);
         register_work(w);
+        subscribe(w);
         config.url = w->nats_url;
-        config.wake_fd = w->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         if (bus_open(&config, &w->bus) < 0)
                 die("fault: no bus");
-        load_open(&w->load, w->stack, by_provider ? w->provider : NULL, w->bus, seed);
-        auditor_open(&w->auditor, w->stack, &w->load, w->operators, WORLD_OPERATORS);
+        w->desk = desk_new(w->bus);
+        load_open(&w->load, w->stack, by_provider ? w->provider : NULL, w->bus, w->desk, seed);
+        auditor_open(&w->auditor, w->stack, &w->load, w->hooks, w->operators, ARRAY_SIZE(w->operators));
 }
 
 void world_end(struct world *w)
@@ -145,8 +176,10 @@ void world_end(struct world *w)
         load_done(&w->load);
         auditor_done(&w->auditor);
         w->bus = bus_free(w->bus);
-        close(w->wake_fd);
+        w->desk = desk_free(w->desk);
         w->stack = stack_free(w->stack);
+        w->hooks = hooks_free(w->hooks);
+        close(w->wake_fd);
         for (size_t i = 0; i < WORLD_PROXY_COUNT; i++)
                 w->proxies[i] = proxy_free(w->proxies[i]);
         for (size_t i = 0; i < WORLD_OPERATORS; i++)
@@ -253,6 +286,8 @@ void world_round(struct world *w, int ms)
         (void)!read(w->wake_fd, &count, sizeof(count));
         (void)bus_maintain(w->bus);
         load_round(&w->load);
+        desk_round(w->desk);
+        hooks_round(w->hooks);
         (void)bus_flush(w->bus);
         reap(w);
         cure_due(w, now_mono_ms());
@@ -262,6 +297,7 @@ void world_heal(struct world *w)
 {
         for (size_t i = 0; i < WORLD_PROXY_COUNT; i++)
                 proxy_order(w->proxies[i], PROXY_HEAL, 0);
+        hooks_behave(w->hooks);
         reap(w);
         cure_due(w, INT64_MAX);
 }

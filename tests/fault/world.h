@@ -6,8 +6,8 @@
 #include "load.h"
 #include "proxy.h"
 
-enum world_proxy { WORLD_PG, WORLD_NATS, WORLD_KEEPER, WORLD_SPARE, WORLD_AGAIN, WORLD_MUTE, WORLD_PROVIDER, WORLD_PROXY_COUNT };
-#define WORLD_OPERATORS (WORLD_PROVIDER - WORLD_KEEPER)
+enum world_proxy { WORLD_PG, WORLD_NATS, WORLD_KEEPER, WORLD_SPARE, WORLD_AGAIN, WORLD_MUTE, WORLD_PROVIDER, WORLD_HOOKS, WORLD_PROXY_COUNT };
+#define WORLD_OPERATORS (WORLD_PROVIDER - WORLD_KEEPER) /* over HTTP; one more on the bus */
 
 /* What heals by the clock. */
 enum world_cure { CURE_SPAWN, CURE_THAW, CURE_NATS_START, CURE_NATS_THAW, CURE_PG_START, CURE_PROVIDER };
@@ -16,8 +16,10 @@ struct world {
         struct stack *stack;
         struct proxy *proxies[WORLD_PROXY_COUNT];
         struct fake_provider *provider;
+        struct hooks *hooks;
+        struct desk *desk;
         char pg_dir[96], pg_url[160], nats_url[64], provider_setting[96];
-        struct audit_operator operators[WORLD_OPERATORS];
+        struct audit_operator operators[WORLD_OPERATORS + 1];
         struct bus *bus;
         int wake_fd;
         struct load load;
