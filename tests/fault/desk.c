@@ -21,7 +21,7 @@ struct work {
         enum stage stage;
         int token, first; /* the latest, and that of who died */
         int64_t ms, finish_ms, beat_ms, tell_ms, zombie_ms;
-        bool telling, zombie_speaks, zombie_over;
+        bool telling, zombie_speaks, zombie_beat, zombie_over; /* zombie_beat: his beats are over, his result is not */
 };
 
 struct desk {
@@ -214,8 +214,9 @@ static void on_zombie(void *arg, const struct bus_reply *reply)
         if (told(reply, "committed") || told(reply, "held"))
                 w->desk->wrong++;
         if (told(reply, "over")) {
-                w->zombie_over = true;
-                w->desk->refused++;
+                w->zombie_over = w->zombie_beat;
+                w->zombie_beat = true;
+                w->desk->refused += w->zombie_over;
         }
 }
 
@@ -225,7 +226,7 @@ static void speak_as_zombie(struct work *w, int64_t now)
                 return;
         w->zombie_ms = now + AGAIN_MS;
         w->telling = true;
-        if (w->run.queries % 2)
+        if (!w->zombie_beat)
                 say(w, "beat", w->first, "", on_zombie);
         else
                 say(w, "result", w->first, ",\"status\":\"done\",\"output\":{\"text\":\"done by a zombie\"}", on_zombie);
