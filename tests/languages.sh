@@ -107,5 +107,10 @@ echo '{"type":"turn","payload":{"text":"abc"}}' >turn.json
 login=$("$aethelos" operators worker turner --json)
 WORK_SECONDS=0.4 "${work[@]}" turner "$nats" "$(member nats_user <<<"$login")" "$(member nats_password_file <<<"$login")" >worker.log 2>&1 &
 worker=$!
+for i in $(seq 600); do # a virtual machine takes its time to begin; a call that finds nobody is sent again a few times only
+  kill -0 "$worker" || fail "$language: the worker has ended: $(cat worker.log)"
+  ls -l "/proc/$worker/fd" 2>/dev/null | grep -q socket: && break
+  sleep 0.05
+done
 check "$language: the worker does the step of a paid job" "$("$aethelos" run turn.json 2>&1)" "$answer"
 kill -0 "$worker" || fail "$language: the worker has ended: $(cat worker.log)"
