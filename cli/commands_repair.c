@@ -304,9 +304,14 @@ int cmd_rules(int argc, char **argv)
                 "usage: aethelos rules [--json]\n"
                 "       aethelos rules set KIND STEP [--late S] [--deadline S] [--attempts N] [--backoff-first S] [--backoff-max S]\n"
                 "                          [--antibody NAME] --why TEXT [--by NAME] [--json]\n"
+                "       aethelos rules haste [--json]\n"
+                "       aethelos rules haste set LABEL [--late S] [--deadline S] [--backoff-first S] [--backoff-max S] --why TEXT ...\n"
+                "       aethelos rules haste remove LABEL --why TEXT [--by NAME] [--json]\n"
                 "\n"
                 "Lists how long a chain may stand at each step and what is done when it stands longer, or makes a new version of a\n"
                 "rule: what is not named stays as it is. Older versions are kept.\n"
+                "haste: the labels (context.label, of jobs of high priority) for which no time of a rule is longer than said here. A\n"
+                "label that is removed gives no new job its times; those that have it keep them.\n"
                 "\n"
                 "  --late S           seconds until it is watched\n"
                 "  --deadline S       seconds until it is repaired\n"
@@ -318,6 +323,8 @@ int cmd_rules(int argc, char **argv)
                 "  --json             prints the answer of the API\n";
         static const char *const columns[] = {
                 "kind", "step", "version", "issue", "antibody", "late_s", "deadline_s", "attempts", "backoff_first_s", "backoff_max_s", "changed_by"};
+        static const char *const haste_columns[] = {
+                "label", "version", "late_s", "deadline_s", "backoff_first_s", "backoff_max_s", "removed", "changed_by", "why"};
         static const char *const numbers[] = {"late_s", "deadline_s", "attempts", "backoff_first_s", "backoff_max_s"};
         _cleanup_(client_done) struct client c = {0};
         _cleanup_(strbuf_done) struct strbuf body = {0};
@@ -329,20 +336,32 @@ int cmd_rules(int argc, char **argv)
                         {"--antibody", .value = &antibody}, {"--why", .value = &why}, {"--by", .value = &by}, {"--json", .flag = &json}, {0}},
                 .most = 3};
         int r = args_parse(&a, argc, argv);
+        bool haste, remove;
 
         if (r != ARGS_GO_ON)
                 return r;
-        if (a.n_rest == 0) {
+        haste = a.n_rest > 0 && strcmp(a.rest[0], "haste") == 0;
+        remove = haste && a.n_rest == 3 && strcmp(a.rest[1], "remove") == 0;
+        if (a.n_rest == haste) {
                 if (client_find(&c) < 0)
                         return 1;
                 c.json = json;
-                return print_pages(&c, "/meta/rules?", columns, ARRAY_SIZE(columns), "no rules", false);
+                return haste ? print_pages(&c, "/meta/haste?", haste_columns, ARRAY_SIZE(haste_columns), "no hasty labels", false)
+                             : print_pages(&c, "/meta/rules?", columns, ARRAY_SIZE(columns), "no rules", false);
         }
-        if (a.n_rest != 3 || strcmp(a.rest[0], "set") != 0 || !why || !*why)
-                return args_usage(&a, "name the rule and why it is changed: rules set KIND STEP ... --why TEXT", NULL);
+        if (a.n_rest != 3 || (!remove && strcmp(a.rest[haste], "set") != 0) || !why || !*why)
+                return args_usage(&a, "name what is changed, and why: rules set KIND STEP, rules haste set LABEL, rules haste remove LABEL", NULL);
+        if (haste && (values[2] || antibody))
+                return args_usage(&a, "a hasty label has times, and neither attempts nor an antibody of its own", NULL);
         strbuf_addc(&body, '{');
-        add_member(&body, "kind", a.rest[1]);
-        add_member(&body, "step", a.rest[2]);
+        if (haste) {
+                add_member(&body, "label", a.rest[2]);
+                if (remove)
+                        add_raw(&body, "remove", "true");
+        } else {
+                add_member(&body, "kind", a.rest[1]);
+                add_member(&body, "step", a.rest[2]);
+        }
         for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
                 if (values[i] && (!*values[i] || strlen(values[i]) > 9 || strspn(values[i], "0123456789") != strlen(values[i]) ||
                                          (values[i][0] == '0' && values[i][1])))
@@ -352,7 +371,7 @@ int cmd_rules(int argc, char **argv)
         add_member(&body, "antibody", antibody);
         add_member(&body, "why", why);
         add_member(&body, "by", client_by(by));
-        return send_command(json, "/meta/rules", &body);
+        return send_command(json, haste ? "/meta/haste" : "/meta/rules", &body);
 }
 
 int cmd_tasks(int argc, char **argv)

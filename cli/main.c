@@ -38,7 +38,7 @@ static const struct command commands[] = {
         {"redrive", "JOB | --reason R ...", "have failed jobs run again", cmd_redrive},
         {"refund", "JOB --reason TEXT", "give the payment of a failed job back", cmd_refund},
         {"close", "JOB --reason TEXT", "end an unpaid job", cmd_close},
-        {"rules", "[set KIND STEP ...]", "how long a chain may stand, and what is done then", cmd_rules},
+        {"rules", "[set KIND STEP | haste ...]", "how long a chain may stand, and what is done then", cmd_rules},
         {"webhooks", "[add URL | ...]", "who is told of events over HTTP, and what became of it", cmd_webhooks},
         {"backup", "DIR", "a consistent copy of everything, while the stack works", cmd_backup},
         {"restore", "DIR", "make a new stack's database from a backup", cmd_restore},

@@ -149,7 +149,7 @@ BEGIN
     SELECT u.id, u.kind, u.new_step, u.n, u.status, u.waits_for, u.lane, u.client, u.amount, u.currency, u.parent, now(), now(),
            CASE u.kind WHEN 'system' THEN e_data[1]::json ->> 'slot' END,
            CASE WHEN u.kind = 'job' AND u.lane = 'high' THEN
-             (SELECT h.label FROM haste h WHERE h.label = e_data[array_position(t_id, u.id)]::json #>> '{context,label}') END
+             (SELECT h.label FROM haste h WHERE h.label = e_data[array_position(t_id, u.id)]::json #>> '{context,label}' AND NOT h.removed) END
     FROM unnest(d) u WHERE u.verdict = 'won' AND u.opens;
   END IF;
   IF 0 < ANY (t_expected) THEN

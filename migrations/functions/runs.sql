@@ -27,8 +27,7 @@ BEGIN
   IF (r.error LIKE 'not sent: %' OR EXISTS (SELECT 1 FROM operator o WHERE o.name = r.operator AND (o.status_url IS NOT NULL OR o.idempotent)))
      AND NOT EXISTS (
        SELECT 1 FROM chain c
-       JOIN LATERAL (SELECT least(x.deadline, (SELECT h.deadline FROM haste h WHERE h.label = c.label)) AS deadline
-         FROM rule x WHERE (x.kind, x.step) = (c.kind, c.step) ORDER BY x.version DESC LIMIT 1) u ON true
+       JOIN rule_in_force u ON (u.kind, u.step) = (c.kind, c.step) AND u.label = coalesce((SELECT h.label FROM haste h WHERE h.label = c.label), '')
        WHERE c.id = r.chain_id AND r.started_at + u.deadline <= now()) THEN
     RETURN 'askable';
   END IF;

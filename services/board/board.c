@@ -50,6 +50,8 @@ static const struct http_route routes[] = {
         {"GET", "/meta/commands/{id}", HTTP_TOKEN, board_get_command},
         {"GET", "/meta/rules", HTTP_TOKEN, board_get_rules},
         {"POST", "/meta/rules", HTTP_TOKEN, board_post_rule},
+        {"GET", "/meta/haste", HTTP_TOKEN, board_get_haste},
+        {"POST", "/meta/haste", HTTP_TOKEN, board_post_haste},
         {"GET", "/system/tasks", HTTP_TOKEN, board_get_tasks},
         {"POST", "/system/tasks", HTTP_TOKEN, board_post_task},
         {"GET", "/system/tasks/{id}", HTTP_TOKEN, board_get_task},

@@ -46,6 +46,8 @@ void board_close(void *ctx, struct http_request *r);
 void board_get_command(void *ctx, struct http_request *r);
 void board_get_rules(void *ctx, struct http_request *r);
 void board_post_rule(void *ctx, struct http_request *r);
+void board_get_haste(void *ctx, struct http_request *r);
+void board_post_haste(void *ctx, struct http_request *r);
 void board_post_task(void *ctx, struct http_request *r);
 void board_run_task(void *ctx, struct http_request *r);
 void board_get_task(void *ctx, struct http_request *r);

@@ -182,6 +182,11 @@ void board_post_rule(void *ctx, struct http_request *r)
         command(ctx, r, BOARD_DO_RULE, NULL);
 }
 
+void board_post_haste(void *ctx, struct http_request *r)
+{
+        command(ctx, r, BOARD_DO_HASTE, NULL);
+}
+
 static void command_on_job(struct service *s, struct http_request *r, enum board_command what)
 {
         struct uuid id;
@@ -260,16 +265,25 @@ void board_get_task(void *ctx, struct http_request *r)
         document(ctx, r, board_task, "unknown-task", "there is no such task");
 }
 
-void board_get_rules(void *ctx, struct http_request *r)
+static void whole_list(struct service *s, struct http_request *r, int (*read)(struct db *db, struct strbuf *b))
 {
-        struct service *s = ctx;
         _cleanup_(strbuf_done) struct strbuf b = {0};
-        int e = board_rules(s->db, &b);
+        int e = read(s->db, &b);
 
         if (e < 0)
                 board_fail(s, r, e);
         else
                 board_answer(r, 200, &b);
+}
+
+void board_get_rules(void *ctx, struct http_request *r)
+{
+        whole_list(ctx, r, board_rules);
+}
+
+void board_get_haste(void *ctx, struct http_request *r)
+{
+        whole_list(ctx, r, board_haste);
 }
 
 void board_get_issues(void *ctx, struct http_request *r)

@@ -28,6 +28,9 @@ static const struct field chain_fields[] = {{"dry_run", FLAG}, {"reason", TEXT, 
 static const struct field rule_fields[] = {{"kind", TEXT, true}, {"step", TEXT, true}, {"late_s", NUMBER, .max = TEN_YEARS_S},
         {"deadline_s", NUMBER, .max = TEN_YEARS_S}, {"attempts", NUMBER, .max = 1000}, {"backoff_first_s", NUMBER, .max = TEN_YEARS_S},
         {"backoff_max_s", NUMBER, .max = TEN_YEARS_S}, {"antibody", TEXT}, {"why", TEXT, true}, {"by", TEXT, true}, {0}};
+static const struct field haste_fields[] = {{"label", TEXT, true}, {"late_s", NUMBER, .max = TEN_YEARS_S}, {"deadline_s", NUMBER, .max = TEN_YEARS_S},
+        {"backoff_first_s", NUMBER, .max = TEN_YEARS_S}, {"backoff_max_s", NUMBER, .max = TEN_YEARS_S}, {"remove", FLAG}, {"why", TEXT, true},
+        {"by", TEXT, true}, {0}};
 static const struct field task_fields[] = {{"kind", TEXT, true}, {"entity", TEXT}, {"now", FLAG}, {"by", TEXT}, {0}};
 static const struct field run_task_fields[] = {{"by", TEXT}, {0}};
 
@@ -41,6 +44,7 @@ static const struct {
         [BOARD_DO_REFUND] = {"refund", "chain_id", chain_fields},
         [BOARD_DO_CLOSE] = {"close", "chain_id", chain_fields},
         [BOARD_DO_RULE] = {"rule", NULL, rule_fields},
+        [BOARD_DO_HASTE] = {"haste", NULL, haste_fields},
         [BOARD_DO_TASK] = {"task", NULL, task_fields},
         [BOARD_DO_RUN_TASK] = {"task", "task_id", run_task_fields},
 };

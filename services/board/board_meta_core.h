@@ -12,6 +12,7 @@ enum board_command {
         BOARD_DO_REFUND,
         BOARD_DO_CLOSE,
         BOARD_DO_RULE,
+        BOARD_DO_HASTE,
         BOARD_DO_TASK,
         BOARD_DO_RUN_TASK
 };

@@ -118,19 +118,35 @@ int board_issue(struct db *db, const struct uuid *id, struct strbuf *b)
         return one(db, sql, id, b);
 }
 
-int board_rules(struct db *db, struct strbuf *b)
+static int list(struct db *db, const char *sql, struct strbuf *b)
 {
-        static const char sql[] =
-                "SELECT coalesce(json_agg(row_to_json(o) ORDER BY o.kind, o.step), '[]')::text FROM (SELECT DISTINCT ON (r.kind, r.step) r.kind, "
-                "r.step,"
-                " r.version, r.issue, r.antibody, r.basis, extract(epoch FROM r.late)::bigint AS late_s, extract(epoch FROM r.deadline)::bigint AS "
-                "deadline_s, r.attempts, extract(epoch FROM r.backoff_first)::bigint AS backoff_first_s, extract(epoch FROM r.backoff_max)::bigint "
-                "AS "
-                "backoff_max_s, r.changed_by, r.why, " JOB_VIEW_TIME("r.at") " AS at FROM rule r ORDER BY r.kind, r.step, r.version DESC) o";
         _cleanup_(PQclearp) PGresult *r = NULL;
         int e = db_run(db, sql, NULL, &r);
 
         if (e == 0)
                 strbuf_addf(b, "{\"items\":%s,\"next\":null}", PQgetvalue(r, 0, 0));
         return e;
+}
+
+/* Of `t`, a version of a rule or of a hasty label. */
+#define LATE_S    "extract(epoch FROM t.late)::bigint AS late_s, extract(epoch FROM t.deadline)::bigint AS deadline_s"
+#define BACKOFF_S "extract(epoch FROM t.backoff_first)::bigint AS backoff_first_s, extract(epoch FROM t.backoff_max)::bigint AS backoff_max_s"
+#define CHANGED   "t.changed_by, t.why, " JOB_VIEW_TIME("t.at") " AS at"
+
+int board_rules(struct db *db, struct strbuf *b)
+{
+        static const char sql[] =
+                "SELECT coalesce(json_agg(row_to_json(o) ORDER BY o.kind, o.step), '[]')::text FROM (SELECT DISTINCT ON (t.kind, t.step) t.kind, "
+                "t.step, t.version, t.issue, t.antibody, t.basis, " LATE_S ", t.attempts, " BACKOFF_S ", " CHANGED
+                " FROM rule t ORDER BY t.kind, t.step, t.version DESC) o";
+
+        return list(db, sql, b);
+}
+
+int board_haste(struct db *db, struct strbuf *b)
+{
+        static const char sql[] = "SELECT coalesce(json_agg(row_to_json(o) ORDER BY o.label), '[]')::text FROM"
+                                  " (SELECT t.label, t.version, " LATE_S ", " BACKOFF_S ", t.removed, " CHANGED " FROM haste t) o";
+
+        return list(db, sql, b);
 }

@@ -21,5 +21,6 @@ struct board_issue_filter {
 int board_issues(struct db *db, const struct board_issue_filter *f, struct strbuf *b);
 int board_issue(struct db *db, const struct uuid *id, struct strbuf *b); /* -ENOENT */
 int board_rules(struct db *db, struct strbuf *b);
+int board_haste(struct db *db, struct strbuf *b); /* the newest version of each hasty label */
 
 #endif

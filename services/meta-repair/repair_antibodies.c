@@ -33,7 +33,6 @@ static const struct end {
         {"CHAIN_REOPENED", REPAIR_FAIL, "could_not_be_priced"},
         {"PRICED", REPAIR_FAIL, "payment_could_not_be_asked_for"},
         {"TASK_CREATED", REPAIR_FAIL, "could_not_be_priced"},
-        {"PAYMENT_REVERSED", REPAIR_FAIL, "execution_failed"},
         {"PAYMENT_CONFIRMED", REPAIR_REFUND, "execution_did_not_begin"},
         {"EXECUTION_REQUIRED", REPAIR_REFUND, "execution_did_not_begin"},
         {"EXECUTION_STARTED", REPAIR_REFUND, "execution_did_not_go_on"},

@@ -181,6 +181,8 @@ static int do_auto_repair(struct repair_step *st)
 
 /* --- rules --- */
 
+#define ORDER_OF_TIMES "late is at most the deadline; the first pause is above zero and at most the longest"
+
 static bool seconds_arg(const struct repair_step *st, const char *name, int64_t *ms)
 {
         int64_t n;
@@ -217,13 +219,52 @@ static int do_rule(struct repair_step *st)
         if (antibody && !repair_antibody_known(antibody))
                 return repair_unusable(st, "there is no such antibody");
         if (rule.deadline_ms < rule.late_ms || rule.backoff_first_ms < 1 || rule.backoff_max_ms < rule.backoff_first_ms)
-                return repair_unusable(st, "late is at most the deadline; the first pause is above zero and at most the longest");
+                return repair_unusable(st, ORDER_OF_TIMES);
         rule.attempts = (int)attempts;
         if (antibody)
                 snprintf(rule.antibody, sizeof(rule.antibody), "%s", antibody);
         rule.version++;
         e = repair_rule_write(st->s->db, &rule, st->command.by, why);
         st->progress.version = rule.version;
+        st->done = st->rules_changed = true;
+        return e;
+}
+
+/* What is not named stays as it is; a new label has its first pause and its longest from Code 19. */
+static int do_haste(struct repair_step *st)
+{
+        _cleanup_(freep) char *label = repair_text_arg(st, "label"), *why = repair_text_arg(st, "why");
+        struct repair_haste haste;
+        int e;
+
+        if (!label || !*label || strlen(label) >= sizeof(haste.label) ||
+                strspn(label, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:-") != strlen(label))
+                return repair_unusable(st, "a label is 1 to 31 characters A-Z a-z 0-9 _ . : -");
+        if (!why || !*why)
+                return repair_unusable(st, "a label is changed for a reason: why");
+        e = repair_haste_read(st->s->db, label, &haste);
+        if (e < 0)
+                return e;
+        if (json_is(repair_arg(st, "remove"), JSON_TRUE)) {
+                if (haste.version == 0 || haste.removed)
+                        return repair_unusable(st, "there is no such label");
+                haste.removed = true;
+        } else {
+                if (haste.version == 0)
+                        haste = (struct repair_haste){.late_ms = -1, .deadline_ms = -1, .backoff_first_ms = 1000, .backoff_max_ms = 60000};
+                snprintf(haste.label, sizeof(haste.label), "%s", label);
+                haste.removed = false;
+                if (!seconds_arg(st, "late_s", &haste.late_ms) || !seconds_arg(st, "deadline_s", &haste.deadline_ms) ||
+                        !seconds_arg(st, "backoff_first_s", &haste.backoff_first_ms) || !seconds_arg(st, "backoff_max_s", &haste.backoff_max_ms))
+                        return repair_unusable(st, "times are whole seconds from 0 to ten years");
+                if (haste.late_ms < 0 || haste.deadline_ms < 0)
+                        return repair_unusable(st, "a new label needs late_s and deadline_s");
+        }
+        if (haste.deadline_ms < haste.late_ms || haste.backoff_first_ms < 1 || haste.backoff_max_ms < haste.backoff_first_ms)
+                return repair_unusable(st, ORDER_OF_TIMES);
+        haste.version++;
+        e = repair_haste_write(st->s->db, &haste, st->command.by, why);
+        st->progress.version = haste.version;
         st->done = st->rules_changed = true;
         return e;
 }
@@ -240,6 +281,7 @@ static const struct {
         {"refund", repair_do_refund},
         {"close", repair_do_close},
         {"rule", do_rule},
+        {"haste", do_haste},
         {"task", repair_do_task},
 };
 

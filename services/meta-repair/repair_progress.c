@@ -91,7 +91,7 @@ void repair_progress_result(struct strbuf *b, const char *what, const struct rep
                 strbuf_addc(b, '}');
                 return;
         }
-        if (strcmp(what, "rule") == 0) {
+        if (strcmp(what, "rule") == 0 || strcmp(what, "haste") == 0) {
                 strbuf_addf(b, "{\"version\":%lld}", (long long)p->version);
                 return;
         }

@@ -34,7 +34,7 @@ struct repair_rules {
 };
 int repair_rules_read(struct db *db, struct repair_rules *ret_rules); /* the newest version of each, for jobs also as each hasty label has it */
 void repair_rules_done(struct repair_rules *rules);
-/* label "": none. NULL: there is no rule. */
+/* label "": none; one that there is no haste for counts as none. NULL: there is no rule. */
 const struct repair_rule *repair_rule_of(const struct repair_rules *rules, const char *kind, const char *step, const char *label);
 
 /* Something for which there is no open issue yet. */
@@ -204,5 +204,15 @@ int repair_decision_store(
         struct db *db, const struct repair_target *target, const char *event, const char *by, const char *reference, bool *ret_stored);
 /* A new version of a rule. -EAGAIN: another one was faster. */
 int repair_rule_write(struct db *db, const struct repair_rule *rule, const char *by, const char *why);
+
+struct repair_haste {
+        char label[32];
+        int version; /* 0: there is none */
+        bool removed;
+        int64_t late_ms, deadline_ms, backoff_first_ms, backoff_max_ms;
+};
+int repair_haste_read(struct db *db, const char *label, struct repair_haste *ret_haste);
+/* A new version of a hasty label. -EAGAIN: another one was faster. */
+int repair_haste_write(struct db *db, const struct repair_haste *haste, const char *by, const char *why);
 
 #endif

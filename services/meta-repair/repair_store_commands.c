@@ -198,3 +198,52 @@ int repair_rule_write(struct db *db, const struct repair_rule *rule, const char 
                 return e;
         return PQntuples(r) == 1 ? 0 : -EAGAIN;
 }
+
+int repair_haste_read(struct db *db, const char *label, struct repair_haste *ret_haste)
+{
+        static const char sql[] = "SELECT version, removed, ms(late), ms(deadline), ms(backoff_first), ms(backoff_max) FROM haste WHERE label = $1";
+        _cleanup_(db_args_done) struct db_args args = {0};
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        int e;
+
+        db_arg_text(&args, label);
+        e = db_run(db, sql, &args, &r);
+        if (e < 0)
+                return e;
+        *ret_haste = (struct repair_haste){0};
+        snprintf(ret_haste->label, sizeof(ret_haste->label), "%s", label);
+        if (PQntuples(r) == 0)
+                return 0;
+        ret_haste->version = (int)db_int(r, 0, 0);
+        ret_haste->removed = db_bool(r, 0, 1);
+        ret_haste->late_ms = db_int(r, 0, 2);
+        ret_haste->deadline_ms = db_int(r, 0, 3);
+        ret_haste->backoff_first_ms = db_int(r, 0, 4);
+        ret_haste->backoff_max_ms = db_int(r, 0, 5);
+        return 0;
+}
+
+int repair_haste_write(struct db *db, const struct repair_haste *haste, const char *by, const char *why)
+{
+        static const char sql[] = "INSERT INTO haste_version (label, version, removed, late, deadline, backoff_first, backoff_max, changed_by, why)"
+                                  " VALUES ($1, $2::bigint::integer, $3, $4 * interval '1 ms', $5 * interval '1 ms', $6 * interval '1 ms', $7 * "
+                                  "interval '1 ms', $8, $9)"
+                                  " ON CONFLICT DO NOTHING RETURNING version";
+        _cleanup_(db_args_done) struct db_args args = {0};
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        int e;
+
+        db_arg_text(&args, haste->label);
+        db_arg_int(&args, haste->version);
+        db_arg_bool(&args, haste->removed);
+        db_arg_int(&args, haste->late_ms);
+        db_arg_int(&args, haste->deadline_ms);
+        db_arg_int(&args, haste->backoff_first_ms);
+        db_arg_int(&args, haste->backoff_max_ms);
+        db_arg_text(&args, by);
+        db_arg_text(&args, why);
+        e = db_run(db, sql, &args, &r);
+        if (e < 0)
+                return e;
+        return PQntuples(r) == 1 ? 0 : -EAGAIN;
+}

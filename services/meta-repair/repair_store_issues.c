@@ -102,7 +102,7 @@ int repair_issues_insert(struct db *db, const struct repair_candidates *found, s
 
 #define TAKEN                                                                                                                                        \
         "i.id, i.epoch, i.kind, i.antibody, coalesce(i.outcome, ''), coalesce(i.step, ''), i.attempts, i.version, i.chain_id, i.operator,"           \
-        " floor(extract(epoch FROM now() - i.since) * 1000)::bigint, (SELECT c.version FROM chain c WHERE c.id = i.id), i.webhook_id"
+        " ms(now() - i.since), (SELECT c.version FROM chain c WHERE c.id = i.id), i.webhook_id"
 #define TAKEN_N 13
 
 static void read_issues(const PGresult *r, int early, struct repair_issues *ret_issues)
@@ -221,7 +221,7 @@ int repair_subjects_read(struct db *db, struct repair_issues *issues)
                 "   AND e.version > coalesce((SELECT max(x.version) FROM event x WHERE x.chain_id = c.id AND x.type = 'EXECUTION_REQUIRED'"
                 "     AND x.data::json ->> 'cause' = 'redrive'), 0)) END,"
                 " o.successes + o.failures, o.failures, o.streak, o.avoid_until > now(),"
-                " floor(extract(epoch FROM now() - c.updated_at) * 1000)::bigint, floor(extract(epoch FROM now() - c.created_at) * 1000)::bigint,"
+                " ms(now() - c.updated_at), ms(now() - c.created_at),"
                 " CASE WHEN c.step = 'PAYOUT_READY' THEN EXISTS (SELECT 1 FROM settlement_item x WHERE x.payout_id = c.id) END, c.label,"
                 " (SELECT w.state FROM webhook w WHERE w.id = u.webhook)"
                 " FROM unnest($1, $2, $3) WITH ORDINALITY u(id, operator, webhook, ord)"

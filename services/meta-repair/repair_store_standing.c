@@ -18,15 +18,9 @@ static void copy(char *to, size_t size, struct slice s)
 
 int repair_rules_read(struct db *db, struct repair_rules *ret_rules)
 {
-        static const char sql[] =
-                "WITH newest AS MATERIALIZED (SELECT DISTINCT ON (kind, step) * FROM rule ORDER BY kind, step, version DESC),"
-                " each AS (SELECT '' AS label, n.* FROM newest n"
-                "  UNION ALL SELECT h.label, n.kind, n.step, n.version, n.issue, n.antibody, n.basis, least(n.late, h.late), least(n.deadline, "
-                "h.deadline), n.attempts, least(n.backoff_first, h.backoff_first), least(n.backoff_max, h.backoff_max), n.changed_by, n.why, n.at"
-                "  FROM newest n CROSS JOIN haste h WHERE n.kind = 'job')"
-                " SELECT kind, step, version, issue, antibody, basis = 'created', floor(extract(epoch FROM late) * 1000)::bigint,"
-                " floor(extract(epoch FROM deadline) * 1000)::bigint, attempts, floor(extract(epoch FROM backoff_first) * 1000)::bigint,"
-                " floor(extract(epoch FROM backoff_max) * 1000)::bigint, label FROM each";
+        static const char sql[] = "SELECT kind, step, version, issue, antibody, basis = 'created', ms(late), ms(deadline), attempts, "
+                                  "ms(backoff_first), ms(backoff_max),"
+                                  " label FROM rule_in_force";
         _cleanup_(PQclearp) PGresult *r = NULL;
         struct repair_rules rules = {0};
         int e = db_run(db, sql, NULL, &r);
@@ -62,10 +56,19 @@ void repair_rules_done(struct repair_rules *rules)
 
 const struct repair_rule *repair_rule_of(const struct repair_rules *rules, const char *kind, const char *step, const char *label)
 {
-        for (size_t i = 0; i < rules->n; i++)
-                if (strcmp(rules->v[i].step, step) == 0 && strcmp(rules->v[i].kind, kind) == 0 && strcmp(rules->v[i].label, label) == 0)
-                        return &rules->v[i];
-        return NULL;
+        const struct repair_rule *plain = NULL;
+
+        for (size_t i = 0; i < rules->n; i++) {
+                const struct repair_rule *r = &rules->v[i];
+
+                if (strcmp(r->step, step) != 0 || strcmp(r->kind, kind) != 0)
+                        continue;
+                if (strcmp(r->label, label) == 0)
+                        return r;
+                if (!r->label[0])
+                        plain = r;
+        }
+        return plain;
 }
 
 /* Arrays of what RULES names. */
@@ -133,29 +136,29 @@ static void add_chain(struct repair_candidates *found, const struct repair_rule 
 
 /* --- chains --- */
 
-#define WALK(name, which, columns) "SELECT " columns " FROM chain c WHERE c.status = 'open' AND " which " AND c.id > $1 ORDER BY c.id LIMIT $2"
-#define STANDING                   "c.waits_for IS NULL"
-#define WAITING                    "c.waits_for IS NOT NULL AND c.waits_for <> 'clock'"
-#define EDGE_OF                    " m AS (SELECT count(*) AS n, (array_agg(id ORDER BY id DESC))[1] AS last FROM page)"
-#define COLUMNS                    "c.id, c.kind, c.step, c.version, c.client, c.waits_for, c.created_at, c.updated_at, c.label"
-#define AGE_OF(t)                  "floor(extract(epoch FROM now() - " t ") * 1000)::bigint"
+#define STANDING "c.waits_for IS NULL"
+#define WAITING  "c.waits_for IS NOT NULL AND c.waits_for <> 'clock'"
+#define EDGE_OF  " m AS (SELECT count(*) AS n, (array_agg(id ORDER BY id DESC))[1] AS last FROM page)"
+#define COLUMNS  "c.id, c.kind, c.step, c.version, c.client, c.waits_for, c.created_at, c.updated_at, c.label, c.status, c.amount, c.currency"
+#define WALK     "WITH page AS MATERIALIZED (SELECT " COLUMNS " FROM chain c WHERE c.status = 'open' AND c.id > $1 AND "
+#define WALKED   " ORDER BY c.id LIMIT $2), " EDGE_OF
+/* A label that there is no haste for counts as none. */
 #define SWEEP(which)                                                                                                                                 \
-        "WITH page AS MATERIALIZED (" WALK(chain, which,                                                                                             \
-                COLUMNS) "), " EDGE_OF ", " RULES ","                                                                                                \
-                         " aged AS MATERIALIZED (SELECT p.*, floor(extract(epoch FROM now() - p.updated_at) * 1000)::bigint AS since,"               \
-                         "  floor(extract(epoch FROM now() - CASE r.created WHEN 1 THEN p.created_at ELSE p.updated_at END) * 1000)::bigint AS "     \
-                         "age, r.late, "                                                                                                             \
-                         "r.deadline, r.issue"                                                                                                       \
-                         "  FROM page p LEFT JOIN rules r ON r.kind = p.kind AND r.step = p.step AND r.label = coalesce(p.label, ''))"               \
-                         " SELECT 0, m.last, NULL, NULL, m.n, NULL, NULL, NULL, NULL::bigint, NULL FROM m"                                           \
-                         " UNION ALL SELECT 1, NULL, a.kind, a.step, count(*), NULL, max(a.since),"                                                  \
-                         "  count(*) FILTER (WHERE a.waits_for IS NULL AND a.since >= 60000), count(*) FILTER (WHERE a.age >= a.deadline), NULL"     \
-                         "  FROM aged a GROUP BY a.kind, a.step"                                                                                     \
-                         " UNION ALL SELECT 2, a.id, a.kind, a.step, a.version, a.client, a.age, NULL, NULL, coalesce(a.label, '') FROM aged a"      \
-                         "  WHERE a.age >= a.late AND NOT EXISTS"                                                                                    \
-                         "   (SELECT 1 FROM issue i WHERE i.chain_id = a.id AND i.kind = a.issue AND i.closed_at IS NULL OFFSET 0)"                  \
-                         " UNION ALL SELECT 3, a.id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM aged a"                                     \
-                         "  WHERE a.step = 'REFUND_CONFIRMED' AND a.since >= 2000"
+        WALK which WALKED                                                                                                                            \
+                ", " RULES ","                                                                                                                       \
+                " aged AS MATERIALIZED (SELECT p.*, ms(now() - p.updated_at) AS since, r.label AS rule_label, r.late, r.deadline, r.issue,"          \
+                "  ms(now() - CASE r.created WHEN 1 THEN p.created_at ELSE p.updated_at END) AS age"                                                 \
+                "  FROM page p LEFT JOIN rules r ON r.kind = p.kind AND r.step = p.step AND r.label = CASE WHEN p.label = ANY ($9) THEN p.label "    \
+                "ELSE '' END)"                                                                                                                       \
+                " SELECT 0, m.last, NULL, NULL, m.n, NULL, NULL, NULL, NULL::bigint, NULL FROM m"                                                    \
+                " UNION ALL SELECT 1, NULL, a.kind, a.step, count(*), NULL, max(a.since),"                                                           \
+                "  count(*) FILTER (WHERE a.waits_for IS NULL AND a.since >= 60000), count(*) FILTER (WHERE a.age >= a.deadline), NULL"              \
+                "  FROM aged a GROUP BY a.kind, a.step"                                                                                              \
+                " UNION ALL SELECT 2, a.id, a.kind, a.step, a.version, a.client, a.age, NULL, NULL, a.rule_label FROM aged a"                        \
+                "  WHERE a.age >= a.late AND NOT EXISTS"                                                                                             \
+                "   (SELECT 1 FROM issue i WHERE i.chain_id = a.id AND i.kind = a.issue AND i.closed_at IS NULL OFFSET 0)"                           \
+                " UNION ALL SELECT 3, a.id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM aged a"                                              \
+                "  WHERE a.step = 'REFUND_CONFIRMED' AND a.since >= 2000"
 
 static struct repair_gauge *gauge_of(struct repair_gauges *gauges, struct slice kind, struct slice step)
 {
@@ -229,10 +232,10 @@ int repair_sweep_chains(struct db *db, enum repair_walk walk, const struct repai
 
 int repair_candidates_of(struct db *db, const struct repair_rules *rules, const struct uuid ids[], size_t n, struct repair_candidates *found)
 {
-        static const char sql[] = "SELECT c.id, c.kind, c.step, c.version, c.client, " AGE_OF(
-                "c.updated_at") ", coalesce(c.label, '') FROM unnest($1) u(id)"
-                                " JOIN LATERAL (SELECT * FROM chain x WHERE x.id = u.id AND x.status = 'open' OFFSET 0) c ON true"
-                                " WHERE NOT EXISTS (SELECT 1 FROM issue i WHERE i.chain_id = c.id AND i.closed_at IS NULL OFFSET 0)";
+        static const char sql[] =
+                "SELECT c.id, c.kind, c.step, c.version, c.client, ms(now() - c.updated_at), coalesce(c.label, '') FROM unnest($1) u(id)"
+                " JOIN LATERAL (SELECT * FROM chain x WHERE x.id = u.id AND x.status = 'open' OFFSET 0) c ON true"
+                " WHERE NOT EXISTS (SELECT 1 FROM issue i WHERE i.chain_id = c.id AND i.closed_at IS NULL OFFSET 0)";
         _cleanup_(db_args_done) struct db_args args = {0};
         _cleanup_(PQclearp) PGresult *r = NULL;
         int e;
@@ -251,26 +254,17 @@ int repair_candidates_of(struct db *db, const struct repair_rules *rules, const 
 }
 
 #define BROKEN(which)                                                                                                                                \
-        "WITH page AS MATERIALIZED (" WALK(chain, which,                                                                                             \
-                COLUMNS                                                                                                                              \
-                ", c.status, c.amount, c.currency") "), " EDGE_OF                                                                                    \
-                                                    " SELECT m.n, m.last, b.id, b.kind, b.step, b.version, b.client, " AGE_OF(                       \
-                                                            "b.updated_at") " FROM m LEFT JOIN ("                                                    \
-                                                                            "  SELECT p.* FROM page p LEFT JOIN step st ON st.kind = p.kind AND "    \
-                                                                            "st.name = p.step"                                                       \
-                                                                            "  JOIN LATERAL (SELECT count(*) AS n, max(e.version) AS top, "          \
-                                                                            "(array_agg(e.type ORDER BY e.version DESC))[1] AS step,"                \
-                                                                            "    (array_agg(e.data::json #>> '{amount,minor}' ORDER BY e.version "   \
-                                                                            "DESC) FILTER (WHERE e.type IN ('PRICED', "                              \
-                                                                            "'PAYOUT_EARNED')))[1]::bigint AS amount"                                \
-                                                                            "    FROM event e WHERE e.chain_id = p.id OFFSET 0) f ON true"           \
-                                                                            "  WHERE (f.n <> p.version OR f.top <> p.version OR f.step <> p.step "   \
-                                                                            "OR f.step IS NULL OR st.status IS DISTINCT FROM p.status"               \
-                                                                            "    OR st.waits_for IS DISTINCT FROM p.waits_for OR f.amount IS "       \
-                                                                            "DISTINCT FROM p.amount)"                                                \
-                                                                            "  AND NOT EXISTS (SELECT 1 FROM issue i WHERE i.chain_id = p.id AND "   \
-                                                                            "i.kind = '" ISSUE_BROKEN_CHAIN                                          \
-                                                                            "' AND i.closed_at IS NULL OFFSET 0)) b ON true"
+        WALK which WALKED                                                                                                                            \
+                " SELECT m.n, m.last, b.id, b.kind, b.step, b.version, b.client, ms(now() - b.updated_at) FROM m LEFT JOIN ("                        \
+                "  SELECT p.* FROM page p LEFT JOIN step st ON st.kind = p.kind AND st.name = p.step"                                                \
+                "  JOIN LATERAL (SELECT count(*) AS n, max(e.version) AS top, (array_agg(e.type ORDER BY e.version DESC))[1] AS step,"               \
+                "    (array_agg(e.data::json #>> '{amount,minor}' ORDER BY e.version DESC) FILTER (WHERE e.type IN ('PRICED', "                      \
+                "'PAYOUT_EARNED')))[1]::bigint AS amount FROM event e WHERE e.chain_id = p.id OFFSET 0) f ON true"                                   \
+                "  WHERE (f.n <> p.version OR f.top <> p.version OR f.step <> p.step OR f.step IS NULL OR st.status IS DISTINCT FROM p.status"       \
+                "    OR st.waits_for IS DISTINCT FROM p.waits_for OR f.amount IS DISTINCT FROM p.amount)"                                            \
+                "  AND NOT EXISTS (SELECT 1 FROM issue i WHERE i.chain_id = p.id AND i.kind = '" ISSUE_BROKEN_CHAIN                                  \
+                "' AND i.closed_at IS NULL OFFSET 0)"                                                                                                \
+                " ) b ON true"
 
 int repair_sweep_broken(struct db *db, enum repair_walk walk, int64_t limit, struct uuid *after, struct repair_candidates *found, bool *ret_more)
 {
@@ -344,11 +338,11 @@ int repair_sweep_mismatches(struct db *db, struct uuid *after, struct repair_can
 {
         static const char sql[] = "WITH page AS MATERIALIZED (SELECT x.chain_id AS id, max(x.at) AS at FROM evidence_mismatch x WHERE x.chain_id > $1"
                                   "  GROUP BY x.chain_id ORDER BY x.chain_id LIMIT $2), " EDGE_OF
-                                  " SELECT m.n, m.last, b.* FROM m LEFT JOIN (SELECT c.id, c.kind, c.step, c.version, c.client, " AGE_OF(
-                                          "p.at") " FROM page p JOIN LATERAL (SELECT * FROM chain x WHERE x.id = p.id OFFSET 0) c ON true WHERE NOT "
-                                                  "EXISTS (SELECT 1 FROM issue i"
-                                                  "  WHERE i.chain_id = p.id AND i.kind = '" ISSUE_EVIDENCE_MISMATCH
-                                                  "' AND coalesce(i.closed_at, 'infinity') >= p.at OFFSET 0)) b ON true";
+                                  " SELECT m.n, m.last, b.* FROM m LEFT JOIN (SELECT c.id, c.kind, c.step, c.version, c.client, ms(now() - p.at) "
+                                  "FROM page p JOIN LATERAL (SELECT * FROM chain x WHERE x.id = p.id OFFSET 0) c ON true WHERE NOT "
+                                  "EXISTS (SELECT 1 FROM issue i"
+                                  "  WHERE i.chain_id = p.id AND i.kind = '" ISSUE_EVIDENCE_MISMATCH
+                                  "' AND coalesce(i.closed_at, 'infinity') >= p.at OFFSET 0)) b ON true";
         _cleanup_(db_args_done) struct db_args args = {0};
         _cleanup_(PQclearp) PGresult *r = NULL;
         int e;

@@ -76,9 +76,12 @@ int repair_do_task(struct repair_step *st)
         _cleanup_(strbuf_done) struct strbuf cause = {0};
         char id[UUID_TEXT_SIZE], kind[32] = "", entity[80] = "";
         struct uuid like;
-        bool again = repair_uuid_arg(st, "task_id", &like);
-        int e = again ? repair_task_read(st->s->db, &like, kind, entity) : 0;
+        bool again = repair_arg(st, "task_id") != 0;
+        int e;
 
+        if (again && !repair_uuid_arg(st, "task_id", &like))
+                return repair_unusable(st, "task_id is no id");
+        e = again ? repair_task_read(st->s->db, &like, kind, entity) : 0;
         if (e < 0 && e != -ENOENT)
                 return e;
         if (e == -ENOENT || (!again && !named))

@@ -289,11 +289,16 @@ async function repair(completed) {
   const stored = (await call('autoRepair', 202, { headers: { Prefer: 'respond-async' }, body: {} })).json.id;
   await until('the command is done', async () => (await call('getCommand', 200, { path: { id: stored } })).json.status === 'done');
   await call('getCommand', 'unknown-command', { path: { id: nobody } });
-  for (const id of ['refundJob', 'closeJob', 'autoRepair', 'redrive', 'addRule', 'openTask']) await call(id, 'invalid-json', { path: { id: failed }, body: '{' });
+  for (const id of ['refundJob', 'closeJob', 'autoRepair', 'redrive', 'addRule', 'addHaste', 'openTask']) await call(id, 'invalid-json', { path: { id: failed }, body: '{' });
   await call('getRules', 200);
   await call('addRule', 200, { body: { kind: 'job', step: 'PRICED', late_s: 901, why: 'contract', by: 'contract' } });
   await call('addRule', 'refused-command', { body: { kind: 'job', step: 'NOTHING', why: 'contract', by: 'b' } });
   await call('addRule', 'invalid-value', { body: { kind: 'job', step: 'PRICED', by: 'b' } });
+  await call('getHaste', 200);
+  await call('addHaste', 200, { body: { label: 'contract', late_s: 2, deadline_s: 10, why: 'contract', by: 'contract' } });
+  await call('addHaste', 200, { body: { label: 'contract', remove: true, why: 'contract', by: 'contract' } });
+  await call('addHaste', 'refused-command', { body: { label: 'contract', remove: true, why: 'contract', by: 'b' } });
+  await call('addHaste', 'invalid-value', { body: { label: 'contract', by: 'b' } });
 }
 
 async function hooks(completed) {

@@ -399,6 +399,37 @@ static void only_the_unpaid_is_reopened(void **state)
         expect_sound();
 }
 
+/* What was counted before reopenings were taken off is counted anew by the migration, up to the checkpoint of feed. */
+static void figures_of_before(void **state)
+{
+        _cleanup_(freep) char *migration = NULL;
+        struct uuid id = expired(), failed = new_job();
+
+        (void)state;
+        expect_evidence(id, "CHAIN_REOPENED", "person", "again", "NULL", "stored");
+        assert_int_equal(MOVE("meta_repair", id, 6, "CHAIN_REOPENED").verdict, ADVANCE_WON);
+        assert_int_equal(MOVE("meta_repair", failed, 1, "FINAL_FAIL").verdict, ADVANCE_WON);
+        expect_evidence(failed, "CHAIN_REOPENED", "person", "again", "NULL", "stored");
+        assert_int_equal(MOVE("meta_repair", failed, 2, "CHAIN_REOPENED").verdict, ADVANCE_WON);
+        free(pg_fixture_ask(pg,
+                "INSERT INTO reader SELECT 'feed', generation, xid, id FROM event ORDER BY generation DESC, xid DESC, id DESC LIMIT 1;"
+                "INSERT INTO figure SELECT 'CHAIN_REOPENED', coalesce(currency, ''), 0, count(*) FROM event e JOIN chain c ON c.id = e.chain_id"
+                " WHERE e.type = 'CHAIN_REOPENED' GROUP BY 2"));
+        /* Behind the checkpoint: not feed's yet. */
+        failed = new_job();
+        assert_int_equal(MOVE("meta_repair", failed, 1, "FINAL_FAIL").verdict, ADVANCE_WON);
+        expect_evidence(failed, "CHAIN_REOPENED", "person", "again", "NULL", "stored");
+        assert_int_equal(MOVE("meta_repair", failed, 2, "CHAIN_REOPENED").verdict, ADVANCE_WON);
+        assert_int_equal(read_file(AETHELOS_SOURCE_DIR "/migrations/0016_reopened_figures.sql", 1 << 20, &migration), 0);
+        for (int i = 0; i < 2; i++) {
+                free(pg_fixture_ask(pg, migration));
+                expect("SELECT string_agg(concat_ws(' ', name, count), ', ' ORDER BY name) FROM (SELECT name, sum(count) AS count FROM figure GROUP "
+                       "BY 1) f",
+                        "FINAL_FAIL reopened 2, PAYMENT_EXPIRED reopened 2"); /* with those of the test before */
+        }
+        free(pg_fixture_ask(pg, "DELETE FROM figure; DELETE FROM reader"));
+}
+
 static void a_row_is_folded_again(void **state)
 {
         struct uuid id = paid();
@@ -675,6 +706,7 @@ int main(void)
                 cmocka_unit_test(a_refund_closes_the_books),
                 cmocka_unit_test(refund_and_run_exclude_each_other),
                 cmocka_unit_test(only_the_unpaid_is_reopened),
+                cmocka_unit_test(figures_of_before),
                 cmocka_unit_test(a_row_is_folded_again),
                 cmocka_unit_test(only_the_edges),
                 cmocka_unit_test(tasks_are_apart),

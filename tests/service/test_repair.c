@@ -587,6 +587,36 @@ static void what_is_finished_costs_nothing(void **state)
         RUN("TRUNCATE event, submission");
 }
 
+/* A label is made, changed and removed by command, and what was there stays on record; who has a label that is no more keeps its times. */
+static void hasty_labels(void **state)
+{
+        (void)state;
+        start();
+        expect_command("haste", "{\"label\":\"rush\",\"why\":\"x\"}", "{\"error\":\"a new label needs late_s and deadline_s\"}");
+        expect_command("haste", "{\"label\":\"a label of more than thirty characters\",\"late_s\":1,\"deadline_s\":2,\"why\":\"x\"}",
+                "{\"error\":\"a label is 1 to 31 characters A-Z a-z 0-9 _ . : -\"}");
+        expect_command("haste", "{\"label\":\"rush\",\"late_s\":1,\"deadline_s\":2,\"why\":\"x\"}", "{\"version\":1}");
+        expect_command("haste", "{\"label\":\"rush\",\"deadline_s\":3,\"why\":\"x\"}", "{\"version\":2}");
+        await("1 s 3 s 00:00:01 f anna",
+                "SELECT concat_ws(' ', extract(epoch FROM late)::integer || ' s', extract(epoch FROM deadline)::integer || ' s',"
+                " backoff_first, removed, changed_by) FROM haste WHERE label = 'rush'");
+        await("t", "SELECT count(*) > 10 AND bool_and(deadline <= interval '3 s') FROM rule_in_force WHERE label = 'rush'");
+        _cleanup_(freep) char *id = created();
+        RUN("UPDATE chain SET label = 'rush', updated_at = now() - interval '10 s'");
+        await("MISSING_STEP repair open - -", "SELECT concat_ws(' ', kind, grade, 'open - -') FROM issue WHERE chain_id = '%s'", id);
+        expect_command("haste", "{\"label\":\"rush\",\"remove\":true,\"why\":\"over\"}", "{\"version\":3}");
+        expect_command("haste", "{\"label\":\"rush\",\"remove\":true,\"why\":\"over\"}", "{\"error\":\"there is no such label\"}");
+        await("3", "SELECT count(*) FROM haste_version WHERE label = 'rush'");
+        await("t", "SELECT count(*) > 10 FROM rule_in_force WHERE label = 'rush'");
+        /* One that nobody knows is watched as one without. */
+        _cleanup_(freep) char *other = created();
+        RUN("UPDATE chain SET label = 'nobody knows this', updated_at = now() - interval '2 h' WHERE id::text = (SELECT max(id::text) FROM chain "
+            "WHERE kind = 'job')");
+        await("MISSING_STEP repair", "SELECT concat_ws(' ', kind, grade) FROM issue WHERE chain_id = '%s'", other);
+        expect_command("task", "{\"task_id\":\"no id\"}", "{\"error\":\"task_id is no id\"}");
+        RUN("UPDATE chain SET label = NULL");
+}
+
 static void the_document_says_what_is_so(void **state)
 {
         _cleanup_(freep) char *doc = NULL, *printed = NULL;
@@ -625,6 +655,7 @@ int main(int argc, char *argv[])
                 TEST(a_frozen_instance_writes_nothing),
                 TEST(killed_at_every_point),
                 TEST(one_clients_flood_does_not_delay_another),
+                TEST(hasty_labels),
                 TEST(the_document_says_what_is_so),
                 TEST(what_is_finished_costs_nothing),
         };

@@ -84,8 +84,7 @@ static void tasks(void **state)
                 const char *step;
                 enum repair_move move;
         } ends[] = {{"TASK_CREATED", REPAIR_FAIL}, {"FLOW_CHOSEN", REPAIR_FAIL}, {"PRICED", REPAIR_FAIL}, {"PAYMENT_CONFIRMED", REPAIR_REVERSE},
-                {"EXECUTION_REQUIRED", REPAIR_REVERSE}, {"EXECUTION_STARTED", REPAIR_REVERSE}, {"STEP_COMPLETED", REPAIR_REVERSE},
-                {"PAYMENT_REVERSED", REPAIR_FAIL}};
+                {"EXECUTION_REQUIRED", REPAIR_REVERSE}, {"EXECUTION_STARTED", REPAIR_REVERSE}, {"STEP_COMPLETED", REPAIR_REVERSE}};
         struct repair_facts f = at("run_again", "EXECUTION_FAILED", 0);
 
         (void)state;
