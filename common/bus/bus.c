@@ -163,6 +163,11 @@ bool bus_connected(const struct bus *b)
         return b->connected;
 }
 
+unsigned bus_epoch(const struct bus *b)
+{
+        return b->epoch;
+}
+
 /* libnats writes a subject as it is given: a blank or a line break in it would become protocol. */
 static bool subject_ok(const char *s)
 {

@@ -36,6 +36,7 @@ int bus_open(const struct bus_config *config, struct bus **ret_bus);
  * before. Returns NULL. */
 struct bus *bus_free(struct bus *b);
 bool bus_connected(const struct bus *b);
+unsigned bus_epoch(const struct bus *b); /* counts connections: another number, and something may not have been heard in between */
 
 /* Call on every round of the loop: (re)declares, re-arms pulls, notices missed heartbeats. Does not wait for answers. Returns ms until it wants to be
  * called again. */

@@ -65,8 +65,11 @@ struct execution_state {
         /* Runs whose commit was not answered, so that they were never sent although they may stand in the store. */
         struct uuid *unsent;
         size_t n_unsent;
-        int64_t hears_since_ms;      /* since when workers on the bus can be heard without a break */
-        struct execution_said *said; /* by workers, not dealt with yet */
+        int64_t hears_since_ms;           /* since when workers on the bus can be heard without a break */
+        unsigned bus_epoch;               /* of the connection that is since then */
+        int64_t ticked_ms;                /* when execution looked last */
+        int64_t stood_ms, stood_until_ms; /* how long this process stood still last, and until when */
+        struct execution_said *said;      /* by workers, not dealt with yet */
         size_t n_said;
         unsigned short jitter[3];
 };

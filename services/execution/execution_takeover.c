@@ -66,18 +66,40 @@ static bool spared(struct execution_state *state, const struct execution_operato
         return false;
 }
 
-/* How long to wait with a run because of the bus: without a connection nobody can be called; and after one was missing, or this instance, its worker
- * has the time of a lease to be heard again. 0: not at all. */
+/* How long to wait with a run because of the bus: without a connection nobody can be called; and after one was missing, or this instance, or all of
+ * it stood still for a good part of a lease (the worker too, when it was the machine), its worker has the time of a lease to be heard again. 0: not
+ * at all. */
 static int64_t deaf_ms(struct service *s, const struct execution_operator *op, bool beaten)
 {
         const struct execution_state *state = s->state;
-        int64_t hears_ms = now_mono_ms() - state->hears_since_ms;
+        int64_t since_ms = state->hears_since_ms, hears_ms;
 
         if (!op || op->transport != EXECUTION_BUS)
                 return 0;
         if (!bus_connected(s->bus))
                 return NO_ROOM_MS;
+        if (2 * state->stood_ms >= op->lease_ms && state->stood_until_ms > since_ms)
+                since_ms = state->stood_until_ms;
+        hears_ms = now_mono_ms() - since_ms;
         return beaten && hears_ms < op->lease_ms ? op->lease_ms - hears_ms : 0;
+}
+
+/* Whether beats may have gone unheard since the last look. Standing still again and again does not count again and again: a worker that is dead must
+ * be noticed by an execution that is always late, too. */
+static void notice_breaks(struct service *s)
+{
+        struct execution_state *state = s->state;
+        int64_t now = now_mono_ms(), stood_ms = now - state->ticked_ms - TICK_MS;
+        unsigned epoch = bus_epoch(s->bus);
+
+        if (!bus_connected(s->bus) || epoch != state->bus_epoch)
+                state->hears_since_ms = now;
+        state->bus_epoch = epoch;
+        if (state->ticked_ms && stood_ms > 0 && (stood_ms > state->stood_ms || now - state->stood_until_ms > 4 * state->stood_ms)) {
+                state->stood_ms = stood_ms;
+                state->stood_until_ms = now;
+        }
+        state->ticked_ms = now;
 }
 
 static void decide(struct service *s, struct taken *t)
@@ -269,8 +291,7 @@ int64_t execution_on_tick(struct service *s)
         bool more = false, fresh;
         int e;
 
-        if (!bus_connected(s->bus))
-                state->hears_since_ms = now_mono_ms();
+        notice_breaks(s);
         if (!db_connected(s->db))
                 return TICK_MS;
         e = execution_refresh(s, &fresh);

@@ -424,6 +424,43 @@ static void a_worker_that_could_not_be_heard_keeps_its_run(void **state)
         bus_free(bus);
 }
 
+static void signal_execution(struct world *w, int signal)
+{
+        for (size_t i = 0; i < w->stack->n; i++)
+                if (strcmp(w->stack->processes[i].name, "execution") == 0)
+                        kill(w->stack->processes[i].pid, signal);
+}
+
+/* Nor is it when execution stood still for longer than a lease, or the broker went and came while nobody looked. */
+static void a_worker_is_not_silent_because_nobody_listened(void **state)
+{
+        struct world *w = *state;
+        struct bus *bus = worker(w, "steady");
+        struct heard nothing;
+
+        operator_is(w, "steady", ",\"lease_ms\":2500,\"idempotent\":true");
+        job(w, "steady");
+        _cleanup_(heard_done) struct heard h = listen_to(bus);
+        reply(bus, &h, "{\"status\":\"accepted\"}");
+        await_runs(w, "steady", "state", "accepted");
+        expect_said(bus, "steady", "beat", &h, "", "held");
+        signal_execution(w, SIGSTOP);
+        await_runs(w, "steady", "lease_until < now() - interval '500 ms'", "true");
+        signal_execution(w, SIGCONT);
+        await_runs(w, "steady", "next_at > now() AND lease_until < now()", "true"); /* it has been looked at, and waits */
+        expect_said(bus, "steady", "beat", &h, "", "held");
+        await_runs(w, "steady", "lease_until < now() + interval '300 ms'", "true");
+        nats_fixture_kill(w->stack->nats);
+        nats_fixture_restart(w->stack->nats);
+        await_runs(w, "steady", "next_at > now() AND lease_until < now()", "true");
+        expect_said(bus, "steady", "beat", &h, "", "held");
+        await_runs(w, "steady", "state || sends || probes", "accepted10");
+        expect_said(bus, "steady", "result", &h, DONE("x"), "committed");
+        await_runs(w, "steady", "state || sends", "done1");
+        assert_false(listen_until(bus, 0, &nothing));
+        bus_free(bus);
+}
+
 /* With an argument: only the tests of that name; * and ? are wild. */
 int main(int argc, char *argv[])
 {
@@ -438,6 +475,7 @@ int main(int argc, char *argv[])
                 cmocka_unit_test_teardown(workers_share, finished),
                 cmocka_unit_test_teardown(long_work_outlives_execution_and_the_broker, finished),
                 cmocka_unit_test_teardown(a_worker_that_could_not_be_heard_keeps_its_run, finished),
+                cmocka_unit_test_teardown(a_worker_is_not_silent_because_nobody_listened, finished),
         };
 
         if (argc > 1)

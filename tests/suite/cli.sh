@@ -74,6 +74,11 @@ for command in flows operators offers payouts issues rules tasks webhooks doctor
 for command in up down status doctor run submit pay show events explain flows operators offers payouts refunds issues repair redrive refund close rules tasks webhooks backup restore migrate secrets bench; do "$aethelos" $command --help >/dev/null; done
 check "help and json everywhere" ok ok
 
+check "a hasty label" "$("$aethelos" rules haste set rush --late 1 --deadline 5 --why test --json)" '"version":1'
+check "hasty labels are listed" "$("$aethelos" rules haste)" rush
+check "a hasty label is removed" "$("$aethelos" rules haste remove rush --why test --json)" '"version":2'
+refuses "a hasty label without a reason" 2 "$aethelos" rules haste remove rush
+
 # Somebody is told of events, at an address that is refused; the next run below brings one.
 hook=$("$aethelos" webhooks add http://127.0.0.1:1/hook --types PRICED --json)
 check "a webhook has its secret" "$hook" '"secret":"whsec_'
