@@ -76,9 +76,9 @@ static int write_roles(PGconn *c, const char *directory)
         return r;
 }
 
-static int write_dump(const struct database *d, const char *directory)
+static int write_dump(PGconn *c, const struct database *d, const char *directory)
 {
-        _cleanup_(freep) char *tool = postgres_tool("pg_dump");
+        _cleanup_(freep) char *tool = postgres_tool("pg_dump", c);
         char file[4096];
         _cleanup_(strbuf_done) struct strbuf where = {0};
 
@@ -152,9 +152,9 @@ static int fill(const struct stack *s, const struct database *d, const char *dir
         if (!there && !failed)
                 fprintf(stderr, "aethelos: this database holds nothing of Aethelos, so there is nothing to back up.\n");
         int r = there ? write_roles(c, directory) : -1;
-        PQfinish(c);
         if (r == 0)
-                r = write_dump(d, directory);
+                r = write_dump(c, d, directory);
+        PQfinish(c);
         if (r == 0 && with_secrets) {
                 _cleanup_(freep) char *from = stack_path(s, "secrets");
                 struct stack to = {.state = (char *)directory, .uid = geteuid(), .gid = getegid()};

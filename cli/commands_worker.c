@@ -7,7 +7,6 @@
 #include "nats_users.h"
 #include "stack.h"
 
-#include "base/hash.h"
 #include "base/util.h"
 
 #include <errno.h>
@@ -30,33 +29,18 @@ static const char WORKER_HELP[] =
         "\n"
         "  --json  prints nats_url, nats_user, nats_password_file and inbox_prefix as JSON\n";
 
-static void random_password(char ret_text[49])
+/* Made by root it belongs to whom the servers run as, as the directory does; so does one that an earlier call left to root. */
+static int password_file(const char *directory, const char *path, char **ret_password)
 {
-        uint8_t bytes[24];
+        struct stat st, own;
 
-        if (random_bytes(bytes, sizeof(bytes)) < 0)
-                die("no random bytes");
-        for (size_t i = 0; i < sizeof(bytes); i++)
-                snprintf(ret_text + 2 * i, 3, "%02x", bytes[i]);
-}
-
-/* Made by root it belongs to whom the servers run as, as the directory does. */
-static int password_file(const char *directory, const char *path)
-{
-        struct stat st;
-        char text[50];
-        int r;
-
-        if (stat(directory, &st) < 0)
-                return -errno;
-        if (access(path, R_OK) == 0)
-                return 0;
-        random_password(text);
-        strcat(text, "\n");
-        r = write_file_atomic(path, 0600, text, strlen(text));
-        if (r == 0 && st.st_uid != geteuid() && chown(path, st.st_uid, st.st_gid) < 0)
-                r = -errno;
-        return r;
+        if (secret_file(path, ret_password) < 0)
+                return -1;
+        if (stat(directory, &st) < 0 || lstat(path, &own) < 0 || (own.st_uid != st.st_uid && lchown(path, st.st_uid, st.st_gid) < 0)) {
+                say_errno(path, errno);
+                return -1;
+        }
+        return 0;
 }
 
 static bool logs_in(const char *url, const char *user, const char *password)
@@ -77,17 +61,14 @@ static bool logs_in(const char *url, const char *user, const char *password)
 }
 
 /* The supervisor reads the users again, and has the broker do it. */
-static int make_known(const struct stack *s, const char *url, const char *user, const char *path)
+static int make_known(const struct stack *s, const char *url, const char *user, const char *password)
 {
-        _cleanup_(freep) char *lock = stack_path(s, "run/lock"), *pid = NULL, *password = NULL;
-        int r = read_file(path, 4096, &password);
+        _cleanup_(freep) char *lock = stack_path(s, "run/lock"), *pid = NULL;
+        int r;
 
-        if (r == 0)
-                password[strcspn(password, "\n")] = '\0';
-        if (r == 0 && logs_in(url, user, password))
+        if (logs_in(url, user, password))
                 return 0;
-        if (r == 0)
-                r = read_file(lock, 32, &pid);
+        r = read_file(lock, 32, &pid);
         if (r == 0 && (atoi(pid) <= 1 || kill(atoi(pid), SIGUSR1) < 0))
                 r = atoi(pid) <= 1 ? -EINVAL : -errno;
         for (int64_t until = now_mono_ms() + KNOWN_MS; r == 0 && !logs_in(url, user, password); usleep(50000))
@@ -101,8 +82,7 @@ int cmd_worker(int argc, char **argv)
         _cleanup_(stack_done) struct stack s = {0};
         _cleanup_(stack_state_done) struct stack_state running = {0};
         _cleanup_(strbuf_done) struct strbuf user = {0}, path = {0}, entry = {0};
-        _cleanup_(freep) char *conf = NULL, *directory = NULL;
-        char password[49];
+        _cleanup_(freep) char *conf = NULL, *directory = NULL, *password = NULL;
         bool json = false;
         struct args a = {.help = WORKER_HELP, .options = (struct args_option[]){{"--json", .flag = &json}, {0}}, .most = 1};
         int r = args_parse(&a, argc, argv);
@@ -120,16 +100,18 @@ int cmd_worker(int argc, char **argv)
         conf = stack_path(&s, "nats/nats-server.conf");
         directory = stack_path(&s, "secrets/nats");
         if (!running.nats_user || access(conf, F_OK) < 0) {
-                random_password(password);
-                nats_worker_user(&entry, a.rest[0], password);
+                char text[SECRET_SIZE];
+
+                secret_random(text);
+                nats_worker_user(&entry, a.rest[0], text);
                 printf("%s", entry.s + 1);
                 return 0;
         }
         strbuf_addf(&user, NATS_WORKER "%s", a.rest[0]);
         strbuf_addf(&path, "%s/%s", directory, user.s);
-        r = password_file(directory, path.s);
-        if (r == 0)
-                r = make_known(&s, running.nats_url, user.s, path.s);
+        if (password_file(directory, path.s, &password) < 0)
+                return 1;
+        r = make_known(&s, running.nats_url, user.s, password);
         nats_Close();
         if (r < 0) {
                 say_errno(path.s, r);

@@ -4,9 +4,9 @@
 #include "database.h"
 
 #include "base/json.h"
+#include "postgres_program.h"
 
 #include <errno.h>
-#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -215,23 +215,11 @@ int database_run(const struct database *d, const char *const argv[])
         return -1;
 }
 
-char *postgres_tool(const char *name)
+char *postgres_tool(const char *name, PGconn *c)
 {
-        char pattern[256], *best = NULL;
-        int version = -1;
-        glob_t found;
+        char *tool = postgres_program(POSTGRES_ROOT, name, PQserverVersion(c) / 10000);
 
-        snprintf(pattern, sizeof(pattern), "/usr/lib/postgresql/*/bin/%s", name);
-        if (glob(pattern, 0, NULL, &found) == 0) {
-                for (size_t i = 0; i < found.gl_pathc; i++) {
-                        int this = atoi(found.gl_pathv[i] + strlen("/usr/lib/postgresql/"));
-                        if (this <= version)
-                                continue;
-                        version = this;
-                        free(best);
-                        best = xstrdup(found.gl_pathv[i]);
-                }
-                globfree(&found);
-        }
-        return best ? best : xstrdup(name);
+        if (!tool)
+                tool = postgres_program(POSTGRES_ROOT, name, 0);
+        return tool ? tool : xstrdup(name);
 }

@@ -24,7 +24,8 @@ char *database_ask(PGconn *c, const char *sql, const char *what);     /* first c
 bool database_holds_aethelos(PGconn *c, bool *ret_failed);            /* its schema is there */
 int database_run(const struct database *d, const char *const argv[]); /* a program with the way in as its environment: 0, or -1, said */
 _Noreturn void database_exec(const struct database *d, const char *const argv[]); /* the same, in this process */
-char *postgres_tool(const char *name);                                            /* newest pg_dump, pg_restore on this machine; malloc'ed */
+/* pg_dump, pg_restore as old as the server where they are there (an archive of a newer one it could not read), else the newest; malloc'ed. */
+char *postgres_tool(const char *name, PGconn *c);
 
 /* The conninfo or URI as a conninfo, without the options named (NULL-terminated). *ret_password (may be NULL): the password in it, or NULL. NULL
  * after saying why. */

@@ -101,7 +101,7 @@ static int run_migrate(const struct stack *s, const struct database *d, const ch
 
 static int load(PGconn *c, const struct database *d, const char *directory)
 {
-        _cleanup_(freep) char *tool = postgres_tool("pg_restore"), *roles = NULL;
+        _cleanup_(freep) char *tool = postgres_tool("pg_restore", c), *roles = NULL;
         _cleanup_(strbuf_done) struct strbuf where = {0};
         char path[4096];
         bool failed;

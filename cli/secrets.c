@@ -17,26 +17,36 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* A secret that is not there yet. *ret_text is wiped by the caller's end of process, nothing else keeps it. */
-static int secret(const char *path, char **ret_text)
+void secret_random(char ret_text[SECRET_SIZE])
 {
-        uint8_t bytes[24];
-        char text[2 * sizeof(bytes) + 2];
+        uint8_t bytes[(SECRET_SIZE - 1) / 2];
 
+        if (random_bytes(bytes, sizeof(bytes)) < 0)
+                die("no random bytes");
+        for (size_t i = 0; i < sizeof(bytes); i++)
+                snprintf(ret_text + 2 * i, 3, "%02x", bytes[i]);
+}
+
+/* *ret_text is wiped by the caller's end of process, nothing else keeps it. */
+int secret_file(const char *path, char **ret_text)
+{
+        char text[SECRET_SIZE + 1];
         int r = read_file(path, 4096, ret_text);
+
         if (r == 0 && **ret_text)
                 return 0;
-        r = random_bytes(bytes, sizeof(bytes));
-        for (size_t i = 0; i < sizeof(bytes); i++)
-                snprintf(text + 2 * i, 3, "%02x", bytes[i]);
-        strcat(text, "\n");
         if (r == 0)
+                freep(ret_text);
+        if (r == 0 || r == -ENOENT) { /* one that cannot be read is none that may be replaced */
+                secret_random(text);
+                strcat(text, "\n");
                 r = write_file_atomic(path, 0600, text, strlen(text));
+        }
         if (r < 0) {
                 say_errno(path, r);
                 return -1;
         }
-        text[2 * sizeof(bytes)] = '\0';
+        text[SECRET_SIZE - 1] = '\0';
         *ret_text = xstrdup(text);
         return 0;
 }
@@ -61,8 +71,8 @@ int stack_prepare_inside(struct stack *s)
         _cleanup_(freep) char *owner = NULL, *token = NULL;
         int r;
 
-        if (make_directory(roles, 0700, NULL) < 0 || make_directory(users, 0700, NULL) < 0 || secret(owner_file, &owner) < 0 ||
-                secret(token_file, &token) < 0)
+        if (make_directory(roles, 0700, NULL) < 0 || make_directory(users, 0700, NULL) < 0 || secret_file(owner_file, &owner) < 0 ||
+                secret_file(token_file, &token) < 0)
                 return -1;
         strbuf_addf(&pgpass, "*:*:*:" STACK_USER ":%s\n", owner);
         for (int i = -1; i < STACK_SERVICES; i++) {
@@ -71,7 +81,7 @@ int stack_prepare_inside(struct stack *s)
                 char path[4096];
 
                 snprintf(path, sizeof(path), "%s/%s", users, name);
-                if (secret(path, &bus_password) < 0)
+                if (secret_file(path, &bus_password) < 0)
                         return -1;
                 strbuf_adds(&nats, "PASSWORD_");
                 for (const char *c = name; *c; c++)
@@ -80,7 +90,7 @@ int stack_prepare_inside(struct stack *s)
                 if (i < 0)
                         continue;
                 snprintf(path, sizeof(path), "%s/%s", roles, role);
-                if (secret(path, &password) < 0)
+                if (secret_file(path, &password) < 0)
                         return -1;
                 strbuf_addf(&pgpass, "*:*:*:%s:%s\n", role, password);
         }

@@ -60,7 +60,10 @@ int copy_file(const char *from, const char *to, mode_t mode);                 /*
 int postgres_find(const char *data, char **ret_bin);                          /* newest, or the version of the cluster in `data`. 0 or -1, said */
 
 /* --- secrets.c --- */
-int stack_prepare_inside(struct stack *s); /* as whom the servers run: makes what is missing. 0 or -1, said */
+#define SECRET_SIZE 49                              /* its text, with the NUL */
+void secret_random(char ret_text[SECRET_SIZE]);     /* one that is kept nowhere */
+int secret_file(const char *path, char **ret_text); /* the secret in a file, made when there is none. 0 or -1, said */
+int stack_prepare_inside(struct stack *s);          /* as whom the servers run: makes what is missing. 0 or -1, said */
 int secrets_copy(
         const char *from, const struct stack *to); /* a directory of secrets into STATE/secrets, what is there already stays. 0 or -1, said */
 

@@ -3,6 +3,7 @@
  * Invariant: programs run from copies, so that a build under a running stack changes nothing in it. A crash here leaves a part of all that; the next
  * start completes it. */
 #include "database.h"
+#include "postgres_program.h"
 #include "stack.h"
 
 #include <dirent.h>
@@ -181,24 +182,13 @@ int postgres_find(const char *data, char **ret_bin)
 {
         _cleanup_(strbuf_done) struct strbuf file = {0};
         _cleanup_(freep) char *wanted = NULL;
-        glob_t found;
-        int best = -1;
 
         strbuf_addf(&file, "%s/PG_VERSION", data ? data : "");
         if (data)
                 (void)read_file(file.s, 64, &wanted);
-        *ret_bin = NULL;
-        if (glob("/usr/lib/postgresql/*/bin/initdb", 0, NULL, &found) == 0) {
-                for (size_t i = 0; i < found.gl_pathc; i++) {
-                        int version = atoi(found.gl_pathv[i] + strlen("/usr/lib/postgresql/"));
-                        if (wanted ? version != atoi(wanted) : version <= best)
-                                continue;
-                        best = version;
-                        free(*ret_bin);
-                        *ret_bin = xstrndup(found.gl_pathv[i], strlen(found.gl_pathv[i]) - strlen("/initdb"));
-                }
-                globfree(&found);
-        }
+        *ret_bin = postgres_program(POSTGRES_ROOT, "initdb", wanted ? atoi(wanted) : 0);
+        if (*ret_bin)
+                *strrchr(*ret_bin, '/') = '\0';
         if (*ret_bin)
                 return 0;
         if (wanted)

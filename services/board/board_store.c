@@ -132,16 +132,19 @@ int board_quarantine(struct db *db, int64_t after, int64_t limit, struct strbuf 
 
 #define CURSOR "e.generation || '.' || e.xid || '.' || e.id"
 
+/* At most $4 rows, and not many more bytes than a page may hold; n: how many there would have been. What events weigh is known without reading them:
+ * octet_length() does not unpack. Scalar sub-selects in the horizon let the index yield the rows in order. */
+#define EVENTS(behind, order)                                                                                                                        \
+        "SELECT " JOB_VIEW_EVENT_COLUMNS ", " CURSOR ", e.n FROM (SELECT t.*, count(*) OVER () AS n,"                                                \
+        " sum(octet_length(t.data)) OVER (ORDER BY t.nr) - octet_length(t.data) AS before FROM (SELECT x.*, row_number() OVER () AS nr"              \
+        " FROM (SELECT * FROM event WHERE (generation, xid, id) " behind " ($1::smallint, $2, $3) AND " JOB_VIEW_HORIZON                             \
+        " ORDER BY generation " order ", xid " order ", id " order " LIMIT $4) x) t) e WHERE e.before < " JOB_VIEW_PAGE_BYTES " ORDER BY e.nr"
+
 int board_events(struct db *db, const struct board_cursor *older_than, const struct board_cursor *since, int64_t limit, enum job_view_form form,
         struct strbuf *b)
 {
         static const struct board_cursor end = {INT16_MAX, INT64_MAX, INT64_MAX};
-        static const char latest[] =
-                "SELECT " JOB_VIEW_EVENT_COLUMNS ", " CURSOR " FROM event e WHERE (e.generation, e.xid, e.id) < ($1::smallint, $2, $3)"
-                " AND " JOB_VIEW_HORIZON " ORDER BY e.generation DESC, e.xid DESC, e.id DESC LIMIT $4";
-        static const char following[] =
-                "SELECT " JOB_VIEW_EVENT_COLUMNS ", " CURSOR " FROM event e WHERE (e.generation, e.xid, e.id) > ($1::smallint, $2, $3)"
-                " AND " JOB_VIEW_HORIZON " ORDER BY e.generation, e.xid, e.id LIMIT $4";
+        static const char latest[] = EVENTS("<", "DESC"), following[] = EVENTS(">", "ASC");
         const struct board_cursor *c = since ? since : older_than ? older_than : &end;
         _cleanup_(db_args_done) struct db_args args = {0};
         _cleanup_(PQclearp) PGresult *r = NULL;
@@ -155,8 +158,8 @@ int board_events(struct db *db, const struct board_cursor *older_than, const str
         e = db_run(db, since ? following : latest, &args, &r);
         if (e < 0)
                 return e;
-        more = PQntuples(r) > limit;
-        n = more ? (int)limit : PQntuples(r);
+        n = PQntuples(r) > limit ? (int)limit : PQntuples(r);
+        more = n > 0 && db_int(r, 0, JOB_VIEW_EVENT_N + 1) > n;
         strbuf_adds(b, "{\"items\":[");
         for (int row = 0; row < n; row++) {
                 if (row > 0)

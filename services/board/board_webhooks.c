@@ -96,7 +96,7 @@ void board_post_webhook(void *ctx, struct http_request *r)
         _cleanup_(json_done) struct json_doc doc = {0};
         _cleanup_(strbuf_done) struct strbuf secret = {0};
         _cleanup_(webhook_done) struct board_webhook w = {.id = uuid_v7()};
-        const char *fault, *field, *type = NULL;
+        const char *fault, *field;
         struct json_error error;
         int e;
 
@@ -112,7 +112,7 @@ void board_post_webhook(void *ctx, struct http_request *r)
         e = webhook_secret_new(&secret);
         w.secret = secret.s;
         if (e == 0)
-                e = board_webhook_add(s->db, &w, &type);
+                e = board_webhook_add(s->db, &w);
         if (e == -EDOM)
                 http_answer_problem(r, 422, "unknown-event", "there is no such event; proto/events.md lists them", "/types");
         else if (e == -ENOSPC)

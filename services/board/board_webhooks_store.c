@@ -12,16 +12,14 @@
 
 #define SUBSCRIPTIONS_MAX "64"
 
-int board_webhook_add(struct db *db, const struct board_webhook *w, const char **ret_type)
+int board_webhook_add(struct db *db, const struct board_webhook *w)
 {
-        static const char unknown[] = "SELECT u.i - 1 FROM unnest($1) WITH ORDINALITY u(type, i)"
-                                      " WHERE NOT EXISTS (SELECT 1 FROM step s WHERE s.name = u.type) ORDER BY u.i LIMIT 1";
+        static const char unknown[] = "SELECT 1 FROM unnest($1) u(type) WHERE NOT EXISTS (SELECT 1 FROM step s WHERE s.name = u.type) LIMIT 1";
         static const char insert[] =
                 "INSERT INTO webhook (id, url, types, client, secret, format, generation, xid, event_id)"
                 " SELECT $1, $2, $3, $4, $5, $6, coalesce(l.generation, 0), coalesce(l.xid, 0), coalesce(l.id, 0) FROM (SELECT count(*) AS n FROM "
                 "webhook) m"
-                " LEFT JOIN LATERAL (SELECT x.generation, x.xid, x.id FROM event x"
-                "  WHERE x.generation < (SELECT max(n) FROM generation) OR x.xid < (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint)"
+                " LEFT JOIN LATERAL (SELECT x.generation, x.xid, x.id FROM event x WHERE " JOB_VIEW_HORIZON
                 "  ORDER BY x.generation DESC, x.xid DESC, x.id DESC LIMIT 1) l ON true WHERE m.n < " SUBSCRIPTIONS_MAX " RETURNING id";
         _cleanup_(db_args_done) struct db_args types = {0}, all = {0};
         _cleanup_(PQclearp) PGresult *wrong = NULL, *r = NULL;
@@ -33,10 +31,8 @@ int board_webhook_add(struct db *db, const struct board_webhook *w, const char *
         e = db_run(db, unknown, &types, &wrong);
         if (e < 0)
                 return e;
-        if (PQntuples(wrong) > 0) {
-                *ret_type = w->types[db_int(wrong, 0, 0)];
+        if (PQntuples(wrong) > 0)
                 return -EDOM;
-        }
         db_arg_uuid(&all, &w->id);
         db_arg_text(&all, w->url);
         db_array_begin(&all, DB_ARRAY_TEXT);

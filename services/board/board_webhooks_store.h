@@ -13,8 +13,8 @@ struct board_webhook {
         bool cloudevents; /* the form in which it is told */
 };
 
-/* Makes it, from now on. -EDOM: *ret_type is no event; -ENOSPC: there are as many as there may be. */
-int board_webhook_add(struct db *db, const struct board_webhook *w, const char **ret_type);
+/* Makes it, from now on. -EDOM: one of its types is no event; -ENOSPC: there are as many as there may be. */
+int board_webhook_add(struct db *db, const struct board_webhook *w);
 int board_webhooks(struct db *db, const struct uuid *id, struct strbuf *b); /* id: the one, as an object, -ENOENT; NULL: {"items", "next"} */
 int board_webhook_remove(struct db *db, const struct uuid *id);             /* with its deliveries; -ENOENT */
 /* Another secret; the one before signs beside it for keep_s. -ENOENT, or -ENOSPC: too many old ones sign. */

@@ -169,8 +169,10 @@ int job_view_jobs(struct db *db, const struct uuid ids[], size_t n, PGresult **r
 
 int job_view_event_rows(struct db *db, const struct uuid *chain, const char *kind, int64_t after, int64_t limit, PGresult **ret_rows)
 {
-        static const char sql[] = "SELECT " JOB_VIEW_PUBLIC_EVENT_COLUMNS " FROM chain c LEFT JOIN event e ON e.chain_id = c.id AND e.version > $3"
-                                  " WHERE c.id = $1 AND c.kind = $2 ORDER BY e.version LIMIT $4";
+        static const char sql[] =
+                "SELECT " JOB_VIEW_PUBLIC_EVENT_COLUMNS " FROM chain c LEFT JOIN LATERAL (SELECT t.*, sum(octet_length(t.data)) OVER (ORDER BY "
+                "t.version) - octet_length(t.data) AS before FROM (SELECT * FROM event x WHERE x.chain_id = c.id AND x.version > $3"
+                " ORDER BY x.version LIMIT $4) t) e ON e.before < " JOB_VIEW_PAGE_BYTES " WHERE c.id = $1 AND c.kind = $2 ORDER BY e.version";
         _cleanup_(db_args_done) struct db_args args = {0};
 
         db_arg_uuid(&args, chain);

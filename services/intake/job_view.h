@@ -52,6 +52,9 @@
 #define JOB_VIEW_PUBLIC_EVENT_COLUMNS                                                                                                                \
         "e.id, e.type, e.chain_id, e.version, " JOB_VIEW_TIME("e.at") ", " JOB_VIEW_PUBLIC_DATA ", " JOB_VIEW_EVENT_SOURCE
 
+/* Events of a page weigh no more than this and the last one of them; the cursor says where to go on. */
+#define JOB_VIEW_PAGE_BYTES "4194304"
+
 /* Whether a reader may see a row of event yet: what is still under way must not be passed over; what an older generation of the cluster wrote is
  * always visible. Scalar sub-selects, so that an index yields the rows in order. */
 #define JOB_VIEW_HORIZON "(generation < (SELECT max(n) FROM generation) OR xid < (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint))"

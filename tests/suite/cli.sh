@@ -141,6 +141,12 @@ refuses "a worker of nobody" 2 "$aethelos" operators worker Nobody
 login=$("$aethelos" operators worker turner --json)
 check "the bus user of its workers" "$login" '"nats_user":"worker-turner"'
 check "asked again, the same" "$("$aethelos" operators worker turner --json)" "$login"
+if [ "$(id -u)" = 0 ]; then # what a call that was cut off left to root is given to whom the servers run as
+  file=$(first nats_password_file <<<"$login")
+  chown root "$file"
+  "$aethelos" operators worker turner >/dev/null
+  check "its password belongs to whom the servers run as" "$(stat -c %U "$file")" "$(stat -c %U "$(dirname "$file")")"
+fi
 as_worker=(turner "$nats" "$(first nats_user <<<"$login")" "$(first nats_password_file <<<"$login")")
 cp "$home"/examples/worker-node/*.js* "$work/node" # the same client
 (cd "$work/node" && WORK_SECONDS=60 exec node worker.js "${as_worker[@]}" >"$work/worker-node.log" 2>&1) &

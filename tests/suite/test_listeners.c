@@ -373,6 +373,47 @@ static void places_of_one_job(void **state)
                 reader_close(&r[i]);
 }
 
+/* Pages are bounded in bytes, too, and the cursor goes on behind what was left out: everything once. */
+static void pages_of_large_events(void **state)
+{
+        _cleanup_(strbuf_done) struct strbuf body = {0};
+        _cleanup_(freep) char *all = NULL, *job = NULL;
+        char path[160] = "/events?since=0.0.0&limit=1000", key[60];
+        long status, count = 0, pages = 0;
+
+        (void)state;
+        strbuf_adds(&body, "{\"type\":\"puz19:text_analysis\",\"payload\":{\"text\":\"");
+        for (int i = 0; i < 1000000; i++)
+                strbuf_addc(&body, (char)('a' + i % 26));
+        strbuf_adds(&body, "\"}}");
+        for (int i = 0; i < 6; i++) {
+                snprintf(key, sizeof(key), "Idempotency-Key: large-%d", i);
+                _cleanup_(freep) char *made = stack_http(stack, false, "POST", "/jobs", (const char *const[]){key, NULL}, body.s, &status);
+                free(job);
+                job = json_at(made, "job.id");
+        }
+        stack_await(stack, "SELECT count(*) FROM chain WHERE step = 'PAYMENT_INITIATED' AND amount > 1000000", "6", PATIENCE);
+        for (bool more = true; more; pages++) {
+                _cleanup_(freep) char *page = stack_http(stack, true, "GET", path, NULL, NULL, &status), *next = json_at(page, "next");
+
+                assert_int_equal(status, 200);
+                assert_true(strlen(page) < 6 << 20);
+                for (const char *at = page; (at = strstr(at, "\"chain_id\":")); at++)
+                        count++;
+                more = strcmp(next, "null") != 0;
+                snprintf(path, sizeof(path), "/events?since=%s&limit=1000", next);
+        }
+        assert_true(pages > 1);
+        all = pg_fixture_ask(stack->pg, "SELECT count(*) FROM event");
+        assert_int_equal(count, atol(all));
+        _cleanup_(freep) char *latest = stack_http(stack, true, "GET", "/events?limit=1000", NULL, NULL, &status), *older = json_at(latest, "next");
+        assert_true(strlen(latest) < 6 << 20);
+        assert_string_not_equal(older, "null");
+        snprintf(path, sizeof(path), "/jobs/%s/events?limit=1000", job);
+        _cleanup_(freep) char *public = stack_http(stack, false, "GET", path, NULL, NULL, &status), *behind = json_at(public, "next");
+        assert_string_equal(behind, "5"); /* one large event, and four small ones */
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -381,6 +422,7 @@ int main(void)
                 cmocka_unit_test(streams_are_bounded),
                 cmocka_unit_test(one_job),
                 cmocka_unit_test(places_of_one_job),
+                cmocka_unit_test(pages_of_large_events),
         };
 
         return cmocka_run_group_tests(tests, set_up, tear_down);
