@@ -22,6 +22,13 @@ static const struct setting settings[] = {
                 .max = 600000,
                 .offset = FIELD(lease_ms),
                 .help = "ms for which an instance has an issue to itself"},
+        {.name = "tick_ms",
+                .kind = SETTING_INT,
+                .fallback = "1000",
+                .min = 50,
+                .max = 60000,
+                .offset = FIELD(tick_ms),
+                .help = "ms after which what stands is looked for again; the instance that does it has three of them to come back"},
         {0},
 };
 

@@ -6,7 +6,7 @@
 #include "service/service.h"
 
 struct repair_config {
-        int64_t ring_rate, lease_ms;
+        int64_t ring_rate, lease_ms, tick_ms;
 };
 
 struct repair_state {

@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TICK_MS  1000
 #define RULES_MS 5000 /* a rule that was changed elsewhere counts after this */
 #define ROUND_MS 300  /* work in one round, so that bells and heartbeats are not held up */
 
@@ -155,13 +154,14 @@ void repair_on_round(struct service *s)
 
 int64_t repair_on_tick(struct service *s)
 {
+        const struct repair_config *config = s->config;
         struct repair_state *state = s->state;
 
         if (repair_rules_fresh(s) < 0)
-                return TICK_MS;
+                return config->tick_ms;
         ringer_tick(s);
         repair_sweep_tick(s);
         state->look = true;
         service_wake_in(s, 0);
-        return TICK_MS;
+        return config->tick_ms;
 }

@@ -17,7 +17,6 @@
 #include <string.h>
 
 #define LEASE       "ringer"
-#define LEASE_MS    3000
 #define LOOK_MS     500  /* an answer of the broker about a backlog may take so long */
 #define LOOK_NEW_MS 500  /* a look so new is good enough */
 #define LOOK_OLD_MS 5000 /* a look further back says nothing about movement */
@@ -241,10 +240,11 @@ static void forget(struct ringer *state)
 /* Asked again before ringing: reading may have taken longer than the lease. */
 static bool leads(struct service *s)
 {
+        const struct repair_config *config = s->config;
         struct ringer *state = ringer_of(s);
         int64_t epoch = 0;
 
-        if (repair_lease(s->db, LEASE, s->instance, LEASE_MS, &epoch) < 0 || epoch == 0)
+        if (repair_lease(s->db, LEASE, s->instance, 3 * config->tick_ms, &epoch) < 0 || epoch == 0)
                 return false;
         if (epoch != state->epoch)
                 forget(state); /* somebody else rang meanwhile */

@@ -11,7 +11,6 @@
 #include <string.h>
 
 #define LEASE       "sweep"
-#define LEASE_MS    3000
 #define PAGES_TICK  5
 #define BROKEN_TICK 200 /* chains whose events are folded */
 #define OPEN_BATCH  256 /* issues opened in one transaction */
@@ -215,9 +214,10 @@ static int figures(struct service *s, struct repair_sweep *w)
 
 void repair_sweep_tick(struct service *s)
 {
+        const struct repair_config *config = s->config;
         struct repair_sweep *w = ((struct repair_state *)s->state)->sweep;
         int64_t epoch = 0;
-        int e = repair_lease(s->db, LEASE, s->instance, LEASE_MS, &epoch);
+        int e = repair_lease(s->db, LEASE, s->instance, 3 * config->tick_ms, &epoch);
 
         if (e == 0 && epoch == 0)
                 return; /* another instance does it */

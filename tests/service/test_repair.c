@@ -148,9 +148,11 @@ static void age(const char *id, const char *interval)
         RUN("UPDATE chain SET updated_at = now() - interval '%s', created_at = now() - interval '%s' WHERE id = '%s'", interval, interval, id);
 }
 
+#define OFTEN "AETHELOS_LEASE_MS=300", "AETHELOS_TICK_MS=100"
+
 static void start(void)
 {
-        stack_spawn(stack, "meta-repair", (const char *const[]){"AETHELOS_LEASE_MS=1500", NULL});
+        stack_spawn(stack, "meta-repair", (const char *const[]){"AETHELOS_LEASE_MS=1500", "AETHELOS_TICK_MS=200", NULL});
 }
 
 /* Asks meta-repair, and waits for its answer. */
@@ -493,7 +495,7 @@ static void drive(int *killed, const char *answer, const char *fmt, const char *
                         return;
                 if (stack_wait_end(stack, "meta-repair", 0) >= 0) {
                         (*killed)++;
-                        start();
+                        stack_spawn(stack, "meta-repair", (const char *const[]){OFTEN, NULL});
                 }
         }
         fail_msg("%s is not reached", answer);
@@ -517,13 +519,15 @@ static void killed_at_every_point(void **state)
                 int killed = 0;
 
                 uuid_format(&u, asked);
+                /* Looks are ten times as often as usual, and what a pause is for is aged: the points are the same, and come sooner. */
                 RUN("INSERT INTO repair_command (id, what, args, by_whom) VALUES ('%s', 'refund', '{\"chain_id\":\"%s\"}', 'anna')", asked, other);
                 snprintf(setting, sizeof(setting), "AETHELOS_CRASH_AT=%s:1", point);
-                stack_spawn(stack, "meta-repair", (const char *const[]){setting, "AETHELOS_LEASE_MS=300", NULL});
+                stack_spawn(stack, "meta-repair", (const char *const[]){setting, OFTEN, NULL});
                 drive(&killed, "EXECUTION_REQUIRED", STEP, id);
                 MOVE_WITH(FAILURE, "execution", id, "EXECUTION_STARTED", "EXECUTION_FAILED");
                 drive(&killed, "REFUND_REQUIRED", STEP, id);
                 refund(id);
+                age(id, "3 s");
                 drive(&killed, "FINAL_FAIL", STEP, id);
                 drive(&killed, "{\"found\":1,\"refunded\":1,\"refused\":0,\"refusals\":[]}", "SELECT result FROM repair_command WHERE id = '%s'",
                         asked);
