@@ -19,8 +19,8 @@ struct statement {
         size_t n;
 };
 
-static const char *const few[] = {"account", "edge", "figure", "flow", "generation", "haste", "lease", "offer", "operator", "reader", "repair_figure",
-        "rule", "schema_migration", "step", "task_kind", "webhook"}; /* their rows do not grow with the jobs */
+static const char *const few[] = {"account", "edge", "figure", "flow", "generation", "haste", "haste_version", "lease", "offer", "operator", "reader",
+        "repair_figure", "rule", "schema_migration", "step", "task_kind", "webhook"}; /* their rows do not grow with the jobs */
 
 void locks_done(struct lock_notes *notes)
 {
