@@ -1,7 +1,8 @@
 // A worker of an Aethelos operator on the bus: it turns input.text round, and takes its time.
 //   node worker.js OPERATOR NATS_URL USER PASSWORD_FILE     (`./aethelos operators worker OPERATOR` prints the last three)
 // Run as many as you like. It accepts a run, says with every beat that it still has it, and says the result until it hears that it is committed.
-import { readFileSync } from "node:fs";
+// What it has done it remembers in the file MEMORY (OPERATOR.done): asked about a run, or given it again, it answers with what came of it.
+import { appendFileSync, existsSync, readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { connect } from "nats";
 
@@ -12,6 +13,8 @@ if (!passwordFile) {
 }
 const subject = `aethelos.operator.${operator}`;
 const worker = `${hostname()} ${process.pid}`;
+const memory = process.env.MEMORY ?? `${operator}.done`;
+const answers = new Map(existsSync(memory) ? readFileSync(memory, "utf8").trim().split("\n").filter(Boolean).map((line) => JSON.parse(line)) : []);
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const nc = await connect({ servers: url, user, pass: readFileSync(passwordFile, "utf8").trim(), name: worker, inboxPrefix: `_INBOX_${user}`, maxReconnectAttempts: -1 });
 
@@ -32,11 +35,24 @@ async function work(run) {
     await pause((Number(process.env.WORK_SECONDS ?? 1) * 1000) / 4);
     if ((await say("beat", run, { percent, progress: "turning" })) !== "held") return;
   }
-  const output = { text: [...String(run.input.text ?? "")].reverse().join("") };
-  console.log(run.run_id, await say("result", run, { status: "done", output }));
+  const answer = { status: "done", output: { text: [...String(run.input.text ?? "")].reverse().join("") } };
+  appendFileSync(memory, JSON.stringify([run.run_id, answer]) + "\n"); // before it is said: what is done is done once
+  answers.set(run.run_id, answer);
+  console.log(run.run_id, await say("result", run, answer));
 }
 
+// Every worker hears every question, and is silent about runs that it does not know.
+nc.subscribe(`${subject}.status`, { callback: (_, question) => {
+  const answer = answers.get(question.json().run_id);
+  if (answer) question.respond(JSON.stringify(answer));
+} });
 for await (const call of nc.subscribe(subject, { queue: operator })) {
+  const run = call.json(), known = answers.get(run.run_id);
+  if (known?.status === "done") {
+    call.respond(JSON.stringify(known));
+    continue;
+  }
   call.respond(JSON.stringify({ status: "accepted", worker }));
-  work(call.json()); // runs go on side by side
+  answers.set(run.run_id, { status: "running" });
+  work(run).finally(() => answers.get(run.run_id).status === "running" && answers.delete(run.run_id)); // runs go on side by side
 }

@@ -4,6 +4,7 @@
     python3 worker.py OPERATOR NATS_URL USER PASSWORD_FILE     (`./aethelos operators worker OPERATOR` prints the last three)
 
 Run as many as you like. It accepts a run, says with every beat that it still has it, and says the result until it hears that it is committed.
+What it has done it remembers in the file MEMORY (OPERATOR.done): asked about a run, or given it again, it answers with what came of it.
 """
 
 import json
@@ -60,7 +61,16 @@ def main():
     subject, inbox, name = f"aethelos.operator.{operator}", f"_INBOX_{user}.{os.getpid()}", f"{socket.gethostname()} {os.getpid()}"
     with open(password_file, encoding="utf-8") as f:
         bus = Bus(url, user, f.read().strip())
-    bus.socket.sendall(f"SUB {subject} {operator} 1\r\nSUB {inbox} 2\r\n".encode())
+    bus.socket.sendall(f"SUB {subject} {operator} 1\r\nSUB {inbox} 2\r\nSUB {subject}.status 3\r\n".encode())
+    memory, answers = os.environ.get("MEMORY", f"{operator}.done"), {}
+    if os.path.exists(memory):
+        with open(memory, encoding="utf-8") as f:
+            answers = dict(json.loads(line) for line in f)
+
+    def told(reply, body):
+        """Every worker hears every question, and is silent about runs that it does not know."""
+        if answer := answers.get(json.loads(body)["run_id"]):
+            bus.publish(reply, answer)
 
     def ask(what, run, **more):
         """One beat or result, said until it is answered: held, committed, or over."""
@@ -71,6 +81,8 @@ def main():
                 while (came := bus.message(until))[0] != 2 or not came[2]:  # a call for the next run waits in `later`; empty: nobody listens yet
                     if came[0] == 1:
                         later.append(came)
+                    elif came[0] == 3:
+                        told(*came[1:])
             except TimeoutError:
                 continue
             return json.loads(came[2])["status"]
@@ -78,16 +90,27 @@ def main():
     later = []
     while True:
         number, reply, body = later.pop(0) if later else bus.message()
+        if number == 3:
+            told(reply, body)
         if number != 1:
             continue
         run = json.loads(body)
+        if known := answers.get(run["run_id"]):
+            bus.publish(reply, known)
+            continue
         bus.publish(reply, {"status": "accepted", "worker": name})
+        answers[run["run_id"]] = {"status": "running"}
         for percent in (25, 50, 75):
             time.sleep(float(os.environ.get("WORK_SECONDS", "1")) / 4)
             if ask("beat", run, percent=percent, progress="turning") != "held":
+                del answers[run["run_id"]]
                 break
         else:
-            print(run["run_id"], ask("result", run, status="done", output={"text": str(run["input"].get("text", ""))[::-1]}), flush=True)
+            answer = {"status": "done", "output": {"text": str(run["input"].get("text", ""))[::-1]}}
+            with open(memory, "a", encoding="utf-8") as f:  # before it is said: what is done is done once
+                f.write(json.dumps([run["run_id"], answer]) + "\n")
+            answers[run["run_id"]] = answer
+            print(run["run_id"], ask("result", run, **answer), flush=True)
 
 
 if __name__ == "__main__":

@@ -164,15 +164,40 @@ kill -9 "$worker"
 worker=$!
 wait "$running"
 check "the next worker in Node did what the killed one had" "$(cat "$work/turned.log")" cba
+# Asked as execution asks, whoever has done a run says so, also after it was started again.
+cat >"$work/node/ask.mjs" <<'EOF'
+import { readFileSync } from "node:fs";
+import { connect } from "nats";
+const [url, password, run] = process.argv.slice(2);
+const nc = await connect({ servers: url, user: "execution", pass: readFileSync(password, "utf8").trim(), inboxPrefix: "_INBOX_execution" });
+console.log((await nc.request("aethelos.operator.turner.status", JSON.stringify({ run_id: run }), { timeout: 5000 })).string());
+process.exit(0);
+EOF
+ask() { (cd "$work/node" && node ask.mjs "$nats" "$AETHELOS_STATE/secrets/nats/execution" "$1") 2>&1; }
+for i in $(seq 100); do # it hears that its result is committed a little after the job has gone on
+  run_id=$(grep -o '^[0-9a-f-]\{36\}' "$work/worker-node.log" | tail -1)
+  [ -n "$run_id" ] && break
+  sleep 0.1
+done
+check "asked, it says what came of the run" "$(ask "$run_id")" '"text":"cba"'
+kill "$worker"
+(cd "$work/node" && exec node worker.js "${as_worker[@]}" >"$work/worker-node.log" 2>&1) &
+worker=$!
+for i in $(seq 100); do
+  told=$(ask "$run_id")
+  case $told in *cba*) break ;; esac
+done
+check "started again, it remembers" "$told" '"text":"cba"'
 kill "$worker"
 bash "$home/examples/worker-shell/worker.sh" "${as_worker[@]}" >"$work/worker-shell.log" 2>&1 &
 worker=$!
 check "the worker in shell" "$("$aethelos" run "$work/turn.json" 2>&1)" bytes
 kill "$worker"
 if command -v python3 >/dev/null; then
-  WORK_SECONDS=0.4 python3 "$home/examples/worker-python/worker.py" "${as_worker[@]}" >"$work/worker-python.log" 2>&1 &
+  MEMORY=$work/python.done WORK_SECONDS=0.4 python3 "$home/examples/worker-python/worker.py" "${as_worker[@]}" >"$work/worker-python.log" 2>&1 &
   worker=$!
   check "the worker in Python" "$("$aethelos" run "$work/turn.json" 2>&1)" cba
+  check "it remembers what it has done" "$(ask "$(grep -o '[0-9a-f-]\{36\}' "$work/python.done" | tail -1)")" '"cba"'
   kill "$worker"
 fi
 
