@@ -71,15 +71,10 @@ const struct repair_rule *repair_rule_of(const struct repair_rules *rules, const
         return plain;
 }
 
-/* Arrays of what RULES names. */
-static void rule_args(struct db_args *args, const struct repair_rules *rules)
+/* $3 to $7: what the rules say, in their order; $8: the place of each in it, by what it is for. A page has thousands of chains and there are tens of
+ * rules, so they are looked up and not joined. */
+static void rule_args(struct db_args *args, const struct repair_rules *rules, struct strbuf *places)
 {
-        db_array_begin(args, DB_ARRAY_TEXT);
-        for (size_t i = 0; i < rules->n; i++)
-                db_array_text(args, rules->v[i].kind, strlen(rules->v[i].kind));
-        db_array_begin(args, DB_ARRAY_TEXT);
-        for (size_t i = 0; i < rules->n; i++)
-                db_array_text(args, rules->v[i].step, strlen(rules->v[i].step));
         db_array_begin(args, DB_ARRAY_INT);
         for (size_t i = 0; i < rules->n; i++)
                 db_array_int(args, rules->v[i].since_created);
@@ -95,8 +90,21 @@ static void rule_args(struct db_args *args, const struct repair_rules *rules)
         db_array_begin(args, DB_ARRAY_TEXT);
         for (size_t i = 0; i < rules->n; i++)
                 db_array_text(args, rules->v[i].label, strlen(rules->v[i].label));
+        strbuf_addc(places, '{');
+        for (size_t i = 0; i < rules->n; i++) {
+                char key[ARRAY_SIZE(rules->v->kind) + ARRAY_SIZE(rules->v->step) + ARRAY_SIZE(rules->v->label)];
+
+                snprintf(key, sizeof(key), "%s %s %s", rules->v[i].kind, rules->v[i].step, rules->v[i].label);
+                if (i > 0)
+                        strbuf_addc(places, ',');
+                strbuf_add_json(places, key, strlen(key));
+                strbuf_addf(places, ":%zu", i + 1);
+        }
+        strbuf_addc(places, '}');
+        db_arg_text(args, places->s);
 }
-#define RULES "rules AS MATERIALIZED (SELECT * FROM unnest($3, $4, $5, $6, $7, $8, $9) r(kind, step, created, late, deadline, issue, label))"
+/* Of chain `c`; a label that there is no haste for counts as none. */
+#define RULE "((SELECT $8::jsonb) ->> (c.kind || ' ' || c.step || ' ' || CASE WHEN c.label = ANY ($7) THEN c.label ELSE '' END))::integer AS rule"
 
 /* --- candidates --- */
 
@@ -142,23 +150,20 @@ static void add_chain(struct repair_candidates *found, const struct repair_rule 
 #define COLUMNS  "c.id, c.kind, c.step, c.version, c.client, c.waits_for, c.created_at, c.updated_at, c.label, c.status, c.amount, c.currency"
 #define WALK     "WITH page AS MATERIALIZED (SELECT " COLUMNS " FROM chain c WHERE c.status = 'open' AND c.id > $1 AND "
 #define WALKED   " ORDER BY c.id LIMIT $2), " EDGE_OF
-/* A label that there is no haste for counts as none. */
 #define SWEEP(which)                                                                                                                                 \
-        WALK which WALKED                                                                                                                            \
-                ", " RULES ","                                                                                                                       \
-                " aged AS MATERIALIZED (SELECT p.*, ms(now() - p.updated_at) AS since, r.label AS rule_label, r.late, r.deadline, r.issue,"          \
-                "  ms(now() - CASE r.created WHEN 1 THEN p.created_at ELSE p.updated_at END) AS age"                                                 \
-                "  FROM page p LEFT JOIN rules r ON r.kind = p.kind AND r.step = p.step AND r.label = CASE WHEN p.label = ANY ($9) THEN p.label "    \
-                "ELSE '' END)"                                                                                                                       \
-                " SELECT 0, m.last, NULL, NULL, m.n, NULL, NULL, NULL, NULL::bigint, NULL FROM m"                                                    \
-                " UNION ALL SELECT 1, NULL, a.kind, a.step, count(*), NULL, max(a.since),"                                                           \
-                "  count(*) FILTER (WHERE a.waits_for IS NULL AND a.since >= 60000), count(*) FILTER (WHERE a.age >= a.deadline), NULL"              \
-                "  FROM aged a GROUP BY a.kind, a.step"                                                                                              \
-                " UNION ALL SELECT 2, a.id, a.kind, a.step, a.version, a.client, a.age, NULL, NULL, a.rule_label FROM aged a"                        \
-                "  WHERE a.age >= a.late AND NOT EXISTS"                                                                                             \
-                "   (SELECT 1 FROM issue i WHERE i.chain_id = a.id AND i.kind = a.issue AND i.closed_at IS NULL OFFSET 0)"                           \
-                " UNION ALL SELECT 3, a.id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM aged a"                                              \
-                "  WHERE a.step = 'REFUND_CONFIRMED' AND a.since >= 2000"
+        WALK which WALKED ", aged AS MATERIALIZED (SELECT c.*, ms(now() - c.updated_at) AS since,"                                                   \
+                          "  ms(now() - CASE ($3)[c.rule] WHEN 1 THEN c.created_at ELSE c.updated_at END) AS age, ($4)[c.rule] AS late, "            \
+                          "($5)[c.rule] AS deadline,"                                                                                                \
+                          "  ($6)[c.rule] AS issue, ($7)[c.rule] AS rule_label FROM (SELECT c.*, " RULE " FROM page c OFFSET 0) c)"                  \
+                          " SELECT 0, m.last, NULL, NULL, m.n, NULL, NULL, NULL, NULL::bigint, NULL FROM m"                                          \
+                          " UNION ALL SELECT 1, NULL, a.kind, a.step, count(*), NULL, max(a.since),"                                                 \
+                          "  count(*) FILTER (WHERE a.waits_for IS NULL AND a.since >= 60000), count(*) FILTER (WHERE a.age >= a.deadline), NULL"    \
+                          "  FROM aged a GROUP BY a.kind, a.step"                                                                                    \
+                          " UNION ALL SELECT 2, a.id, a.kind, a.step, a.version, a.client, a.age, NULL, NULL, a.rule_label FROM aged a"              \
+                          "  WHERE a.age >= a.late AND NOT EXISTS"                                                                                   \
+                          "   (SELECT 1 FROM issue i WHERE i.chain_id = a.id AND i.kind = a.issue AND i.closed_at IS NULL OFFSET 0)"                 \
+                          " UNION ALL SELECT 3, a.id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM aged a"                                    \
+                          "  WHERE a.step = 'REFUND_CONFIRMED' AND a.since >= 2000"
 
 static struct repair_gauge *gauge_of(struct repair_gauges *gauges, struct slice kind, struct slice step)
 {
@@ -193,6 +198,7 @@ int repair_sweep_chains(struct db *db, enum repair_walk walk, const struct repai
         struct repair_candidates *found, struct uuid **ret_refunded, size_t *ret_n_refunded, bool *ret_more)
 {
         static const char *const sql[REPAIR_WALKS] = {[REPAIR_WALK_STANDING] = SWEEP(STANDING), [REPAIR_WALK_WAITING] = SWEEP(WAITING)};
+        _cleanup_(strbuf_done) struct strbuf places = {0};
         _cleanup_(db_args_done) struct db_args args = {0};
         _cleanup_(PQclearp) PGresult *r = NULL;
         struct uuid *refunded;
@@ -201,7 +207,7 @@ int repair_sweep_chains(struct db *db, enum repair_walk walk, const struct repai
 
         db_arg_uuid(&args, after);
         db_arg_int(&args, REPAIR_PAGE);
-        rule_args(&args, rules);
+        rule_args(&args, rules, &places);
         e = db_run(db, sql[walk], &args, &r);
         if (e < 0)
                 return e;
@@ -370,21 +376,20 @@ int repair_sweep_issues(struct db *db, const struct repair_rules *rules, struct 
         static const char sql[] =
                 "WITH page AS MATERIALIZED (SELECT i.id, i.chain_id, i.version, i.grade, i.next_at FROM issue i"
                 "  WHERE i.closed_at IS NULL AND i.id > $1 ORDER BY i.id LIMIT $2), " EDGE_OF ","
-                " " RULES ","
                 " due AS MATERIALIZED (SELECT p.id FROM page p"
-                "  JOIN LATERAL (SELECT * FROM chain x WHERE x.id = p.chain_id OFFSET 0) c ON true"
-                "  LEFT JOIN rules r ON p.grade = 'late' AND r.kind = c.kind AND r.step = c.step AND r.label = coalesce(c.label, '')"
-                "  WHERE p.next_at > now() AND (c.version <> p.version"
-                "   OR now() - CASE r.created WHEN 1 THEN c.created_at ELSE c.updated_at END >= r.deadline * interval '1 ms')),"
+                "  JOIN LATERAL (SELECT c.*, " RULE " FROM chain c WHERE c.id = p.chain_id OFFSET 0) c ON true"
+                "  WHERE p.next_at > now() AND (c.version <> p.version OR (p.grade = 'late' AND"
+                "   ms(now() - CASE ($3)[c.rule] WHEN 1 THEN c.created_at ELSE c.updated_at END) >= ($5)[c.rule]))),"
                 " woken AS (UPDATE issue i SET next_at = now() FROM due d WHERE i.id = d.id AND i.closed_at IS NULL AND i.owner IS NULL)"
                 " SELECT m.n, m.last FROM m";
+        _cleanup_(strbuf_done) struct strbuf places = {0};
         _cleanup_(db_args_done) struct db_args args = {0};
         _cleanup_(PQclearp) PGresult *r = NULL;
         int e;
 
         db_arg_uuid(&args, after);
         db_arg_int(&args, REPAIR_PAGE);
-        rule_args(&args, rules);
+        rule_args(&args, rules, &places);
         e = db_run(db, sql, &args, &r);
         if (e < 0)
                 return e;
