@@ -420,7 +420,7 @@ static void figures_of_before(void **state)
         assert_int_equal(MOVE("meta_repair", failed, 1, "FINAL_FAIL").verdict, ADVANCE_WON);
         expect_evidence(failed, "CHAIN_REOPENED", "person", "again", "NULL", "stored");
         assert_int_equal(MOVE("meta_repair", failed, 2, "CHAIN_REOPENED").verdict, ADVANCE_WON);
-        assert_int_equal(read_file(AETHELOS_SOURCE_DIR "/migrations/0017_reopened_figures.sql", 1 << 20, &migration), 0);
+        assert_int_equal(read_file(AETHELOS_SOURCE_DIR "/migrations/0018_reopened_figures.sql", 1 << 20, &migration), 0);
         for (int i = 0; i < 2; i++) {
                 free(pg_fixture_ask(pg, migration));
                 expect("SELECT string_agg(concat_ws(' ', name, count), ', ' ORDER BY name) FROM (SELECT name, sum(count) AS count FROM figure GROUP "
