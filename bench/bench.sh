@@ -14,16 +14,8 @@ usage() {
   echo "Measures, on a stack of its own: saturated chains/s, latency at 50/s and 1,000/s, over the bus and over HTTP, CPU by process, transactions and WAL bytes"
   echo "a chain, and the rate of bare inserts of the same events (the ceiling). Takes about 8 times N seconds; N is 20 unless given."
 }
-while [ $# -gt 0 ]; do
-  case $1 in
-  --seconds) [[ ${2:-} =~ ^[0-9]+$ ]] && [ "$2" -ge 2 ] || { echo "aethelos bench: --seconds takes a number of at least 2" >&2; exit 2; }; seconds=$2; shift ;;
-  --seconds=*) seconds=${1#*=} ;;
-  --json) json=1 ;;
-  --help) usage; exit 0 ;;
-  *) usage >&2; exit 2 ;;
-  esac
-  shift
-done
+. "$(dirname "$0")/aethelos-bench-options"
+options "bench" seconds 2 86400 "$@"
 
 . "$(dirname "$0")/aethelos-bench-stack"
 stack_up

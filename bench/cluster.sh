@@ -10,16 +10,8 @@ usage() {
   echo "Measures for N seconds (20), kills each of three broker nodes (one loses its storage) and each of two instances of every service under load, and measures for"
   echo "N seconds again. Takes about 2 N + 100 seconds. Exit status 0: no receipt was for nothing, every chain came to its end, audit() finds nothing."
 }
-while [ $# -gt 0 ]; do
-  case $1 in
-  --seconds) [[ ${2:-} =~ ^[0-9]+$ ]] && [ "$2" -ge 5 ] && [ "$2" -le 600 ] || { echo "aethelos bench cluster: --seconds takes a number from 5 to 600" >&2; exit 2; }; seconds=$2; shift ;;
-  --seconds=*) seconds=${1#*=} ;;
-  --json) json=1 ;;
-  --help) usage; exit 0 ;;
-  *) usage >&2; exit 2 ;;
-  esac
-  shift
-done
+. "$(dirname "$0")/aethelos-bench-options"
+options "bench cluster" seconds 5 600 "$@"
 . "$(dirname "$0")/aethelos-bench-stack"
 declare -A pids
 finish_cluster() {

@@ -10,16 +10,8 @@ usage() {
   echo "rows of chain read. Exit status 0: beside N finished chains no scan read the whole table, and they read at most three times the rows of those alone: the watch"
   echo "goes on by its clock between them, and a slower machine gives it more turns."
 }
-while [ $# -gt 0 ]; do
-  case $1 in
-  --chains) [[ ${2:-} =~ ^[0-9]+$ ]] && [ "$2" -ge 1000 ] || { echo "aethelos bench finished: --chains takes a number of at least 1000" >&2; exit 2; }; chains=$2; shift ;;
-  --chains=*) chains=${1#*=} ;;
-  --json) json=1 ;;
-  --help) usage; exit 0 ;;
-  *) usage >&2; exit 2 ;;
-  esac
-  shift
-done
+. "$(dirname "$0")/aethelos-bench-options"
+options "bench finished" chains 1000 100000000 "$@"
 . "$(dirname "$0")/aethelos-bench-stack"
 up
 load --mode=bus --fill=2000 --unpaid=1 >&2

@@ -9,16 +9,8 @@ usage() {
   echo "Finds the saturated rate, publishes five times as many jobs for N seconds (60), then none. Measured: chains/s before, during and after, bells rung again, and"
   echo "the time until nothing stands. Exit status 0: ringing added under 10 %, goodput stayed above 90 % of the saturated rate, and everything drained."
 }
-while [ $# -gt 0 ]; do
-  case $1 in
-  --seconds) [[ ${2:-} =~ ^[0-9]+$ ]] && [ "$2" -ge 2 ] || { echo "aethelos bench overload: --seconds takes a number of at least 2" >&2; exit 2; }; seconds=$2; shift ;;
-  --seconds=*) seconds=${1#*=} ;;
-  --json) json=1 ;;
-  --help) usage; exit 0 ;;
-  *) usage >&2; exit 2 ;;
-  esac
-  shift
-done
+. "$(dirname "$0")/aethelos-bench-options"
+options "bench overload" seconds 2 86400 "$@"
 . "$(dirname "$0")/aethelos-bench-stack"
 stack_up
 rung() { sed -n 's/.*"rang again".*"chains":\([0-9]*\).*/\1/p' "$AETHELOS_STATE"/log/meta-repair*.log | awk '{ s += $1 } END { print s + 0 }'; }

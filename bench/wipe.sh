@@ -9,16 +9,8 @@ usage() {
   echo "Half of N chains (100000) stand paid before execution, half admitted before pricing. The broker is killed and loses its storage. Measured: seconds until"
   echo "each chain that waits for nobody has moved since, and until none of them stands. Exit status 0: all moved within 60 s and all came to their end."
 }
-while [ $# -gt 0 ]; do
-  case $1 in
-  --chains) [[ ${2:-} =~ ^[0-9]+$ ]] && [ "$2" -ge 2 ] || { echo "aethelos bench wipe: --chains takes a number of at least 2" >&2; exit 2; }; chains=$2; shift ;;
-  --chains=*) chains=${1#*=} ;;
-  --json) json=1 ;;
-  --help) usage; exit 0 ;;
-  *) usage >&2; exit 2 ;;
-  esac
-  shift
-done
+. "$(dirname "$0")/aethelos-bench-options"
+options "bench wipe" chains 2 100000000 "$@"
 . "$(dirname "$0")/aethelos-bench-stack"
 up
 pid_of() { grep -o "\"name\":\"$1\",\"instance\":\"[^\"]*\",\"pid\":[0-9]*" <<<"$status" | grep -o '[0-9]*$'; }
