@@ -29,11 +29,12 @@ function settle(what) {
 }
 
 // Of what comes from the stack: an object says which members it has. What is sent (an object with additionalProperties said) stays as it is.
-function strict(schema) {
-  if (Array.isArray(schema)) return schema.map(strict);
+function strict(schema, whole = true) {
+  if (Array.isArray(schema)) return schema.map((s) => strict(s));
   if (!schema || typeof schema !== 'object') return schema;
-  const s = Object.fromEntries(Object.entries(schema).filter(([k]) => !k.startsWith('x-')).map(([k, v]) => [k, k === 'examples' || k === 'enum' ? v : strict(v)]));
-  if (s.properties && !('additionalProperties' in s) && !Array.isArray(s.properties)) s.additionalProperties = false;
+  const inner = (k, v) => (['examples', 'enum'].includes(k) ? v : strict(v, !['if', 'then'].includes(k))); // a condition names a part
+  const s = Object.fromEntries(Object.entries(schema).filter(([k]) => !k.startsWith('x-')).map(([k, v]) => [k, inner(k, v)]));
+  if (whole && s.properties && !('additionalProperties' in s) && !Array.isArray(s.properties)) s.additionalProperties = false;
   return s;
 }
 
