@@ -91,6 +91,12 @@ async function until(what, look) {
   check(what, false, 'not within 30 s');
   settle(what);
 }
+// A command that is answered as soon as it is stored, and another one under its key.
+async function reused(id, path, body, other) {
+  const headers = { ...key(), Prefer: 'respond-async' };
+  await call(id, 202, { path, headers, body });
+  await call(id, 'key-reused', { path, headers, body: other });
+}
 const job = async (type, payload = { text: 'hello' }) => (await call('submitJob', 201, { headers: key(), body: { type, payload } })).json.job.id;
 const pay = (id, reference = 'contract') => call('confirmPayment', 200, { path: { id }, body: { reference, by: 'contract' } });
 const stands = (id, step) => until(step, async () => (await call('getJob', 200, { path: { id } })).json.step === step);
@@ -192,6 +198,10 @@ async function tasks(payout) {
   await call('getTasks', 'invalid-query', { query: { state: 'LOST' } });
   await call('runTask', 200, { path: { id: task }, body: {} });
   await call('runTask', 'unknown-task', { path: { id: nobody }, body: {} });
+  await reused('runTask', { id: task }, { by: 'one' }, { by: 'another' });
+  await call('runTask', 'invalid-json', { path: { id: task }, body: '{' });
+  await call('runTask', 'unknown-member', { path: { id: task }, body: { more: 1 } });
+  await reused('openTask', {}, { kind: 'FLOW_AUDIT' }, { kind: 'HEALTH_CHECK' });
 
   await call('markPayout', 'wrong-amount', { body: { payout_id: payout.id, reference: 'r', by: 'b', amount: { minor: 1, currency: 'EUR' } } });
   await call('markPayout', 200, { body: { payout_id: payout.id, reference: 'transfer', by: 'contract', amount: payout.amount } });
@@ -266,6 +276,9 @@ async function repair(completed) {
   await call('repairIssue', 200, { path: { id: issue.id }, body: { by: 'contract' } });
   await call('repairIssue', 'unknown-issue', { path: { id: nobody } });
   await call('repairIssue', 'unknown-member', { path: { id: issue.id }, body: { more: 1 } });
+  await call('repairIssue', 'invalid-json', { path: { id: issue.id }, body: '{' });
+  await reused('repairIssue', { id: issue.id }, { by: 'one' }, { by: 'another' });
+  await reused('autoRepair', {}, { dry_run: true }, {});
 
   await call('refundJob', 'completed', { path: { id: completed }, body: { reason: 'r', by: 'b' } });
   await call('refundJob', 'refunded', { path: { id: failed }, body: { reason: 'r', by: 'b' } });
@@ -274,6 +287,8 @@ async function repair(completed) {
   const unpaid = await job(text);
   await call('refundJob', 'not-paid', { path: { id: unpaid }, body: { reason: 'r', by: 'b' } });
   await call('refundJob', 202, { path: { id: unpaid }, headers: { Prefer: 'respond-async' }, body: { reason: 'r', by: 'b', dry_run: true } });
+  await reused('closeJob', { id: unpaid }, { reason: 'r', by: 'one', dry_run: true }, { reason: 'r', by: 'another', dry_run: true });
+  await call('closeJob', 'invalid-value', { path: { id: unpaid }, body: { by: 'b' } });
   const named = key();
   await call('closeJob', 200, { path: { id: unpaid }, headers: named, body: { reason: 'r', by: 'contract' } });
   await call('closeJob', 'key-reused', { path: { id: unpaid }, headers: named, body: { reason: 'another', by: 'contract' } });
@@ -282,6 +297,7 @@ async function repair(completed) {
   await call('redrive', 200, { body: { chain_id: unpaid, by: 'contract', reference: 'asked for' } });
   await call('redrive', 200, { body: { filter: { step: 'FINAL_FAIL' }, by: 'contract', dry_run: true } });
   await call('redrive', 'invalid-value', { body: { by: 'b' } });
+  await reused('redrive', {}, { filter: {}, by: 'one', dry_run: true }, { filter: {}, by: 'another', dry_run: true });
   await call('redrive', 'unknown-job', { body: { chain_id: nobody, by: 'b' } });
   await call('redrive', 'refunded', { body: { chain_id: failed, by: 'b' } });
   await call('autoRepair', 200, { headers: named, body: { dry_run: true } });
@@ -293,6 +309,8 @@ async function repair(completed) {
   await call('getRules', 200);
   await call('addRule', 200, { body: { kind: 'job', step: 'PRICED', late_s: 901, why: 'contract', by: 'contract' } });
   await call('addRule', 'refused-command', { body: { kind: 'job', step: 'NOTHING', why: 'contract', by: 'b' } });
+  const rule = { kind: 'job', step: 'PRICED', why: 'contract', by: 'contract' };
+  await reused('addRule', {}, { ...rule, late_s: 902 }, { ...rule, late_s: 903 });
   await call('addRule', 'invalid-value', { body: { kind: 'job', step: 'PRICED', by: 'b' } });
   await call('getHaste', 200);
   await call('addHaste', 200, { body: { label: 'contract', late_s: 2, deadline_s: 10, why: 'contract', by: 'contract' } });
@@ -326,6 +344,10 @@ async function hooks(completed) {
   await call('rotateWebhook', 'unknown-webhook', { path: { id: nobody } });
   await call('removeWebhook', 200, { path: { id: hook } });
   await call('removeWebhook', 'unknown-webhook', { path: { id: hook } });
+
+  for (let i = (await call('getWebhooks', 200)).json.items.length; i < 64; i++)
+    await call('addWebhook', 201, { body: { url: 'http://127.0.0.1:1/hook', types: ['CHAIN_REOPENED'] } });
+  await call('addWebhook', 'too-many-webhooks', { body: { url: 'http://127.0.0.1:1/hook' } });
 
   const page = (await call('getEvents', 200, { query: { limit: 2 } })).json;
   await call('getEvents', 200, { query: { after: page.next, limit: 1000 } });
