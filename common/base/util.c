@@ -88,9 +88,17 @@ static int64_t now_ms(clockid_t clock)
         return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+int64_t now_mono_us(void)
+{
+        struct timespec t;
+
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
 int64_t now_mono_ms(void)
 {
-        return now_ms(CLOCK_MONOTONIC);
+        return now_mono_us() / 1000;
 }
 
 int64_t now_wall_ms(void)

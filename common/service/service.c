@@ -23,12 +23,16 @@
 #define REQUESTS_ROUND 512 /* taken per round, so that bells are not starved by requests */
 #define RETRY_MS       500 /* a batch that met an unreachable database comes again after this */
 #define DELIVERED_MAX  3   /* an envelope delivered more often is taken apart */
+/* Rounds that moved something do not follow each other closer than this: under load batches grow, for a batch costs more than a chain in it. Who
+ * comes after a pause does not wait. */
+#define PACE_US 2000
 
 struct service_state {
         struct skeleton_config config;
         struct outbox outbox;
         int wake_fd;
         int64_t wake_at_ms, tick_at_ms, beat_at_ms, drain_until_ms, database_retry_ms, rest_until_ms;
+        int64_t moved_us; /* when the last round began that moved something */
         uint64_t rounds;
         bool more;  /* something was left for the next round */
         bool dirty; /* something was published or acknowledged */
@@ -307,6 +311,17 @@ static void wait_for_work(struct service *s, int64_t maintain_ms)
         k->more = false;
 }
 
+static int64_t keep_pace(const struct service_state *k)
+{
+        int64_t now = now_mono_us();
+
+        if (now < k->moved_us + PACE_US && !stop_requested) {
+                (void)usleep((useconds_t)(k->moved_us + PACE_US - now));
+                now = now_mono_us();
+        }
+        return now;
+}
+
 static bool drained(struct service *s)
 {
         if (now_mono_ms() >= s->skeleton->drain_until_ms)
@@ -327,9 +342,10 @@ static void run_loop(struct service *s)
         struct service_state *k = s->skeleton;
 
         for (int64_t maintain_ms = 0;;) {
-                int64_t now;
+                int64_t now, began_us;
 
                 wait_for_work(s, maintain_ms >= 0 && maintain_ms < 1000 ? maintain_ms : 1000);
+                began_us = keep_pace(k);
                 maintain_ms = bus_maintain(s->bus);
                 now = now_mono_ms();
                 k->rounds++;
@@ -355,8 +371,10 @@ static void run_loop(struct service *s)
                         outbox_publish(&k->outbox, s->bus);
                         k->dirty = true;
                 }
-                if (k->dirty)
+                if (k->dirty) {
                         (void)bus_flush(s->bus);
+                        k->moved_us = began_us;
+                }
                 if (stop_requested && drained(s))
                         return;
         }

@@ -1,12 +1,35 @@
 -- advance(): the only writer of event, chain and journal. Set-based; locks chains in id order (no deadlocks between instances), and answers a verdict per
 -- row instead of failing.
 
-CREATE OR REPLACE FUNCTION judge(
-  svc text, t_id uuid[], t_expected integer[], t_kind text[], t_client text[], t_lane text[], t_parent uuid[], t_events text[],
-  OUT d judged[], OUT prices boolean, OUT posts boolean
-)
-LANGUAGE plpgsql
-SET search_path = aethelos, pg_temp
+CREATE OR REPLACE FUNCTION learn_ways(svc text, w_kind text[], w_step text[], w_events text[]) RETURNS void
+LANGUAGE plpgsql SET search_path = aethelos, pg_temp
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off
+AS $$
+BEGIN
+  -- Against somebody who changes them meanwhile: he has forgotten all ways before we read, or does it after we have committed.
+  LOCK TABLE step, edge IN SHARE MODE;
+  INSERT INTO way (kind, from_step, events, service, n, new_step, status, waits_for, hearer, reopens, guarded, paired, prices, posts)
+  SELECT w.kind, w.step, w.events, svc, w.n, w.new_step, f.status, f.waits_for, f.hearer, w.reopens, w.guarded,
+         w.new_step IN ('REVENUE_BOOKED', 'PAYOUT_EARNED'), w.prices, w.posts
+  FROM (
+    SELECT u.kind, u.step, u.events, split_part(u.events, ',', -1) AS new_step, count(*)::integer AS n,
+           bool_or(x.n = 1 AND x.type = 'CHAIN_REOPENED') AS reopens,
+           bool_or(coalesce(ed.evidence, st.evidence) IS NOT NULL OR x.type IN
+             ('PAYMENT_EXPIRED', 'FINAL_FAIL', 'CHAIN_REOPENED', 'REFUND_REQUIRED', 'EXECUTION_REQUIRED')) AS guarded,
+           bool_or(x.type = 'PRICED') AS prices, bool_or(st.debit IS NOT NULL) AS posts
+    FROM (SELECT DISTINCT d.kind, d.step, d.events FROM unnest(w_kind, w_step, w_events) d (kind, step, events)) u
+    CROSS JOIN LATERAL unnest(string_to_array(u.events, ',')) WITH ORDINALITY AS x (type, n)
+    LEFT JOIN LATERAL (SELECT * FROM edge z WHERE z.kind = u.kind AND z.event = x.type AND z.service = svc
+      AND z.from_step = CASE x.n WHEN 1 THEN u.step ELSE split_part(u.events, ',', x.n::integer - 1) END OFFSET 0) ed ON true
+    LEFT JOIN LATERAL (SELECT * FROM step z WHERE z.kind = u.kind AND z.name = x.type OFFSET 0) st ON true
+    GROUP BY u.kind, u.step, u.events HAVING bool_and(ed.event IS NOT NULL)) w
+  JOIN step f ON f.kind = w.kind AND f.name = w.new_step
+  ON CONFLICT DO NOTHING;
+END $$;
+COMMENT ON FUNCTION learn_ways IS 'Writes down those of the given ways (kind, step, events) that the chain specification allows to the service';
+
+CREATE OR REPLACE FUNCTION judge(d judged[], guarded boolean, pairs boolean) RETURNS judged[]
+LANGUAGE plpgsql SET search_path = aethelos, pg_temp
 -- The batch is joined with itself by hash: estimates for arrays are low, and nested loops over 256 transitions would be quadratic. OFFSET 0 keeps a look-up
 -- by primary key from becoming a join that reads the whole table.
 SET enable_nestloop = off SET enable_hashjoin = on SET enable_seqscan = off SET enable_bitmapscan = off
@@ -14,48 +37,9 @@ SET plan_cache_mode = force_generic_plan SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
-  guarded boolean;
-  pairs boolean;
   i integer;
   v text;
 BEGIN
-  -- What may follow what is looked up once for each way that is taken in this batch (kind, place, events), and not for each chain.
-  WITH t AS (
-    SELECT u.*, row_number() OVER (PARTITION BY u.id ORDER BY u.ord) AS nth
-    FROM unnest(t_id, t_expected, t_kind, t_client, t_lane, t_parent, t_events) WITH ORDINALITY AS u (id, expected, kind, client, lane, parent, events, ord)
-  ), stand AS MATERIALIZED (
-    SELECT t.ord, t.id, t.nth, t.expected, t.parent, t.events, c.id IS NULL AS opens,
-           coalesce(c.kind, t.kind) AS kind, coalesce(c.step, '') AS step, coalesce(c.version, 0) AS version, c.status,
-           coalesce(c.client, p.client, t.client) AS client, coalesce(c.lane, p.lane, t.lane) AS lane,
-           coalesce(c.amount, p.amount) AS amount, coalesce(c.currency, p.currency) AS currency
-    FROM t
-    LEFT JOIN (SELECT x.* FROM chain x WHERE x.id = ANY (t_id) ORDER BY x.id FOR UPDATE) c ON c.id = t.id
-    LEFT JOIN LATERAL (SELECT * FROM chain x WHERE x.id = t.parent OFFSET 0) p ON true
-  ), way AS MATERIALIZED (
-    SELECT w.kind, w.step, w.events, split_part(w.events, ',', -1) AS new_step, count(*)::integer AS n, bool_and(ed.event IS NOT NULL) AS known,
-           bool_or(x.n = 1 AND x.type = 'CHAIN_REOPENED') AS reopens,
-           bool_or(coalesce(ed.evidence, st.evidence) IS NOT NULL OR x.type IN
-             ('PAYMENT_EXPIRED', 'FINAL_FAIL', 'CHAIN_REOPENED', 'REFUND_REQUIRED', 'EXECUTION_REQUIRED')) AS guarded,
-           bool_or(x.type = 'PRICED') AS prices, bool_or(st.debit IS NOT NULL) AS posts
-    FROM (SELECT DISTINCT s.kind, s.step, s.events FROM stand s) w
-    CROSS JOIN LATERAL unnest(string_to_array(w.events, ',')) WITH ORDINALITY AS x (type, n)
-    LEFT JOIN LATERAL (SELECT * FROM edge z WHERE z.kind = w.kind AND z.event = x.type AND z.service = svc
-      AND z.from_step = CASE x.n WHEN 1 THEN w.step ELSE split_part(w.events, ',', x.n::integer - 1) END OFFSET 0) ed ON true
-    LEFT JOIN LATERAL (SELECT * FROM step z WHERE z.kind = w.kind AND z.name = x.type OFFSET 0) st ON true
-    GROUP BY w.kind, w.step, w.events
-  )
-  SELECT array_agg(ROW(s.id, s.parent, s.events,
-           CASE WHEN s.nth > 1 OR s.version <> s.expected THEN 'lost'
-                WHEN w.known AND (s.opens OR s.status = 'open' OR w.reopens) AND NOT (s.opens AND s.kind = 'payout' AND s.amount IS NULL)
-                  AND NOT (s.opens AND s.kind = 'system' AND cardinality(t_id) > 1) THEN 'won'
-                ELSE 'refused' END,
-           w.guarded, s.opens, s.kind, s.version, coalesce(w.n, 0), s.step, w.new_step, f.status, f.waits_for, f.hearer, s.lane, s.client, s.amount, s.currency)::judged
-           ORDER BY s.ord),
-         bool_or(w.guarded), bool_or(w.new_step IN ('REVENUE_BOOKED', 'PAYOUT_EARNED')), bool_or(w.prices), bool_or(w.posts)
-  INTO d, guarded, pairs, prices, posts
-  FROM stand s LEFT JOIN way w ON w.kind = s.kind AND w.step = s.step AND w.events = s.events
-  LEFT JOIN step f ON f.kind = w.kind AND f.name = w.new_step;
-
   -- The chains are locked, and what follows sees what was committed before they were.
   IF guarded THEN
     FOR i IN
@@ -108,8 +92,9 @@ BEGIN
       d[i].verdict := v;
     END LOOP;
   END IF;
+  RETURN d;
 END $$;
-COMMENT ON FUNCTION judge IS 'Locks the chains of a batch and decides for advance(): per transition won, lost or refused and what becomes of the chain, and whether any of them sets a price or posts to the journal';
+COMMENT ON FUNCTION judge IS 'Refuses in a batch whose chains are locked what its edges allow and more is needed for: evidence, the absence of something, or the other one of a pair';
 
 CREATE OR REPLACE FUNCTION advance(
   t_id uuid[], t_expected integer[], t_kind text[], t_client text[], t_lane text[], t_parent uuid[], t_events text[], e_data text[]
@@ -123,13 +108,44 @@ AS $$
 #variable_conflict use_column
 DECLARE
   svc text := substr(session_user, length('aethelos_') + 1);
+  tx bigint := pg_current_xact_id()::text::bigint;
   d judged[];
+  guarded boolean;
+  pairs boolean;
   prices boolean;
   posts boolean;
+  untrodden boolean;
   i integer;
   price json;
 BEGIN
-  SELECT j.d, j.prices, j.posts INTO d, prices, posts FROM judge(svc, t_id, t_expected, t_kind, t_client, t_lane, t_parent, t_events) j;
+  FOR attempt IN 1..2 LOOP
+    -- In id order, one look-up each.
+    SELECT array_agg(ROW(u.id, u.parent, u.events,
+             CASE WHEN u.again OR coalesce(c.version, 0) <> u.expected THEN 'lost'
+                  WHEN w.n IS NOT NULL AND (c.id IS NULL OR c.status = 'open' OR w.reopens)
+                    AND NOT (c.id IS NULL AND u.kind = 'payout' AND p.amount IS NULL)
+                    AND NOT (c.id IS NULL AND u.kind = 'system' AND cardinality(t_id) > 1) THEN 'won'
+                  ELSE 'refused' END,
+             w.guarded, c.id IS NULL, coalesce(c.kind, u.kind), coalesce(c.version, 0), coalesce(w.n, 0), coalesce(c.step, ''), w.new_step, w.status,
+             w.waits_for, w.hearer, coalesce(c.lane, p.lane, u.lane), coalesce(c.client, p.client, u.client), coalesce(c.amount, p.amount),
+             coalesce(c.currency, p.currency))::judged ORDER BY u.ord),
+           bool_or(w.guarded), bool_or(w.paired), bool_or(w.prices), bool_or(w.posts), bool_or(w.n IS NULL AND coalesce(c.version, 0) = u.expected)
+    INTO d, guarded, pairs, prices, posts, untrodden
+    FROM (SELECT a.*, lag(a.id) OVER (ORDER BY a.id, a.ord) IS NOT DISTINCT FROM a.id AS again
+          FROM unnest(t_id, t_expected, t_kind, t_client, t_lane, t_parent, t_events) WITH ORDINALITY
+            AS a (id, expected, kind, client, lane, parent, events, ord)) u
+    LEFT JOIN LATERAL (SELECT * FROM chain x WHERE x.id = u.id FOR UPDATE) c ON true
+    LEFT JOIN LATERAL (SELECT * FROM chain x WHERE x.id = u.parent OFFSET 0) p ON true
+    LEFT JOIN LATERAL (SELECT * FROM way x WHERE x.from_step = coalesce(c.step, '') AND x.events = u.events AND x.kind = coalesce(c.kind, u.kind)
+      AND x.service = svc OFFSET 0) w ON true;
+    EXIT WHEN NOT untrodden;
+    PERFORM learn_ways(svc, array_agg(u.kind), array_agg(u.old_step), array_agg(u.events)) FROM unnest(d)
+      AS u (id, parent, events, verdict, guarded, opens, kind, version, n, old_step, new_step, status, waits_for, hearer, lane, client, amount, currency)
+    WHERE u.verdict = 'refused';
+  END LOOP;
+  IF guarded OR pairs THEN
+    d := judge(d, guarded, pairs);
+  END IF;
 
   -- A chain has the amount of the price it was given last.
   IF prices THEN
@@ -158,7 +174,7 @@ BEGIN
     FROM unnest(d) u WHERE u.verdict = 'won' AND NOT u.opens AND c.id = u.id;
   END IF;
   INSERT INTO event (generation, xid, chain_id, version, type, at, data)
-  SELECT (SELECT max(n) FROM generation), pg_current_xact_id()::text::bigint, e.id, e.version + e.n, e.type, now(), e_data[e.o]
+  SELECT (SELECT max(n) FROM generation), tx, e.id, e.version + e.n, e.type, now(), e_data[e.o]
   FROM (SELECT u.id, u.verdict, u.version, x.type, x.n, row_number() OVER () AS o
         FROM unnest(d) u CROSS JOIN LATERAL unnest(string_to_array(u.events, ',')) WITH ORDINALITY AS x (type, n)) e
   WHERE e.verdict = 'won';

@@ -4,6 +4,11 @@
 
 #include "service/service.h"
 
+struct feed_state {
+        int64_t told_ms; /* when something was told last */
+};
+int feed_init(struct service *s);
+void feed_fini(struct service *s);
 int64_t feed_on_tick(struct service *s);
 
 #endif

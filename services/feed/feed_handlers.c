@@ -13,6 +13,8 @@
 #include <time.h>
 
 #define IDLE_MS    20
+#define LIVELY_MS  4    /* where something has just happened more will follow, and somebody listens for it */
+#define LULL_MS    1000 /* for so long after it */
 #define STANDBY_MS 1000 /* another instance is at work: it is enough to see whether it still is */
 #define AWAY_MS    1000
 
@@ -107,15 +109,34 @@ static void tell_all(struct service *s, const struct page *p)
         (void)bus_flush(s->bus);
 }
 
+int feed_init(struct service *s)
+{
+        s->state = xcalloc(1, sizeof(struct feed_state));
+        return 0;
+}
+
+void feed_fini(struct service *s)
+{
+        free(s->state);
+}
+
+static int64_t idle_ms(const struct service *s)
+{
+        const struct feed_state *state = s->state;
+
+        return state->told_ms && now_mono_ms() - state->told_ms < LULL_MS ? LIVELY_MS : IDLE_MS;
+}
+
 int64_t feed_on_tick(struct service *s)
 {
+        struct feed_state *state = s->state;
         _cleanup_(PQclearp) PGresult *rows = NULL;
         _cleanup_(page_done) struct page page = {0};
         struct feed_position from;
         int e = feed_page(s->db, &rows, &from);
 
         if (e == 0 && PQntuples(rows) == 0)
-                return IDLE_MS;
+                return idle_ms(s);
         if (e == 0) {
                 unpack(rows, &page);
                 CRASH_POINT("feed: before commit");
@@ -124,7 +145,8 @@ int64_t feed_on_tick(struct service *s)
         }
         if (e == 0) {
                 tell_all(s, &page);
-                return page.n == FEED_PAGE ? 0 : IDLE_MS;
+                state->told_ms = now_mono_ms();
+                return page.n == FEED_PAGE ? 0 : LIVELY_MS;
         }
         if (e == -EBUSY)
                 return STANDBY_MS;

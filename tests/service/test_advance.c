@@ -490,6 +490,24 @@ static void only_the_edges(void **state)
         expect_sound();
 }
 
+/* What was allowed once is looked up in table way afterwards; that follows what it is derived from at once. */
+static void a_changed_specification_counts_at_once(void **state)
+{
+        static const char *const take =
+                "UPDATE edge SET service = 'ledger' WHERE kind = 'job' AND from_step = 'JOB_CREATED' AND event = 'FLOW_CHOSEN'";
+        static const char *const give =
+                "UPDATE edge SET service = 'pricing' WHERE kind = 'job' AND from_step = 'JOB_CREATED' AND event = 'FLOW_CHOSEN'";
+        struct uuid a = new_job(), b = new_job();
+
+        (void)state;
+        assert_int_equal(MOVE("pricing", a, 1, "FLOW_CHOSEN").verdict, ADVANCE_WON);
+        free(pg_fixture_ask(pg, take));
+        assert_int_equal(MOVE("pricing", b, 1, "FLOW_CHOSEN").verdict, ADVANCE_REFUSED);
+        free(pg_fixture_ask(pg, give));
+        assert_int_equal(MOVE("pricing", b, 1, "FLOW_CHOSEN").verdict, ADVANCE_WON);
+        expect_sound();
+}
+
 /* Only open_task opens one, and only for meta-repair; an internal transfer pays tasks and nothing else. */
 static void tasks_are_apart(void **state)
 {
@@ -538,6 +556,8 @@ static void nobody_writes_around_it(void **state)
                 "DELETE FROM submission",
                 "UPDATE edge SET service = service",
                 "UPDATE step SET evidence = NULL",
+                "INSERT INTO way SELECT * FROM way",
+                "SELECT learn_ways('pricing', '{job}', '{PRICED}', '{PAYMENT_REQUIRED}')",
                 "UPDATE rule SET attempts = 0",
                 "DELETE FROM payment_intent",
                 "UPDATE settlement_item SET task_id = task_id",
@@ -709,6 +729,7 @@ int main(void)
                 cmocka_unit_test(figures_of_before),
                 cmocka_unit_test(a_row_is_folded_again),
                 cmocka_unit_test(only_the_edges),
+                cmocka_unit_test(a_changed_specification_counts_at_once),
                 cmocka_unit_test(tasks_are_apart),
                 cmocka_unit_test(nobody_writes_around_it),
                 cmocka_unit_test(readers_and_intake_cannot_advance_others),
