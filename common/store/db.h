@@ -52,9 +52,10 @@ void db_arg_uuid(struct db_args *a, const struct uuid *id); /* NULL is SQL NULL 
 /* Array parameters: db_array_begin, then n elements, in the same order everywhere. */
 enum db_array_kind { DB_ARRAY_UUID, DB_ARRAY_INT, DB_ARRAY_BIGINT, DB_ARRAY_TEXT, DB_ARRAY_BYTEA };
 void db_array_begin(struct db_args *a, enum db_array_kind kind);
-void db_array_uuid(struct db_args *a, const struct uuid *id);     /* NULL: SQL NULL */
-void db_array_int(struct db_args *a, int64_t n);                  /* for INT and BIGINT */
-void db_array_text(struct db_args *a, const char *s, size_t len); /* s NULL: SQL NULL; for TEXT and BYTEA */
+void db_array_uuid(struct db_args *a, const struct uuid *id);            /* NULL: SQL NULL */
+void db_arg_uuids(struct db_args *a, const struct uuid ids[], size_t n); /* a whole array */
+void db_array_int(struct db_args *a, int64_t n);                         /* for INT and BIGINT */
+void db_array_text(struct db_args *a, const char *s, size_t len);        /* s NULL: SQL NULL; for TEXT and BYTEA */
 void db_array_null(struct db_args *a);
 
 /* Runs one statement; `sql` must be a string that lives as long as the program (it is prepared once per connection, found by its address).

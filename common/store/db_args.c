@@ -127,6 +127,13 @@ void db_array_uuid(struct db_args *a, const struct uuid *id)
         element(a, id ? id->b : NULL, sizeof(id->b));
 }
 
+void db_arg_uuids(struct db_args *a, const struct uuid ids[], size_t n)
+{
+        db_array_begin(a, DB_ARRAY_UUID);
+        for (size_t i = 0; i < n; i++)
+                db_array_uuid(a, &ids[i]);
+}
+
 void db_array_int(struct db_args *a, int64_t n)
 {
         if (a->oids[a->n - 1] == array_oids[DB_ARRAY_INT].array) {

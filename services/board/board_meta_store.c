@@ -2,6 +2,7 @@
  * all; what is stored is carried out by meta-repair, whoever waits. */
 #include "board_meta_store.h"
 
+#include "board_store.h"
 #include "services/intake/job_view.h"
 
 #include <errno.h>
@@ -32,27 +33,8 @@ int board_commands_done(struct db *db, const struct uuid ids[], size_t n, PGresu
         static const char sql[] = "SELECT id, result FROM repair_command WHERE id = ANY ($1) AND done_at IS NOT NULL";
         _cleanup_(db_args_done) struct db_args a = {0};
 
-        db_array_begin(&a, DB_ARRAY_UUID);
-        for (size_t i = 0; i < n; i++)
-                db_array_uuid(&a, &ids[i]);
+        db_arg_uuids(&a, ids, n);
         return db_run(db, sql, &a, ret_result);
-}
-
-/* One document of one row by id. */
-static int one(struct db *db, const char *sql, const struct uuid *id, struct strbuf *b)
-{
-        _cleanup_(db_args_done) struct db_args a = {0};
-        _cleanup_(PQclearp) PGresult *r = NULL;
-        int e;
-
-        db_arg_uuid(&a, id);
-        e = db_run(db, sql, &a, &r);
-        if (e < 0)
-                return e;
-        if (PQntuples(r) == 0)
-                return -ENOENT;
-        strbuf_adds(b, PQgetvalue(r, 0, 0));
-        return 0;
 }
 
 int board_command_document(struct db *db, const struct uuid *id, struct strbuf *b)
@@ -61,7 +43,7 @@ int board_command_document(struct db *db, const struct uuid *id, struct strbuf *
                 "c.at") " AS at, CASE WHEN c.done_at IS NULL THEN 'stored' ELSE 'done' END AS status, CASE WHEN c.done_at IS NOT NULL THEN "
                         "c.result::json END AS result, " JOB_VIEW_TIME("c.done_at") " AS done_at FROM repair_command c WHERE c.id = $1) o";
 
-        return one(db, sql, id, b);
+        return board_document(db, sql, id, b);
 }
 
 #define ISSUE_COLUMNS                                                                                                                                \
@@ -115,7 +97,7 @@ int board_issue(struct db *db, const struct uuid *id, struct strbuf *b)
                                           "e.at") " AS time, e.data::json AS data FROM event e WHERE e.chain_id = i.id) h) AS history"
                                                   " FROM issue i WHERE i.id = $1) o";
 
-        return one(db, sql, id, b);
+        return board_document(db, sql, id, b);
 }
 
 static int list(struct db *db, const char *sql, struct strbuf *b)

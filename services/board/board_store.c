@@ -82,14 +82,28 @@ void board_add_page(struct strbuf *b, const PGresult *r, int64_t limit)
                 strbuf_adds(b, "],\"next\":null}");
 }
 
+int board_document(struct db *db, const char *sql, const struct uuid *id, struct strbuf *b)
+{
+        _cleanup_(db_args_done) struct db_args a = {0};
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        int e;
+
+        db_arg_uuid(&a, id);
+        e = db_run(db, sql, &a, &r);
+        if (e < 0)
+                return e;
+        if (PQntuples(r) == 0)
+                return -ENOENT;
+        strbuf_adds(b, PQgetvalue(r, 0, 0));
+        return 0;
+}
+
 int board_payouts_by_id(struct db *db, const struct uuid ids[], size_t n, PGresult **ret_result)
 {
         static const char sql[] = "SELECT " PAYOUT_COLUMNS " FROM chain c" PAYOUT_EVIDENCE "WHERE c.id = ANY ($1) AND c.kind = 'payout'";
         _cleanup_(db_args_done) struct db_args args = {0};
 
-        db_array_begin(&args, DB_ARRAY_UUID);
-        for (size_t i = 0; i < n; i++)
-                db_array_uuid(&args, &ids[i]);
+        db_arg_uuids(&args, ids, n);
         return db_run(db, sql, &args, ret_result);
 }
 

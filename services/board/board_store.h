@@ -14,6 +14,8 @@ int board_metrics(struct db *db, struct strbuf *b); /* Prometheus text */
 
 /* --- pages, as {"items", "next"} --- */
 void board_add_page(struct strbuf *b, const PGresult *r, int64_t limit); /* rows of (cursor, JSON), one more than limit when there is a next page */
+/* One document, the first column of the row that sql finds by id ($1). -ENOENT: there is none. */
+int board_document(struct db *db, const char *sql, const struct uuid *id, struct strbuf *b);
 int board_payouts(struct db *db, const char *step, const struct uuid *job, const struct uuid *after, int64_t limit,
         struct strbuf *b);                                                                   /* step, job, after: NULL */
 int board_refunds(struct db *db, const struct uuid *after, int64_t limit, struct strbuf *b); /* that are asked for and not confirmed */

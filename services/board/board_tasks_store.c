@@ -5,7 +5,6 @@
 
 #include "services/intake/job_view.h"
 
-#include <errno.h>
 #include <string.h>
 
 #define STATE                                                                                                                                        \
@@ -50,18 +49,8 @@ int board_task(struct db *db, const struct uuid *id, struct strbuf *b)
                 "  (SELECT row_to_json(a) FROM (SELECT j.amount AS minor, j.currency) a) AS amount FROM journal j WHERE j.chain_id = c.id) l) AS "
                 "ledger"
                 " FROM chain c WHERE c.id = $1 AND c.task IS NOT NULL) o";
-        _cleanup_(db_args_done) struct db_args args = {0};
-        _cleanup_(PQclearp) PGresult *r = NULL;
-        int e;
 
-        db_arg_uuid(&args, id);
-        e = db_run(db, sql, &args, &r);
-        if (e < 0)
-                return e;
-        if (PQntuples(r) == 0)
-                return -ENOENT;
-        strbuf_adds(b, PQgetvalue(r, 0, 0));
-        return 0;
+        return board_document(db, sql, id, b);
 }
 
 int board_settlement(struct db *db, const struct uuid *task, PGresult **ret_result)

@@ -161,9 +161,7 @@ int job_view_jobs(struct db *db, const struct uuid ids[], size_t n, PGresult **r
         static const char sql[] = "SELECT " JOB_VIEW_JOB_COLUMNS " FROM " JOB_VIEW_JOB_TABLES " WHERE c.id = ANY ($1) AND c.kind = 'job'";
         _cleanup_(db_args_done) struct db_args args = {0};
 
-        db_array_begin(&args, DB_ARRAY_UUID);
-        for (size_t i = 0; i < n; i++)
-                db_array_uuid(&args, &ids[i]);
+        db_arg_uuids(&args, ids, n);
         return db_run(db, sql, &args, ret_result);
 }
 

@@ -326,9 +326,7 @@ static int run_for(struct db *db, const char *sql, const struct uuid chains[], s
 
         if (n == 0)
                 return 0;
-        db_array_begin(&args, DB_ARRAY_UUID);
-        for (size_t i = 0; i < n; i++)
-                db_array_uuid(&args, &chains[i]);
+        db_arg_uuids(&args, chains, n);
         return db_run(db, sql, &args, NULL);
 }
 
@@ -428,9 +426,7 @@ int repair_refunded_read(struct db *db, const struct uuid ids[], size_t n, struc
         _cleanup_(PQclearp) PGresult *r = NULL;
         int e;
 
-        db_array_begin(&args, DB_ARRAY_UUID);
-        for (size_t i = 0; i < n; i++)
-                db_array_uuid(&args, &ids[i]);
+        db_arg_uuids(&args, ids, n);
         e = db_run(db, sql, &args, &r);
         if (e < 0)
                 return e;

@@ -246,9 +246,7 @@ int repair_candidates_of(struct db *db, const struct repair_rules *rules, const 
         _cleanup_(PQclearp) PGresult *r = NULL;
         int e;
 
-        db_array_begin(&args, DB_ARRAY_UUID);
-        for (size_t i = 0; i < n; i++)
-                db_array_uuid(&args, &ids[i]);
+        db_arg_uuids(&args, ids, n);
         e = db_run(db, sql, &args, &r);
         for (int row = 0; e == 0 && row < PQntuples(r); row++) {
                 const struct repair_rule *rule = repair_rule_of(rules, PQgetvalue(r, row, 1), PQgetvalue(r, row, 2), PQgetvalue(r, row, 6));

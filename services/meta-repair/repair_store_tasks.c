@@ -60,12 +60,8 @@ int repair_reversals_store(struct db *db, const struct uuid tasks[], const struc
 
         if (n == 0)
                 return 0;
-        db_array_begin(&args, DB_ARRAY_UUID);
-        for (size_t i = 0; i < n; i++)
-                db_array_uuid(&args, &tasks[i]);
-        db_array_begin(&args, DB_ARRAY_UUID);
-        for (size_t i = 0; i < n; i++)
-                db_array_uuid(&args, &issues[i]);
+        db_arg_uuids(&args, tasks, n);
+        db_arg_uuids(&args, issues, n);
         db_array_begin(&args, DB_ARRAY_INT);
         for (size_t i = 0; i < n; i++)
                 db_array_int(&args, versions[i]);

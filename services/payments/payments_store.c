@@ -28,9 +28,7 @@ int payments_read(struct db *db, const struct uuid ids[], size_t n, int64_t expi
                 " AND c.step IN ('PAYMENT_INITIATED', 'REFUND_INITIATED') OFFSET 0) v ON true";
         _cleanup_(db_args_done) struct db_args args = {0};
 
-        db_array_begin(&args, DB_ARRAY_UUID);
-        for (size_t i = 0; i < n; i++)
-                db_array_uuid(&args, &ids[i]);
+        db_arg_uuids(&args, ids, n);
         db_arg_int(&args, expiry_ms);
         return db_run(db, sql, &args, ret_result);
 }
@@ -67,9 +65,7 @@ int payments_insert_intents(struct db *db, const char *driver, const struct uuid
 
         if (n == 0)
                 return 0;
-        db_array_begin(&args, DB_ARRAY_UUID);
-        for (size_t i = 0; i < n; i++)
-                db_array_uuid(&args, &ids[i]);
+        db_arg_uuids(&args, ids, n);
         db_array_begin(&args, DB_ARRAY_TEXT);
         for (size_t i = 0; i < n; i++)
                 db_array_text(&args, expires_at[i], strlen(expires_at[i]));
@@ -87,9 +83,7 @@ int payments_transfer(struct db *db, const struct uuid ids[], size_t n)
 
         if (n == 0)
                 return 0;
-        db_array_begin(&args, DB_ARRAY_UUID);
-        for (size_t i = 0; i < n; i++)
-                db_array_uuid(&args, &ids[i]);
+        db_arg_uuids(&args, ids, n);
         return db_run(db, sql, &args, NULL);
 }
 
@@ -100,9 +94,7 @@ int payments_heard(struct db *db, const struct uuid ids[], size_t n)
 
         if (n == 0)
                 return 0;
-        db_array_begin(&args, DB_ARRAY_UUID);
-        for (size_t i = 0; i < n; i++)
-                db_array_uuid(&args, &ids[i]);
+        db_arg_uuids(&args, ids, n);
         return db_run(db, sql, &args, NULL);
 }
 
