@@ -116,6 +116,9 @@ static void liveness(struct world *w, const struct options *o)
                 (void)auditor_look(&w->auditor, false);
                 judge(w, o);
                 n = auditor_standing(&w->auditor, &standing);
+                if (o->verbose && n > 0)
+                        fprintf(stderr, "%lld ms after the last fault %d stand:\n%s", (long long)(now_mono_ms() - start), n,
+                                standing.s ? standing.s : "");
                 if (now_mono_ms() - start > LIVENESS_MS) {
                         show_standing(w);
                         failed(w, o, "Chains stand a minute after the last fault:");

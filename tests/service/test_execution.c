@@ -545,7 +545,7 @@ static void killed_at_every_point(void **state)
         for (size_t n = 0; n < ARRAY_SIZE(points) * (size_t)stack_crash_rounds(); n++)
                 for (int nth = 1; nth <= 3; nth += 2) {
                         char setting[128];
-                        int64_t until = now_mono_ms() + 20000;
+                        int64_t until = now_mono_ms() + 90000; /* its operator may be avoided */
 
                         snprintf(setting, sizeof(setting), "AETHELOS_CRASH_AT=%s:%d", points[n % ARRAY_SIZE(points)], nth);
                         stack_spawn(w->stack, "execution", (const char *const[]){setting, NULL});
