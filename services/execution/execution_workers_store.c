@@ -16,7 +16,8 @@ static const char sql_beats[] =
         "   state = CASE r.state WHEN 'unknown' THEN 'accepted' ELSE r.state END, error = CASE r.state WHEN 'unknown' THEN NULL ELSE r.error END"
         " FROM l JOIN unnest($1, $2, $3, $4, $5, $6) AS b(id, operator, token, worker, progress, percent) ON b.id = l.id"
         " JOIN operator o ON o.name = b.operator AND o.kind = 'bus'"
-        " WHERE r.id = l.id AND r.operator = b.operator AND r.sends = b.token AND r.state IN ('calling', 'accepted', 'unknown') RETURNING r.id";
+        " WHERE r.id = l.id AND r.operator = b.operator AND r.sends = b.token AND r.state IN ('calling', 'accepted', 'unknown') RETURNING r.id, "
+        "r.sends";
 
 static void ids_and_names(struct db_args *args, const struct execution_said said[], size_t n)
 {
@@ -55,8 +56,8 @@ int execution_store_beats(struct db *db, struct execution_said said[], size_t n)
         e = db_run(db, sql_beats, &args, &r);
         for (int row = 0; e == 0 && row < PQntuples(r); row++) {
                 struct uuid id = db_uuid(r, row, 0);
-                for (size_t i = 0; i < n; i++)
-                        said[i].held |= uuid_equal(&said[i].word.run_id, &id);
+                for (size_t i = 0; i < n; i++) /* somebody else may have said something of the same run */
+                        said[i].held |= uuid_equal(&said[i].word.run_id, &id) && said[i].word.token == db_int(r, row, 1);
         }
         return e;
 }
