@@ -47,7 +47,8 @@
         "CASE WHEN e.type IN ('JOB_CREATED', 'EXECUTION_COMPLETED') OR NOT (e.data LIKE '%\"by\"%' OR e.data LIKE '%\"reference\"%' OR"              \
         " e.data LIKE '%\"evidence\"%' OR e.data LIKE '%\"compensation\"%') THEN e.data ELSE coalesce((SELECT json_object_agg(m.k, CASE m.k"         \
         " WHEN 'evidence' THEN json_build_object('kind', m.v->'kind')"                                                                               \
-        " WHEN 'compensation' THEN json_build_object('kind', m.v->'kind', 'amount', m.v->'amount') ELSE m.v END)"                                    \
+        " WHEN 'compensation' THEN json_build_object('kind', m.v->'kind', 'amount', m.v->'amount') WHEN 'cause' THEN"                                \
+        " CASE json_typeof(m.v) WHEN 'object' THEN (m.v::jsonb - 'by')::json ELSE m.v END ELSE m.v END)"                                             \
         " FROM json_each(e.data::json) m(k, v) WHERE m.k NOT IN ('by', 'reference'))::text, '{}') END"
 #define JOB_VIEW_PUBLIC_EVENT_COLUMNS                                                                                                                \
         "e.id, e.type, e.chain_id, e.version, " JOB_VIEW_TIME("e.at") ", " JOB_VIEW_PUBLIC_DATA ", " JOB_VIEW_EVENT_SOURCE

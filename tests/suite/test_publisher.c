@@ -35,6 +35,7 @@ static int set_up(void **state)
         assert_int_equal(bus_open(&config, &bus), 0);
         assert_int_equal(bus_subscribe(bus, "aethelos.receipt.default.>", NULL), 0);
         assert_int_equal(bus_subscribe(bus, "aethelos.event.default.>", NULL), 0);
+        assert_int_equal(bus_subscribe(bus, "aethelos.event.system.TASK_CREATED.*", NULL), 0);
         for (int i = 0; i < 500 && !bus_connected(bus); i++)
                 poll(NULL, 0, 10);
         return 0;
@@ -216,6 +217,15 @@ static void events_without_names(void **state)
         assert_at(text, "data.evidence.kind", "person");
         assert_null(strstr(text, "anna"));
         assert_null(strstr(text, "4711"));
+        _cleanup_(freep) char *asked = stack_http(stack, true, "POST", "/system/tasks", NULL, "{\"kind\":\"FLOW_AUDIT\",\"by\":\"anna\"}", &status),
+                              *task = json_at(asked, "task_id"), *opened = NULL;
+        snprintf(subject, sizeof(subject), "aethelos.event.system.TASK_CREATED.%s", task);
+        m = next_on(subject, 5000);
+        assert_non_null(m);
+        opened = xstrndup(m->data, m->len);
+        bus_drop(bus, m);
+        assert_at(opened, "data.payload.task", "FLOW_AUDIT");
+        assert_null(strstr(opened, "anna"));
 }
 
 /* Hop messages that no service has said: garbage is put aside, repeats and unknown chains do nothing. */
