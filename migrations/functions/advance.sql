@@ -1,7 +1,7 @@
 -- advance(): the only writer of event, chain and journal. Set-based; locks chains in id order (no deadlocks between instances), and answers a verdict per
 -- row instead of failing.
 
-CREATE OR REPLACE FUNCTION learn_ways(svc text, w_kind text[], w_step text[], w_events text[]) RETURNS void
+CREATE OR REPLACE FUNCTION learn_ways(svc text, w_kind text[], w_step text[], w_events text[]) RETURNS boolean
 LANGUAGE plpgsql SET search_path = aethelos, pg_temp
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off
 AS $$
@@ -25,8 +25,11 @@ BEGIN
     GROUP BY u.kind, u.step, u.events HAVING bool_and(ed.event IS NOT NULL)) w
   JOIN step f ON f.kind = w.kind AND f.name = w.new_step
   ON CONFLICT DO NOTHING;
+  -- Another session may have been faster with the same.
+  RETURN EXISTS (SELECT 1 FROM unnest(w_kind, w_step, w_events) d (kind, step, events)
+    JOIN way x ON x.from_step = d.step AND x.events = d.events AND x.kind = d.kind AND x.service = svc);
 END $$;
-COMMENT ON FUNCTION learn_ways IS 'Writes down those of the given ways (kind, step, events) that the chain specification allows to the service';
+COMMENT ON FUNCTION learn_ways IS 'Writes down those of the given ways (kind, step, events) that the chain specification allows to the service; whether there is one';
 
 CREATE OR REPLACE FUNCTION judge(d judged[], guarded boolean, pairs boolean) RETURNS judged[]
 LANGUAGE plpgsql SET search_path = aethelos, pg_temp
@@ -138,10 +141,11 @@ BEGIN
     LEFT JOIN LATERAL (SELECT * FROM chain x WHERE x.id = u.parent OFFSET 0) p ON true
     LEFT JOIN LATERAL (SELECT * FROM way x WHERE x.from_step = coalesce(c.step, '') AND x.events = u.events AND x.kind = coalesce(c.kind, u.kind)
       AND x.service = svc OFFSET 0) w ON true;
-    EXIT WHEN NOT untrodden;
-    PERFORM learn_ways(svc, array_agg(u.kind), array_agg(u.old_step), array_agg(u.events)) FROM unnest(d)
+    EXIT WHEN NOT untrodden OR attempt = 2;
+    SELECT learn_ways(svc, array_agg(u.kind), array_agg(u.old_step), array_agg(u.events)) INTO untrodden FROM unnest(d)
       AS u (id, parent, events, verdict, guarded, opens, kind, version, n, old_step, new_step, status, waits_for, hearer, lane, client, amount, currency)
     WHERE u.verdict = 'refused';
+    EXIT WHEN NOT untrodden;
   END LOOP;
   IF guarded OR pairs THEN
     d := judge(d, guarded, pairs);
