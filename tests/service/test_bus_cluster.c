@@ -155,19 +155,16 @@ static void hear_all(struct cluster *c, int from, int to)
         }
 }
 
-/* A stream that one node has is given to all; then one of the nodes is killed, and comes back without its storage. */
+/* One of the nodes is killed, and comes back without its storage. */
 static void test_a_node_is_killed(void **state)
 {
         struct cluster c = {.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)};
 
         (void)state;
         cluster_start(&c);
-        connect_with(&c, &one);
-        submit(&c, 0);
-        c.bus = bus_free(c.bus);
         connect_with(&c, &three);
         wait_kept_by_all(&c);
-        for (int i = 1; i < MESSAGES / 2; i++)
+        for (int i = 0; i < MESSAGES / 2; i++)
                 submit(&c, i);
         nats_fixture_kill(c.nodes[0]);
         for (int i = MESSAGES / 2; i < MESSAGES; i++)
@@ -179,10 +176,27 @@ static void test_a_node_is_killed(void **state)
         cluster_end(&c);
 }
 
+/* A stream that one node has is given to all. */
+static void test_replicas_are_raised_where_the_stream_is(void **state)
+{
+        struct cluster c = {.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)};
+
+        (void)state;
+        cluster_start(&c);
+        connect_with(&c, &one);
+        submit(&c, 0);
+        c.bus = bus_free(c.bus);
+        connect_with(&c, &three);
+        wait_kept_by_all(&c);
+        hear_all(&c, 0, 1);
+        cluster_end(&c);
+}
+
 int main(int argc, char *argv[])
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_a_node_is_killed),
+                cmocka_unit_test(test_replicas_are_raised_where_the_stream_is),
         };
 
         if (argc > 1)
