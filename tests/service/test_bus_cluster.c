@@ -22,7 +22,6 @@
 #define PATIENCE_MS 40000
 #define MESSAGES    20
 
-static const struct bus_stream one = {.name = "SUBMIT_TEST", .subjects = {"submit.test.*"}, .max_bytes = 64 << 20, .ack_wait_ms = 2000};
 static const struct bus_stream three = {
         .name = "SUBMIT_TEST", .subjects = {"submit.test.*"}, .max_bytes = 64 << 20, .ack_wait_ms = 2000, .replicas = NODES};
 static const struct bus_lane lanes[] = {{.durable = "all", .filter = "submit.test.*", .weight = 1}, {0}};
@@ -58,8 +57,8 @@ static void cluster_start(struct cluster *c)
         }
         for (int i = 0; i < NODES; i++) {
                 strbuf_reset(&config);
-                strbuf_addf(
-                        &config, "server_name: \"n%d\"\ncluster { name: \"test\", listen: \"127.0.0.1:%d\", routes: [ %s ] }", i, ports[i], routes.s);
+                strbuf_addf(&config, "server_name: \"n%d\"\ncluster { name: \"test%d\", listen: \"127.0.0.1:%d\", routes: [ %s ] }", i, (int)getpid(),
+                        ports[i], routes.s);
                 nats_fixture_set_config(c->nodes[i], config.s);
                 nats_fixture_restart(c->nodes[i]);
         }
@@ -176,27 +175,10 @@ static void test_a_node_is_killed(void **state)
         cluster_end(&c);
 }
 
-/* A stream that one node has is given to all. */
-static void test_replicas_are_raised_where_the_stream_is(void **state)
-{
-        struct cluster c = {.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)};
-
-        (void)state;
-        cluster_start(&c);
-        connect_with(&c, &one);
-        submit(&c, 0);
-        c.bus = bus_free(c.bus);
-        connect_with(&c, &three);
-        wait_kept_by_all(&c);
-        hear_all(&c, 0, 1);
-        cluster_end(&c);
-}
-
 int main(int argc, char *argv[])
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_a_node_is_killed),
-                cmocka_unit_test(test_replicas_are_raised_where_the_stream_is),
         };
 
         if (argc > 1)
