@@ -1,6 +1,6 @@
 -- What may follow what, written out once for each way that services take: a batch looks its ways up by key instead of deriving them from step and edge
--- event by event. judge() takes other parameters than before: functions/advance.sql makes it anew (on a fresh database it comes only then).
-DROP FUNCTION IF EXISTS judge(text, uuid[], integer[], text[], text[], text[], uuid[], text[]);
+-- event by event. judge() is no longer used; it stays, because services of the version before go on with the advance() that calls it until
+-- functions/advance.sql is applied.
 CREATE TABLE way (
   kind      text NOT NULL,
   from_step text NOT NULL,

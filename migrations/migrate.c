@@ -1,10 +1,11 @@
 /* aethelos-migrate: brings a database to the schema of this checkout.
  *
  * Invariant: history is append-only. A numbered file that was applied never changes and never goes, and a new one has the next number: anything else
- * is refused before the first statement runs. The files of functions/ hold CREATE OR REPLACE and nothing else; they come after the numbered ones,
- * again whenever their text has changed. Each file is one transaction together with its row in schema_migration, under one advisory lock, so that any
- * number of runners may start at once; a crash here leaves the files before intact and the one under way undone, and the next run goes on there. It
- * also opens a new generation when it finds another cluster under the data (after a restore), and sets the passwords of the services' roles. */
+ * is refused before the first statement runs. The files of functions/ hold what may be repeated (CREATE OR REPLACE); they come after the numbered
+ * ones, again whenever their text has changed. Each file is one transaction together with its row in schema_migration, under one advisory lock, so
+ * that any number of runners may start at once; a crash here leaves the files before intact and the one under way undone, and the next run goes on
+ * there. It also opens a new generation when it finds another cluster under the data (after a restore), and sets the passwords of the services'
+ * roles. */
 #include "base/hash.h"
 #include "base/strbuf.h"
 #include "base/util.h"

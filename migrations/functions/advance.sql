@@ -31,7 +31,7 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION learn_ways IS 'Writes down those of the given ways (kind, step, events) that the chain specification allows to the service; whether there is one';
 
-CREATE OR REPLACE FUNCTION judge(d judged[], guarded boolean, pairs boolean) RETURNS judged[]
+CREATE OR REPLACE FUNCTION guard(d judged[], guarded boolean, pairs boolean) RETURNS judged[]
 LANGUAGE plpgsql SET search_path = aethelos, pg_temp
 -- The batch is joined with itself by hash: estimates for arrays are low, and nested loops over 256 transitions would be quadratic. OFFSET 0 keeps a look-up
 -- by primary key from becoming a join that reads the whole table.
@@ -97,7 +97,7 @@ BEGIN
   END IF;
   RETURN d;
 END $$;
-COMMENT ON FUNCTION judge IS 'Refuses in a batch whose chains are locked what its edges allow and more is needed for: evidence, the absence of something, or the other one of a pair';
+COMMENT ON FUNCTION guard IS 'Refuses in a batch whose chains are locked what its edges allow and more is needed for: evidence, the absence of something, or the other one of a pair';
 
 CREATE OR REPLACE FUNCTION advance(
   t_id uuid[], t_expected integer[], t_kind text[], t_client text[], t_lane text[], t_parent uuid[], t_events text[], e_data text[]
@@ -148,7 +148,7 @@ BEGIN
     EXIT WHEN NOT untrodden;
   END LOOP;
   IF guarded OR pairs THEN
-    d := judge(d, guarded, pairs);
+    d := guard(d, guarded, pairs);
   END IF;
 
   -- A chain has the amount of the price it was given last.
@@ -200,3 +200,6 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION advance IS 'Moves a batch of chains, at most one transition (of one or more events) per chain and call. Transition i is t_*[i]; t_events[i] names its events, separated by commas, and e_data holds the data of all events in that order. t_expected 0 opens a chain (t_kind, t_client, t_lane; t_parent for a payout). Per transition: won, lost (another was faster, or a repeat) or refused (no such edge for this service, or evidence is missing)';
 GRANT EXECUTE ON FUNCTION advance TO aethelos_intake, aethelos_pricing, aethelos_payments, aethelos_execution, aethelos_ledger, aethelos_payouts, aethelos_meta_repair;
+-- What was derived by other rules than those of learn_ways() above is derived anew.
+LOCK TABLE way IN SHARE ROW EXCLUSIVE MODE;
+DELETE FROM way;

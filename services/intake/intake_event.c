@@ -93,7 +93,7 @@ void intake_event_key(const char *source, const char *id, char ret_key[INTAKE_EV
 
         strbuf_addf(&name, "%s\n%s", source, id);
         sha256_bytes(name.s, name.len, hash);
-        strcpy(ret_key, "ce_");
+        strcpy(ret_key, INTAKE_EVENT_KEY);
         for (size_t i = 0; i < sizeof(hash); i++)
                 snprintf(ret_key + 3 + 2 * i, 3, "%02x", hash[i]);
 }

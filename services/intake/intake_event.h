@@ -24,7 +24,8 @@ bool intake_read_binary(const char *(*header)(const void *arg, const char *name)
 bool intake_refuse_foreign(struct refusal *ret_refusal); /* false */
 
 #define INTAKE_EVENT_KEY_SIZE 68
-/* "ce_" and the SHA-256, in lower-case hex, of the source, a newline, and the id. */
+#define INTAKE_EVENT_KEY      "ce_"
+/* INTAKE_EVENT_KEY and the SHA-256, in lower-case hex, of the source, a newline, and the id. */
 void intake_event_key(const char *source, const char *id, char ret_key[INTAKE_EVENT_KEY_SIZE]);
 
 /* Where a refused field of the job stood in the event: /payload is /data, /context/priority is /priority. */
