@@ -19,6 +19,8 @@ struct board_state {
         int64_t look_at_ms;
         struct board_commands *commands; /* requests with commands to meta-repair */
         struct board_streams *streams;   /* NULL until there was one */
+        struct strbuf metrics;           /* as they were at metrics_ms */
+        int64_t metrics_ms;
 };
 
 int board_init(struct service *s);

@@ -39,6 +39,7 @@ void board_fini(struct service *s)
         if (state) {
                 state->commands = board_commands_free(state->commands);
                 state->streams = board_streams_free(state->streams);
+                strbuf_done(&state->metrics);
                 free(state->v);
         }
         free(state);
