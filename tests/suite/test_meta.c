@@ -1,11 +1,11 @@
 /* The routes about repair on the real stack: what is asked is stored before it is answered, and a repeat under the same key is the same command. */
 #include "tests/support/stack.h"
 
+#include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
