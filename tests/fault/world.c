@@ -151,7 +151,7 @@ void world_start(struct world *w, uint64_t seed)
         /* The operators fail on purpose, again and again. One that is avoided for minutes would outlast the liveness phase; and of jobs that
          * everybody refuses, a pause ends one. */
         w->stack->settings[0] = "AETHELOS_AVOID_FIRST_MS=500";
-        w->stack->settings[1] = "AETHELOS_AVOID_MAX_MS=1500";
+        w->stack->settings[1] = "AETHELOS_AVOID_MAX_MS=500";
         w->stack->settings[2] = w->provider_setting;
         w->stack->settings[3] = "AETHELOS_PAYMENT_HTTP_TIMEOUT_MS=2000";
         w->stack->settings[4] = "AETHELOS_WEBHOOK_PRIVATE_ADDRESSES=true";

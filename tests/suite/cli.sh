@@ -184,8 +184,9 @@ kill "$worker"
 (cd "$work/node" && exec node worker.js "${as_worker[@]}" >"$work/worker-node.log" 2>&1) &
 worker=$!
 for i in $(seq 100); do
-  told=$(ask "$run_id")
+  told=$(ask "$run_id" || true) # nobody answers until it listens
   case $told in *cba*) break ;; esac
+  sleep 0.1
 done
 check "started again, it remembers" "$told" '"text":"cba"'
 kill "$worker"
