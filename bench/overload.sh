@@ -7,7 +7,7 @@ usage() {
   echo "usage: aethelos bench overload [--seconds N] [--json]"
   echo
   echo "Finds the saturated rate, publishes five times as many jobs for N seconds (60), then none. Measured: chains/s before, during and after, bells rung again, and"
-  echo "the time until nothing stands. Exit status 0: ringing added under 10 %, goodput stayed above 90 % of the saturated rate, and everything drained."
+  echo "the time until nothing stands. Exit status 0: ringing added under 10 %, over all goodput stayed above 90 % of the saturated rate, and everything drained."
 }
 . "$(dirname "$0")/aethelos-bench-options"
 options "bench overload" seconds 2 86400 "$@"

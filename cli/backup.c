@@ -43,8 +43,7 @@ int file_sha256(const char *path, char ret_hex[2 * SHA256_SIZE + 1])
         sha256_bytes(bytes, (size_t)st.st_size, hash);
         if (bytes)
                 munmap(bytes, (size_t)st.st_size);
-        for (size_t i = 0; i < SHA256_SIZE; i++)
-                snprintf(ret_hex + 2 * i, 3, "%02x", hash[i]);
+        hex_format(hash, sizeof(hash), ret_hex);
         return 0;
 }
 

@@ -15,14 +15,6 @@
 #include <string.h>
 
 /* A body under construction: {"name":"value",...}. */
-static void add_member(struct strbuf *b, const char *name, const char *text)
-{
-        if (!text)
-                return;
-        strbuf_addf(b, "%s\"%s\":", b->s[b->len - 1] == '{' ? "" : ",", name);
-        strbuf_add_json(b, text, strlen(text));
-}
-
 static void add_raw(struct strbuf *b, const char *name, const char *json)
 {
         if (json)
@@ -189,8 +181,8 @@ int cmd_repair(int argc, char **argv)
                 strbuf_adds(&path, "/meta/auto_repair");
         strbuf_addc(&body, '{');
         add_raw(&body, "dry_run", dry ? "true" : "false");
-        add_member(&body, "kind", kind);
-        add_member(&body, "by", client_by(by));
+        strbuf_add_member(&body, "kind", kind);
+        strbuf_add_member(&body, "by", client_by(by));
         return send_command(json, path.s, &body);
 }
 
@@ -234,16 +226,16 @@ int cmd_redrive(int argc, char **argv)
                 return 1;
         strbuf_addc(&body, '{');
         if (a.n_rest > 0) {
-                add_member(&body, "chain_id", a.rest[0]);
+                strbuf_add_member(&body, "chain_id", a.rest[0]);
         } else {
                 strbuf_adds(&body, "\"filter\":{");
                 for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-                        add_member(&body, names[i], values[i]);
+                        strbuf_add_member(&body, names[i], values[i]);
                 strbuf_addc(&body, '}');
         }
         add_raw(&body, "dry_run", dry ? "true" : "false");
-        add_member(&body, "reference", reference);
-        add_member(&body, "by", client_by(by));
+        strbuf_add_member(&body, "reference", reference);
+        strbuf_add_member(&body, "by", client_by(by));
         return send_command(json, "/meta/redrive", &body);
 }
 
@@ -267,8 +259,8 @@ static int on_job(int argc, char **argv, const char *help, const char *verb)
                 return 1;
         strbuf_addf(&path, "/jobs/%s/%s", a.rest[0], verb);
         strbuf_addc(&body, '{');
-        add_member(&body, "reason", reason);
-        add_member(&body, "by", client_by(by));
+        strbuf_add_member(&body, "reason", reason);
+        strbuf_add_member(&body, "by", client_by(by));
         return send_command(json, path.s, &body);
 }
 
@@ -355,12 +347,12 @@ int cmd_rules(int argc, char **argv)
                 return args_usage(&a, "a hasty label has times, and neither attempts nor an antibody of its own", NULL);
         strbuf_addc(&body, '{');
         if (haste) {
-                add_member(&body, "label", a.rest[2]);
+                strbuf_add_member(&body, "label", a.rest[2]);
                 if (remove)
                         add_raw(&body, "remove", "true");
         } else {
-                add_member(&body, "kind", a.rest[1]);
-                add_member(&body, "step", a.rest[2]);
+                strbuf_add_member(&body, "kind", a.rest[1]);
+                strbuf_add_member(&body, "step", a.rest[2]);
         }
         for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
                 if (values[i] && (!*values[i] || strlen(values[i]) > 9 || strspn(values[i], "0123456789") != strlen(values[i]) ||
@@ -368,9 +360,9 @@ int cmd_rules(int argc, char **argv)
                         return args_usage(&a, "this is no whole number", values[i]);
                 add_raw(&body, numbers[i], values[i]);
         }
-        add_member(&body, "antibody", antibody);
-        add_member(&body, "why", why);
-        add_member(&body, "by", client_by(by));
+        strbuf_add_member(&body, "antibody", antibody);
+        strbuf_add_member(&body, "why", why);
+        strbuf_add_member(&body, "by", client_by(by));
         return send_command(json, haste ? "/meta/haste" : "/meta/rules", &body);
 }
 
@@ -403,10 +395,10 @@ int cmd_tasks(int argc, char **argv)
                 return args_usage(&a, "tasks run KIND [ENTITY]", NULL);
         if (a.n_rest > 0) {
                 strbuf_addc(&body, '{');
-                add_member(&body, "kind", a.rest[1]);
-                add_member(&body, "entity", a.n_rest > 2 ? a.rest[2] : NULL);
+                strbuf_add_member(&body, "kind", a.rest[1]);
+                strbuf_add_member(&body, "entity", a.n_rest > 2 ? a.rest[2] : NULL);
                 add_raw(&body, "now", "true");
-                add_member(&body, "by", client_by(by));
+                strbuf_add_member(&body, "by", client_by(by));
                 return send_command(json, "/system/tasks", &body);
         }
         if (!word_ok(kind))

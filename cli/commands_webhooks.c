@@ -92,22 +92,14 @@ static const struct act {
         {"remove", "DELETE", "/webhooks/", "", 1, print_removed},
 };
 
-static void add_member(struct strbuf *b, const char *name, const char *value)
-{
-        if (!value)
-                return;
-        strbuf_addf(b, ",\"%s\":", name);
-        strbuf_add_json(b, value, strlen(value));
-}
-
 struct wish {
         const char *types, *client, *format, *keep; /* NULL: not said */
 };
 
 static void add_body(struct strbuf *b, const char *url, const struct wish *wish)
 {
-        strbuf_adds(b, "{\"url\":");
-        strbuf_add_json(b, url, strlen(url));
+        strbuf_addc(b, '{');
+        strbuf_add_member(b, "url", url);
         if (wish->types) {
                 strbuf_adds(b, ",\"types\":[");
                 for (const char *s = wish->types; s; s = s[strcspn(s, ",")] ? s + strcspn(s, ",") + 1 : NULL) {
@@ -117,8 +109,8 @@ static void add_body(struct strbuf *b, const char *url, const struct wish *wish)
                 }
                 strbuf_addc(b, ']');
         }
-        add_member(b, "client", wish->client);
-        add_member(b, "format", wish->format);
+        strbuf_add_member(b, "client", wish->client);
+        strbuf_add_member(b, "format", wish->format);
         strbuf_addc(b, '}');
 }
 

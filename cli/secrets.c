@@ -23,8 +23,7 @@ void secret_random(char ret_text[SECRET_SIZE])
 
         if (random_bytes(bytes, sizeof(bytes)) < 0)
                 die("no random bytes");
-        for (size_t i = 0; i < sizeof(bytes); i++)
-                snprintf(ret_text + 2 * i, 3, "%02x", bytes[i]);
+        hex_format(bytes, sizeof(bytes), ret_text);
 }
 
 /* *ret_text is wiped by the caller's end of process, nothing else keeps it. */

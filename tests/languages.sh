@@ -92,15 +92,7 @@ refused=0
 [ $refused = 1 ] || fail "$language: a refusal has status 1, not $refused"
 check "$language: a refusal is shown" "$(cat refused.log)" '"rejected"'
 
-admin=$(member admin_url <<<"$status") token=$(cat "$(member admin_token_file <<<"$status")")
-host=${admin#http://}
-post() {
-  exec 4<>"/dev/tcp/${host%:*}/${host##*:}"
-  printf 'POST %s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s' \
-    "$1" "$host" "$token" "${#2}" "$2" >&4
-  cat <&4
-  exec 4>&-
-}
+. "$home/tests/support/admin.sh"
 check "an operator" "$(post /operators '{"name":"turner","kind":"bus","tags":["turn"],"lease_ms":2000}')" '"url":"aethelos.operator.turner"'
 check "a flow for it" "$(post /flows '{"name":"turn_flow","type":"turn","base":"1.00","per_unit":"0","currency":"EUR","steps":[{"tag":"turn"}]}')" '"turn"'
 echo '{"type":"turn","payload":{"text":"abc"}}' >turn.json

@@ -7,6 +7,7 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <sys/random.h>
 
 static EVP_MD *sha256;
@@ -59,6 +60,12 @@ void sha256_bytes(const void *data, size_t len, uint8_t ret_hash[SHA256_SIZE])
         EVP_MD_CTX *ctx = sha256_new();
         sha256_add(ctx, data, len);
         sha256_finish(ctx, ret_hash);
+}
+
+void hex_format(const uint8_t *bytes, size_t n, char *ret_text)
+{
+        for (size_t i = 0; i < n; i++)
+                snprintf(ret_text + 2 * i, 3, "%02x", bytes[i]);
 }
 
 bool equal_constant_time(const void *a, size_t a_len, const void *b, size_t b_len)

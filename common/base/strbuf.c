@@ -145,3 +145,13 @@ void strbuf_add_json(struct strbuf *b, const char *s, size_t len)
         }
         strbuf_addc(b, '"');
 }
+
+void strbuf_add_member(struct strbuf *b, const char *name, const char *value)
+{
+        if (!value)
+                return;
+        if (b->len > 0 && b->s[b->len - 1] != '{')
+                strbuf_addc(b, ',');
+        strbuf_addf(b, "\"%s\":", name);
+        strbuf_add_json(b, value, strlen(value));
+}

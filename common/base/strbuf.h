@@ -26,6 +26,8 @@ void strbuf_addi(struct strbuf *b, int64_t n); /* decimal */
 
 /* Adds a JSON string literal with its quotes. Control characters are escaped; bytes that are not valid UTF-8 become U+FFFD. */
 void strbuf_add_json(struct strbuf *b, const char *s, size_t len);
+/* "name":"value", behind a comma unless it is the first member of its object. value NULL: nothing. name needs no escapes. */
+void strbuf_add_member(struct strbuf *b, const char *name, const char *value);
 
 /* One character of s (of which `left` > 0 bytes may be read) as it stands inside a JSON string literal, for writers without a strbuf. Yields the
  * bytes written; *ret_taken is the bytes consumed. */

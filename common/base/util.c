@@ -80,20 +80,17 @@ void closep(int *fd)
         }
 }
 
-static int64_t now_ms(clockid_t clock)
+static int64_t now_us(clockid_t clock)
 {
         struct timespec t;
         if (clock_gettime(clock, &t) != 0)
                 die("clock_gettime failed");
-        return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+        return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
 int64_t now_mono_us(void)
 {
-        struct timespec t;
-
-        clock_gettime(CLOCK_MONOTONIC, &t);
-        return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+        return now_us(CLOCK_MONOTONIC);
 }
 
 int64_t now_mono_ms(void)
@@ -103,7 +100,7 @@ int64_t now_mono_ms(void)
 
 int64_t now_wall_ms(void)
 {
-        return now_ms(CLOCK_REALTIME);
+        return now_us(CLOCK_REALTIME) / 1000;
 }
 
 int read_file(const char *path, size_t max, char **ret_text)

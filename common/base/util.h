@@ -49,7 +49,7 @@ void freep(void *p);  /* for _cleanup_(freep) on any malloc'ed pointer */
 void closep(int *fd); /* for _cleanup_(closep); ignores -1 */
 
 int64_t now_mono_ms(void); /* CLOCK_MONOTONIC, for durations */
-int64_t now_mono_us(void);
+int64_t now_mono_us(void); /* the same, finer */
 int64_t now_wall_ms(void); /* CLOCK_REALTIME, for stamps only */
 
 /* Reads a whole file of at most max bytes; *ret_text is NUL-terminated and malloc'ed, trailing newlines are cut off.

@@ -120,12 +120,6 @@ void http_answer_problem(struct http_request *r, int status, const char *slug, c
         httpd_answered(r);
 }
 
-static void add_member(struct strbuf *b, const char *name, const char *value)
-{
-        strbuf_addf(b, ",\"%s\":", name);
-        strbuf_add_json(b, value, strlen(value));
-}
-
 void http_problem_json(struct strbuf *b, int status, const char *slug, const char *detail, const char *field)
 {
         _cleanup_(strbuf_done) struct strbuf text = {0};
@@ -140,11 +134,9 @@ void http_problem_json(struct strbuf *b, int status, const char *slug, const cha
 
                 strbuf_addc(&text, *c == '-' ? ' ' : first ? (char)(*c - 'a' + 'A') : *c);
         }
-        add_member(b, "title", text.s ? text.s : "");
+        strbuf_add_member(b, "title", text.s ? text.s : "");
         strbuf_addf(b, ",\"status\":%d", status);
-        if (detail)
-                add_member(b, "detail", detail);
-        if (field)
-                add_member(b, "field", field);
+        strbuf_add_member(b, "detail", detail);
+        strbuf_add_member(b, "field", field);
         strbuf_addc(b, '}');
 }

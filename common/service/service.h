@@ -2,9 +2,10 @@
  * main() is a declaration handed to service_run(); it never calls exit(), signal() or fork(), and its functions run on one thread.
  *
  * The loop, once a round: wait (wake eventfd, service_fd, timer) -> maintain connections -> take bells, submissions and requests -> on_bells /
- * on_message / route handlers -> on_round (commit what was gathered) -> publish the outbox and flush -> acknowledge. Exit codes: 0 drained after
- * SIGTERM or SIGINT; 2 bad settings or arguments; 1 anything else. Options every service knows: --help, --version, --check-config (prints the
- * settings), --subjects (prints what it hears and says), --routes (its HTTP routes), --name=value for each setting. */
+ * on_message / route handlers -> on_round (commit what was gathered) -> publish the outbox and flush -> acknowledge. Rounds that moved something
+ * begin at least 2 ms apart. Exit codes: 0 drained after SIGTERM or SIGINT; 2 bad settings or arguments; 1 anything else. Options every service
+ * knows: --help, --version, --check-config (prints the settings), --subjects (prints what it hears and says), --routes (its HTTP routes),
+ * --name=value for each setting. */
 #ifndef AETHELOS_SERVICE_SERVICE_H
 #define AETHELOS_SERVICE_SERVICE_H
 

@@ -94,8 +94,7 @@ void intake_event_key(const char *source, const char *id, char ret_key[INTAKE_EV
         strbuf_addf(&name, "%s\n%s", source, id);
         sha256_bytes(name.s, name.len, hash);
         strcpy(ret_key, INTAKE_EVENT_KEY);
-        for (size_t i = 0; i < sizeof(hash); i++)
-                snprintf(ret_key + 3 + 2 * i, 3, "%02x", hash[i]);
+        hex_format(hash, sizeof(hash), ret_key + strlen(INTAKE_EVENT_KEY));
 }
 
 void intake_event_field(struct refusal *refusal)
@@ -156,12 +155,6 @@ static bool check(const struct event *e, struct refusal *ret_refusal)
                refuse_attribute(ret_refusal, DATACONTENTTYPE, "the data of an event must be JSON");
 }
 
-static void add_member(struct strbuf *b, const char *name, const char *value)
-{
-        strbuf_addf(b, "%s\"%s\":", b->s[b->len - 1] == '{' ? "" : ",", name);
-        strbuf_add_json(b, value, strlen(value));
-}
-
 /* Whenever the event is named, so that a refusal can be answered on the bus. */
 static void set_key(const struct event *e, struct intake_submitted *s)
 {
@@ -181,13 +174,11 @@ static bool read_event(const struct event *e, struct slice data, struct intake_s
 
         if (ok) {
                 strbuf_addc(&context, '{');
-                if (e->v[PRIORITY])
-                        add_member(&context, "priority", e->v[PRIORITY]);
-                if (e->v[LABEL])
-                        add_member(&context, "label", e->v[LABEL]);
+                strbuf_add_member(&context, "priority", e->v[PRIORITY]);
+                strbuf_add_member(&context, "label", e->v[LABEL]);
                 strbuf_addf(&context, "%s\"event\":{", context.len > 1 ? "," : "");
-                add_member(&context, "id", e->v[ID]);
-                add_member(&context, "source", e->v[SOURCE]);
+                strbuf_add_member(&context, "id", e->v[ID]);
+                strbuf_add_member(&context, "source", e->v[SOURCE]);
                 strbuf_adds(&context, "}}");
                 ok = intake_read_parts(e->v[TYPE], data, (struct slice){context.s, context.len}, ret_s, ret_refusal);
         }

@@ -170,6 +170,17 @@ int repair_decision_store(
         return e;
 }
 
+/* Inserts a new version of something; sql returns its row. */
+static int write_version(struct db *db, const char *sql, struct db_args *args)
+{
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        int e = db_run(db, sql, args, &r);
+
+        if (e < 0)
+                return e;
+        return PQntuples(r) == 1 ? 0 : -EAGAIN;
+}
+
 int repair_rule_write(struct db *db, const struct repair_rule *rule, const char *by, const char *why)
 {
         static const char sql[] =
@@ -179,8 +190,6 @@ int repair_rule_write(struct db *db, const struct repair_rule *rule, const char 
                 "  $8 * interval '1 ms', $9 * interval '1 ms', $10, $11 FROM rule r WHERE r.kind = $1 AND r.step = $2 AND r.version = $3 - 1"
                 " ON CONFLICT DO NOTHING RETURNING version";
         _cleanup_(db_args_done) struct db_args args = {0};
-        _cleanup_(PQclearp) PGresult *r = NULL;
-        int e;
 
         db_arg_text(&args, rule->kind);
         db_arg_text(&args, rule->step);
@@ -193,10 +202,7 @@ int repair_rule_write(struct db *db, const struct repair_rule *rule, const char 
         db_arg_int(&args, rule->backoff_max_ms);
         db_arg_text(&args, by);
         db_arg_text(&args, why);
-        e = db_run(db, sql, &args, &r);
-        if (e < 0)
-                return e;
-        return PQntuples(r) == 1 ? 0 : -EAGAIN;
+        return write_version(db, sql, &args);
 }
 
 int repair_haste_read(struct db *db, const char *label, struct repair_haste *ret_haste)
@@ -230,8 +236,6 @@ int repair_haste_write(struct db *db, const struct repair_haste *haste, const ch
                                   "interval '1 ms', $8, $9)"
                                   " ON CONFLICT DO NOTHING RETURNING version";
         _cleanup_(db_args_done) struct db_args args = {0};
-        _cleanup_(PQclearp) PGresult *r = NULL;
-        int e;
 
         db_arg_text(&args, haste->label);
         db_arg_int(&args, haste->version);
@@ -242,8 +246,5 @@ int repair_haste_write(struct db *db, const struct repair_haste *haste, const ch
         db_arg_int(&args, haste->backoff_max_ms);
         db_arg_text(&args, by);
         db_arg_text(&args, why);
-        e = db_run(db, sql, &args, &r);
-        if (e < 0)
-                return e;
-        return PQntuples(r) == 1 ? 0 : -EAGAIN;
+        return write_version(db, sql, &args);
 }

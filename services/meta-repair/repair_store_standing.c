@@ -317,10 +317,9 @@ int repair_sweep_operators(struct db *db, struct repair_candidates *found)
 
 int repair_sweep_webhooks(struct db *db, struct repair_candidates *found)
 {
-        static const char sql[] =
-                "SELECT w.id, coalesce(w.client, ''), greatest(floor(extract(epoch FROM now() - coalesce(w.failing_since, now())) * "
-                "1000), 0)::bigint FROM webhook w WHERE w.state = 'disabled' AND NOT EXISTS (SELECT 1 FROM issue i"
-                "  WHERE i.webhook_id = w.id AND i.kind = '" ISSUE_WEBHOOK "' AND i.closed_at IS NULL OFFSET 0)";
+        static const char sql[] = "SELECT w.id, coalesce(w.client, ''), greatest(ms(now() - coalesce(w.failing_since, now())), 0) FROM webhook w "
+                                  "WHERE w.state = 'disabled' AND NOT EXISTS (SELECT 1 FROM issue i"
+                                  "  WHERE i.webhook_id = w.id AND i.kind = '" ISSUE_WEBHOOK "' AND i.closed_at IS NULL OFFSET 0)";
         _cleanup_(PQclearp) PGresult *r = NULL;
         int e = db_run(db, sql, NULL, &r);
 

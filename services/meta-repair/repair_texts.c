@@ -12,12 +12,6 @@ static void member(struct strbuf *b, const char *name)
         strbuf_addf(b, "\"%s\":", name);
 }
 
-void repair_text_string(struct strbuf *b, const char *name, const char *s)
-{
-        member(b, name);
-        strbuf_add_json(b, s, strlen(s));
-}
-
 static void number(struct strbuf *b, const char *name, int64_t n)
 {
         member(b, name);
@@ -29,7 +23,7 @@ static void id(struct strbuf *b, const char *name, const struct uuid *u)
         char text[UUID_TEXT_SIZE];
 
         uuid_format(u, text);
-        repair_text_string(b, name, text);
+        strbuf_add_member(b, name, text);
 }
 
 static void stamp(struct strbuf *b, const char *name, int64_t unix_ms)
@@ -47,8 +41,8 @@ static void stamp(struct strbuf *b, const char *name, int64_t unix_ms)
 void repair_text_rule(struct strbuf *b, const struct repair_rule *rule)
 {
         strbuf_addc(b, '{');
-        repair_text_string(b, "kind", rule->kind);
-        repair_text_string(b, "step", rule->step);
+        strbuf_add_member(b, "kind", rule->kind);
+        strbuf_add_member(b, "step", rule->step);
         number(b, "version", rule->version);
         strbuf_addc(b, '}');
 }
@@ -57,18 +51,18 @@ void repair_text_issue(struct strbuf *b, const struct repair_rule *rule, const c
         const struct uuid * webhook, const char *step, int64_t since_ms)
 {
         strbuf_addc(b, '{');
-        repair_text_string(b, "issue", rule->issue);
-        repair_text_string(b, "grade", grade);
+        strbuf_add_member(b, "issue", rule->issue);
+        strbuf_add_member(b, "grade", grade);
         if (chain) {
                 id(b, "chain_id", chain);
-                repair_text_string(b, "step", step);
+                strbuf_add_member(b, "step", step);
         } else if (webhook) {
                 id(b, "webhook_id", webhook);
         } else {
-                repair_text_string(b, "operator", operator);
+                strbuf_add_member(b, "operator", operator);
         }
         stamp(b, "since", since_ms);
-        repair_text_string(b, "antibody", rule->antibody);
+        strbuf_add_member(b, "antibody", rule->antibody);
         strbuf_addc(b, '}');
 }
 
@@ -76,15 +70,15 @@ void repair_text_repair(struct strbuf *b, int attempt, const char *action, const
 {
         strbuf_addc(b, '{');
         number(b, "attempt", attempt);
-        repair_text_string(b, "action", action);
-        repair_text_string(b, "outcome", outcome);
+        strbuf_add_member(b, "action", action);
+        strbuf_add_member(b, "outcome", outcome);
         strbuf_addc(b, '}');
 }
 
 void repair_text_resolved(struct strbuf *b, const char *outcome, int attempts)
 {
         strbuf_addc(b, '{');
-        repair_text_string(b, "outcome", outcome);
+        strbuf_add_member(b, "outcome", outcome);
         number(b, "attempts", attempts);
         strbuf_addc(b, '}');
 }
@@ -93,21 +87,21 @@ void repair_text_resolved_by(struct strbuf *b, const char *outcome, int attempts
 {
         repair_text_resolved(b, outcome, attempts);
         b->len--;
-        repair_text_string(b, "by", by);
-        repair_text_string(b, "reference", reference);
+        strbuf_add_member(b, "by", by);
+        strbuf_add_member(b, "reference", reference);
         strbuf_addc(b, '}');
 }
 
 void repair_text_execution(struct strbuf *b, int step, const struct uuid *issue, const char *by, const char *reference)
 {
         strbuf_addc(b, '{');
-        repair_text_string(b, "cause", by ? "redrive" : "retry");
+        strbuf_add_member(b, "cause", by ? "redrive" : "retry");
         number(b, "step", step);
         if (issue)
                 id(b, "issue_id", issue);
         if (by) {
-                repair_text_string(b, "by", by);
-                repair_text_string(b, "reference", reference);
+                strbuf_add_member(b, "by", by);
+                strbuf_add_member(b, "reference", reference);
         }
         strbuf_addc(b, '}');
 }
@@ -118,7 +112,7 @@ void repair_text_refund(
         strbuf_addc(b, '{');
         member(b, "amount");
         amount_add_json(b, amount);
-        repair_text_string(b, "reason", reason);
+        strbuf_add_member(b, "reason", reason);
         if (rule) {
                 member(b, "rule");
                 repair_text_rule(b, rule);
@@ -126,7 +120,7 @@ void repair_text_refund(
         if (issue)
                 id(b, "issue_id", issue);
         if (by)
-                repair_text_string(b, "by", by);
+                strbuf_add_member(b, "by", by);
         strbuf_addc(b, '}');
 }
 
@@ -134,8 +128,8 @@ void repair_text_fail(struct strbuf *b, const char *reason, const char *step, in
         const char *by, const struct amount *reversed)
 {
         strbuf_adds(b, "{\"error\":{");
-        repair_text_string(b, "reason", reason);
-        repair_text_string(b, "step", step);
+        strbuf_add_member(b, "reason", reason);
+        strbuf_add_member(b, "step", step);
         number(b, "attempts", attempts);
         strbuf_addc(b, '}');
         if (rule) {
@@ -150,7 +144,7 @@ void repair_text_fail(struct strbuf *b, const char *reason, const char *step, in
         if (issue)
                 id(b, "issue_id", issue);
         if (by)
-                repair_text_string(b, "by", by);
+                strbuf_add_member(b, "by", by);
         strbuf_addc(b, '}');
 }
 
@@ -162,16 +156,16 @@ void repair_text_reversed(struct strbuf *b, struct amount amount, const char *re
         strbuf_addc(b, '{');
         member(b, "amount");
         amount_add_json(b, amount);
-        repair_text_string(b, "reason", reason);
+        strbuf_add_member(b, "reason", reason);
         strbuf_addf(b, ",\"evidence\":{\"kind\":\"internal\",\"who\":\"" REPAIR_REVERSES "\",\"reference\":\"%s\"}}", reference);
 }
 
 void repair_text_reopened(struct strbuf *b, const char *by, const char *reference, int64_t deadline_ms)
 {
         strbuf_addc(b, '{');
-        repair_text_string(b, "cause", "redrive");
-        repair_text_string(b, "by", by);
-        repair_text_string(b, "reference", reference);
+        strbuf_add_member(b, "cause", "redrive");
+        strbuf_add_member(b, "by", by);
+        strbuf_add_member(b, "reference", reference);
         stamp(b, "deadline", deadline_ms);
         strbuf_addc(b, '}');
 }

@@ -125,15 +125,7 @@ if command -v python3 >/dev/null; then
 fi
 
 # Workers on the bus, as the user of their operator. The one that is killed at work is noticed by its lease, and the next does its run.
-admin=$(first admin_url <<<"$status"); token=$(cat "$(first admin_token_file <<<"$status")")
-host=${admin#http://}
-post() {
-  exec 4<>"/dev/tcp/${host%:*}/${host##*:}"
-  printf 'POST %s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s' \
-    "$1" "$host" "$token" "${#2}" "$2" >&4
-  cat <&4
-  exec 4>&-
-}
+. "$home/tests/support/admin.sh"
 check "an operator on the bus" "$(post /operators '{"name":"turner","kind":"bus","tags":["turn"],"idempotent":true,"lease_ms":1000}')" '"url":"aethelos.operator.turner"'
 check "a flow for it" "$(post /flows '{"name":"turn_flow","type":"turn","base":"1.00","per_unit":"0","currency":"EUR","steps":[{"tag":"turn"}]}')" '"turn"'
 echo '{"type":"turn","payload":{"text":"abc"}}' >"$work/turn.json"

@@ -177,18 +177,26 @@ static void receipt_on_request(void **state)
         assert_at(text, "status", "accepted");
 }
 
+/* What is told live on a subject, malloc'ed. */
+static char *told_on(const char *subject)
+{
+        struct bus_message *m = next_on(subject, 5000);
+        char *text;
+
+        assert_non_null(m);
+        text = xstrndup(m->data, m->len);
+        bus_drop(bus, m);
+        return text;
+}
+
 static void live_events(void **state)
 {
         _cleanup_(freep) char *first = json_receipt("bus-7", TEXT_JOB), *id = json_at(first, "job_id"), *text = NULL;
         char subject[200];
-        struct bus_message *m;
 
         (void)state;
         snprintf(subject, sizeof(subject), "aethelos.event.default.PAYMENT_INITIATED.%s", id);
-        m = next_on(subject, 5000);
-        assert_non_null(m);
-        text = xstrndup(m->data, m->len);
-        bus_drop(bus, m);
+        text = told_on(subject);
         assert_at(text, "chain_id", id);
         assert_at(text, "data.driver", "manual");
 }
@@ -199,7 +207,6 @@ static void events_without_names(void **state)
         static const char word[] = "{\"reference\":\"slip 4711\",\"by\":\"anna\"}";
         _cleanup_(freep) char *first = json_receipt("bus-9", TEXT_JOB), *id = json_at(first, "job_id"), *text = NULL;
         char subject[200], path[100], sql[120];
-        struct bus_message *m;
         long status;
 
         (void)state;
@@ -209,10 +216,7 @@ static void events_without_names(void **state)
         free(stack_http(stack, true, "POST", path, NULL, word, &status));
         assert_int_equal(status, 200);
         snprintf(subject, sizeof(subject), "aethelos.event.default.PAYMENT_CONFIRMED.%s", id);
-        m = next_on(subject, 5000);
-        assert_non_null(m);
-        text = xstrndup(m->data, m->len);
-        bus_drop(bus, m);
+        text = told_on(subject);
         assert_at(text, "data.amount.minor", "2588");
         assert_at(text, "data.evidence.kind", "person");
         assert_null(strstr(text, "anna"));
@@ -220,10 +224,7 @@ static void events_without_names(void **state)
         _cleanup_(freep) char *asked = stack_http(stack, true, "POST", "/system/tasks", NULL, "{\"kind\":\"FLOW_AUDIT\",\"by\":\"anna\"}", &status),
                               *task = json_at(asked, "task_id"), *opened = NULL;
         snprintf(subject, sizeof(subject), "aethelos.event.system.TASK_CREATED.%s", task);
-        m = next_on(subject, 5000);
-        assert_non_null(m);
-        opened = xstrndup(m->data, m->len);
-        bus_drop(bus, m);
+        opened = told_on(subject);
         assert_at(opened, "data.payload.task", "FLOW_AUDIT");
         assert_null(strstr(opened, "anna"));
 }
