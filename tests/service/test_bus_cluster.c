@@ -1,10 +1,10 @@
 /* The bus on a broker of three nodes: streams are kept by all of them, and when a node is killed the same consumer goes on at another one.
  *
- * The test turns its bus as a service's loop does, until what it waits for has happened or PATIENCE_MS is over. */
+ * The test turns its bus as a service's loop does, until what it waits for has happened or CLUSTER_MS is over. */
 #include "base/strbuf.h"
 #include "base/util.h"
 #include "bus/bus.h"
-#include "tests/support/nats_fixture.h"
+#include "tests/support/bus_party.h"
 
 #include <poll.h>
 #include <setjmp.h>
@@ -18,9 +18,9 @@
 
 #include <cmocka.h>
 
-#define NODES       3
-#define PATIENCE_MS 40000
-#define MESSAGES    20
+#define NODES      3
+#define CLUSTER_MS 40000
+#define MESSAGES   20
 
 static const struct bus_stream three = {
         .name = "SUBMIT_TEST", .subjects = {"submit.test.*"}, .max_bytes = 64 << 20, .ack_wait_ms = 2000, .replicas = NODES};
@@ -29,20 +29,8 @@ static const struct bus_lane lanes[] = {{.durable = "all", .filter = "submit.tes
 struct cluster {
         struct nats_fixture *nodes[NODES];
         char urls[256];
-        struct bus *bus;
-        int fd;
+        struct party p;
 };
-
-static void turn(struct cluster *c, int64_t max_ms)
-{
-        int64_t ms = bus_maintain(c->bus);
-        struct pollfd f = {.fd = c->fd, .events = POLLIN};
-        uint64_t n;
-
-        if (bus_queued(c->bus) == 0)
-                poll(&f, 1, (int)(ms < max_ms ? ms : max_ms));
-        (void)!read(c->fd, &n, sizeof(n));
-}
 
 static void cluster_start(struct cluster *c)
 {
@@ -68,23 +56,23 @@ static void cluster_start(struct cluster *c)
 static void connect_with(struct cluster *c, const struct bus_stream *stream)
 {
         const struct bus_config config = {
-                .url = c->urls, .name = "aethelos-test/1", .inbox_prefix = "_INBOX_test", .wake_fd = c->fd, .send_asap = true};
-        int64_t until = now_mono_ms() + PATIENCE_MS;
+                .url = c->urls, .name = "aethelos-test/1", .inbox_prefix = "_INBOX_test", .wake_fd = c->p.fd, .send_asap = true};
+        int64_t until = now_mono_ms() + CLUSTER_MS;
 
-        assert_int_equal(bus_open(&config, &c->bus), 0);
-        assert_int_equal(bus_source(c->bus, stream, lanes), 0);
-        while (!bus_source_ready(c->bus)) {
+        assert_int_equal(bus_open(&config, &c->p.bus), 0);
+        assert_int_equal(bus_source(c->p.bus, stream, lanes), 0);
+        while (!bus_source_ready(c->p.bus)) {
                 assert_true(now_mono_ms() < until);
-                turn(c, 10);
+                party_turn(&c->p, 10);
         }
 }
 
 static void cluster_end(struct cluster *c)
 {
-        c->bus = bus_free(c->bus);
+        c->p.bus = bus_free(c->p.bus);
         for (int i = 0; i < NODES; i++)
                 nats_fixture_free(c->nodes[i]);
-        close(c->fd);
+        close(c->p.fd);
 }
 
 static size_t count(const char *text, const char *part)
@@ -99,26 +87,26 @@ static size_t count(const char *text, const char *part)
 /* Until the stream is kept by three nodes, of which those that follow the leader have all that it has. */
 static void wait_kept_by_all(struct cluster *c)
 {
-        int64_t until = now_mono_ms() + PATIENCE_MS;
+        int64_t until = now_mono_ms() + CLUSTER_MS;
         bool kept = false;
 
         while (!kept) {
                 struct bus_message *m;
 
                 assert_true(now_mono_ms() < until);
-                turn(c, 50);
-                if (bus_request(c->bus, "$JS.API.STREAM.INFO.SUBMIT_TEST", "", 0, 1000, &m) < 0)
+                party_turn(&c->p, 50);
+                if (bus_request(c->p.bus, "$JS.API.STREAM.INFO.SUBMIT_TEST", "", 0, 1000, &m) < 0)
                         continue;
                 kept = strstr(m->data, "\"num_replicas\":3") && count(m->data, "\"current\":true") == NODES - 1 &&
                        !strstr(m->data, "\"offline\":true");
-                bus_drop(c->bus, m);
+                bus_drop(c->p.bus, m);
         }
 }
 
 /* As a publisher does: says it again until the stream has it. */
 static void submit(struct cluster *c, int n)
 {
-        int64_t until = now_mono_ms() + PATIENCE_MS;
+        int64_t until = now_mono_ms() + CLUSTER_MS;
         char text[16];
 
         snprintf(text, sizeof(text), "%d", n);
@@ -126,29 +114,29 @@ static void submit(struct cluster *c, int n)
                 struct bus_message *m;
 
                 assert_true(now_mono_ms() < until);
-                turn(c, 5);
-                if (bus_request(c->bus, "submit.test.default", text, strlen(text), 500, &m) < 0)
+                party_turn(&c->p, 5);
+                if (bus_request(c->p.bus, "submit.test.default", text, strlen(text), 500, &m) < 0)
                         continue;
                 stored = strstr(m->data, "\"seq\":") != NULL;
-                bus_drop(c->bus, m);
+                bus_drop(c->p.bus, m);
         }
 }
 
 static void hear_all(struct cluster *c, int from, int to)
 {
-        int64_t until = now_mono_ms() + PATIENCE_MS;
+        int64_t until = now_mono_ms() + CLUSTER_MS;
         bool heard[MESSAGES] = {false};
 
         for (int n = from; n < to;) {
-                struct bus_message *m = bus_next(c->bus);
+                struct bus_message *m = bus_next(c->p.bus);
 
                 assert_true(now_mono_ms() < until);
                 if (!m) {
-                        turn(c, 10);
+                        party_turn(&c->p, 10);
                         continue;
                 }
                 heard[atoi(m->data)] = true;
-                bus_ack(c->bus, m);
+                bus_ack(c->p.bus, m);
                 while (n < to && heard[n])
                         n++;
         }
@@ -157,7 +145,7 @@ static void hear_all(struct cluster *c, int from, int to)
 /* One of the nodes is killed, and comes back without its storage. */
 static void test_a_node_is_killed(void **state)
 {
-        struct cluster c = {.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)};
+        struct cluster c = {.p.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)};
 
         (void)state;
         cluster_start(&c);
