@@ -6,7 +6,6 @@
 #include "bus/bus.h"
 #include "tests/support/bus_party.h"
 
-#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
