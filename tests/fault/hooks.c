@@ -64,7 +64,7 @@ void hooks_secret(struct hooks *h, const char *secret)
         snprintf(h->secret, sizeof(h->secret), "%s", secret);
 }
 
-/* NULL when it says what an event says. */
+/* What is no event counts as wrong. */
 static void remember(struct hooks *h, const char *text)
 {
         _cleanup_(freep) char *chain = json_at(text, "chain_id"), *version = json_at(text, "version"), *type = json_at(text, "type");

@@ -1,5 +1,5 @@
-/* A receiver of webhooks with ground truth: it checks every signature, answers mostly 204, sometimes 500, too late, or not at all, and remembers what
- * it has said 204 to. */
+/* A receiver of webhooks with ground truth: it checks every signature, answers mostly 204, sometimes 500 or too late, and remembers what it has said
+ * 204 to. */
 #ifndef AETHELOS_TESTS_FAULT_HOOKS_H
 #define AETHELOS_TESTS_FAULT_HOOKS_H
 
