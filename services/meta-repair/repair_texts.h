@@ -8,7 +8,7 @@
 
 #define REPAIR_REVERSES "meta-repair" /* who reverses an internal transfer */
 
-void repair_text_rule(struct strbuf *b, const struct repair_rule *rule);    /* {"kind","step","version"} */
+void repair_text_rule(struct strbuf *b, const struct repair_rule *rule); /* {"kind","step","version"} */
 /* Exactly one of chain (else NULL), webhook (else NULL) and operator. */
 void repair_text_issue(struct strbuf *b, const struct repair_rule *rule, const char *grade, const struct uuid *chain, const char *operator,
         const struct uuid * webhook, const char *step, int64_t since_ms);
