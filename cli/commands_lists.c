@@ -128,13 +128,18 @@ static char *operator_tags(const struct json_doc *doc, json_value operator)
         return joined(doc, json_get(doc, operator, "tags"));
 }
 
+#define REFUSES_ALL 5 /* in a row: either the jobs are wrong, or the operator is */
+
 static void operator_errors(const struct json_doc *doc, json_value operators)
 {
         for (json_value o = json_first(doc, operators); o; o = json_after(doc, operators, o)) {
                 _cleanup_(freep) char *error = answer_text(doc, o, "last_error");
                 _cleanup_(freep) char *name = answer_text(doc, o, "name");
+                int64_t refused = 0;
                 if (*error)
                         printf("  last error of %s: %s\n", name, error);
+                if (json_int64(doc, json_get(doc, o, "refused_in_a_row"), &refused) == 0 && refused >= REFUSES_ALL)
+                        printf("  %s has refused the last %" PRId64 " jobs that it was given, and done none\n", name, refused);
         }
 }
 
@@ -152,7 +157,7 @@ int cmd_operators(int argc, char **argv)
                 .path = "/operators",
                 .side = CLIENT_ADMIN,
                 .columns = {{"operator", "name"}, {"kind", "kind"}, {"health", "health"}, {"done", "successes", .right = true},
-                        {"failed", "failures", .right = true}, {"streak", "streak", .right = true}, {"avoid until", "avoid_until"},
+                        {"failed", "failures", .right = true}, {"refused", "refusals", .right = true}, {"streak", "streak", .right = true}, {"avoid until", "avoid_until"},
                         {"average ms", "average_ms", .right = true}, {"tags", .text = operator_tags}},
                 .after = operator_errors};
         if (argc > 1 && strcmp(argv[1], "watch") == 0)

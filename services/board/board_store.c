@@ -300,7 +300,7 @@ int board_job(struct db *db, const struct uuid *id, struct strbuf *b)
 #define OPERATOR_COLUMNS                                                                                                                             \
         "row_to_json(x)::text, x.successes, x.failures, o.total_ms FROM operator o CROSS JOIN LATERAL (SELECT o.name, o.kind, o.description, o.url," \
         " o.status_url, o.tags, o.fallback_for, o.idempotent, o.timeout_ms, o.max_in_flight, o.lease_ms, o.successes, o.failures, "                  \
-        "o.streak, " JOB_VIEW_TIME("o.avoid_until") " AS avoid_until, o.last_error) x "
+        "o.refusals, o.refused_in_a_row, o.streak, " JOB_VIEW_TIME("o.avoid_until") " AS avoid_until, o.last_error) x "
 
 int board_operators(struct db *db, PGresult **ret_result)
 {

@@ -69,6 +69,18 @@ static bool answer_error(struct execution_answer *a, enum execution_verdict verd
         return true;
 }
 
+/* Answers that are about the request. All other 4xx are about who calls, how often, or where the operator is (its URL is the same for all jobs): they
+ * are the operator's, as a failure of any other kind. */
+static bool refusal(int status)
+{
+        static const int about_the_request[] = {400, 409, 413, 422};
+
+        for (size_t i = 0; i < ARRAY_SIZE(about_the_request); i++)
+                if (about_the_request[i] == status)
+                        return true;
+        return false;
+}
+
 static void answer_output(struct execution_answer *a, const struct json_doc *doc)
 {
         json_value output = json_get(doc, json_root(doc), "output");
@@ -121,6 +133,7 @@ void execution_read_call(const struct execution_reply *reply, bool clean, struct
         enum execution_verdict verdict = reply->status >= 400 && reply->status < 500 ? EXECUTION_FAILED : EXECUTION_UNKNOWN;
         if (!json || !answer_error(ret_answer, verdict, &doc))
                 answer_status(ret_answer, verdict, "answered HTTP", reply->status);
+        ret_answer->refused = refusal(reply->status);
 }
 
 /* A string for people; NULL when there is none. */
@@ -142,6 +155,7 @@ static void read_word(const struct json_doc *doc, bool call_over, struct executi
         } else if (json_string_is(doc, status, "failed")) {
                 if (!answer_error(ret_answer, EXECUTION_FAILED, doc))
                         answer_text(ret_answer, EXECUTION_FAILED, "failed");
+                ret_answer->refused = json_is(json_get(doc, json_root(doc), "refused"), JSON_TRUE);
         } else if (json_string_is(doc, status, "running") || json_string_is(doc, status, "accepted")) {
                 ret_answer->verdict = EXECUTION_ACCEPTED;
         } else if (json_string_is(doc, status, "unknown")) {
@@ -188,7 +202,7 @@ void execution_read_status(const struct execution_reply *reply, bool call_over, 
 
 bool execution_fault(const struct execution_answer *a)
 {
-        return a->verdict == EXECUTION_FAILED || a->verdict == EXECUTION_NOT_SENT || (a->verdict == EXECUTION_UNKNOWN && !a->answered);
+        return (a->verdict == EXECUTION_FAILED && !a->refused) || a->verdict == EXECUTION_NOT_SENT || (a->verdict == EXECUTION_UNKNOWN && !a->answered);
 }
 
 void execution_read_decision(bool done, struct slice output, struct execution_answer *ret_answer)

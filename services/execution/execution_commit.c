@@ -170,16 +170,17 @@ static struct execution_tally *tally_of(struct tallies *all, const char *who)
         return &all->v[i];
 }
 
-static void tally(struct tallies *all, const char *who, const char *error, int64_t ms)
+static void tally(struct tallies *all, const char *who, const char *error, bool refused, int64_t ms)
 {
         struct execution_tally *t = tally_of(all, who);
 
-        if (error) {
-                t->failures++;
+        if (error)
                 t->error = error;
-        } else {
-                t->successes++;
+        if (refused) {
+                t->refusals++; /* how soon it says no is no measure of its work */
+                return;
         }
+        *(error ? &t->failures : &t->successes) += 1;
         t->total_ms += ms;
 }
 
@@ -198,13 +199,13 @@ static struct tallies tally_batch(const struct batch *b)
                 if (!item->in)
                         continue;
                 for (size_t k = 0; k < item->p.n_counts; k++)
-                        tally(&all, item->p.counts[k].op->name, item->p.counts[k].error, 0);
+                        tally(&all, item->p.counts[k].op->name, item->p.counts[k].error, item->p.counts[k].refused, 0);
                 if (item->run && item->run->evidence)
                         continue; /* says nothing of the operator */
                 if (item->run && strcmp(item->outcome.state, "done") == 0)
-                        tally(&all, item->run->who, NULL, item->run->took_ms);
+                        tally(&all, item->run->who, NULL, false, item->run->took_ms);
                 if (item->run && strcmp(item->outcome.state, "failed") == 0)
-                        tally(&all, item->run->who, item->outcome.error, item->run->took_ms);
+                        tally(&all, item->run->who, item->outcome.error, item->outcome.refused, item->run->took_ms);
                 if (item->run && execution_fault(&item->run->answer))
                         tally_of(&all, item->run->who)->faults++;
         }
@@ -219,8 +220,8 @@ static void recover(struct execution_state *state, const struct execution_operat
         struct execution_slot *slot = execution_slot(state, op->name);
 
         if (slot->limit < op->max_in_flight)
-                slot->limit += t->successes;
-        if (t->faults > 0 || (op->avoided && t->successes > 0))
+                slot->limit += t->successes + t->refusals;
+        if (t->faults > 0 || (op->avoided && t->successes + t->refusals > 0))
                 state->operators_read_ms = 0;
 }
 

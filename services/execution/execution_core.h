@@ -99,6 +99,7 @@ struct execution_answer {
         char *error;   /* of everything else but ACCEPTED: for people, at most EXECUTION_ERROR_MAX bytes of UTF-8 */
         char *worker;  /* who says so, where a worker on the bus named itself */
         bool answered; /* the operator said itself that it does not know the run */
+        bool refused;  /* of FAILED: because of what it was given, so that it says nothing of the operator */
 };
 #define EXECUTION_ERROR_MAX  500
 #define EXECUTION_BAD_OUTPUT "bad_output"
@@ -111,7 +112,7 @@ void execution_read_bus_call(const struct execution_reply *reply, bool clean, st
 /* GET of `status_url`, or a request. `call_over`: the lease of the last call has run out, so that the operator cannot receive it any more. */
 void execution_read_status(const struct execution_reply *reply, bool call_over, struct execution_answer *ret_answer);
 
-/* Whether it speaks against the operator: failed, not reached, or nothing said about the outcome. */
+/* Whether it speaks against the operator: failed and not refused, not reached, or nothing said about the outcome. */
 bool execution_fault(const struct execution_answer *a);
 
 /* A person's word in its place. */

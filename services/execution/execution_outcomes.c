@@ -29,6 +29,7 @@ static void fail_run(struct service *s, struct execution_item *item)
         const char *error = item->run->answer.error;
 
         outcome(item, "failed", error, 0);
+        item->outcome.refused = item->run->answer.refused;
         execution_chain_fail(&item->c, item->run->who, error);
         execution_item_plan(s, item, NULL);
 }

@@ -235,12 +235,12 @@ static void fail_execution(struct planner *m)
         strbuf_adds(b, "]}}");
 }
 
-static void count(struct planner *m, const struct execution_operator *op, const char *error)
+static void count(struct planner *m, const struct execution_operator *op, const char *error, bool refused)
 {
         struct execution_plan *p = m->p;
 
         p->counts = xrealloc(p->counts, (p->n_counts + 1) * sizeof(*p->counts));
-        p->counts[p->n_counts++] = (struct execution_count){.op = op, .error = error};
+        p->counts[p->n_counts++] = (struct execution_count){.op = op, .error = error, .refused = refused};
 }
 
 static void note_failed(struct planner *m, char *who, const char *error)
@@ -271,7 +271,8 @@ static void run_builtin(struct planner *m, const struct execution_operator *op)
         m->p->later = error == execution_later;
         if (m->p->later)
                 return;
-        count(m, op, error);
+        /* What is computed from its input alone can only fail because of it. */
+        count(m, op, error, error && builtin && !host);
         if (error) {
                 note_failed(m, op->name, error);
                 return;

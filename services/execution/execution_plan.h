@@ -65,6 +65,7 @@ struct execution_plan {
         struct execution_count {
                 const struct execution_operator *op;
                 const char *error; /* static; NULL: success */
+                bool refused;      /* because of its input */
         } * counts;
         size_t n_counts;
 };

@@ -196,10 +196,10 @@ int execution_store_start(struct db *db, const char *owner, const struct executi
 
 /* beat_ms: a worker on the bus has said that it has the run, and has it for so long. */
 static const char sql_outcomes[] =
-        "UPDATE operator_run r SET state = o.state, error = o.error, next_at = now() + o.next_ms * interval '1 ms', probes = o.probes,"
+        "UPDATE operator_run r SET state = o.state, error = o.error, refused = o.refused > 0, next_at = now() + o.next_ms * interval '1 ms', probes = o.probes,"
         "   beat_at = CASE WHEN o.beat_ms > 0 THEN now() ELSE r.beat_at END, worker = coalesce(o.worker, r.worker),"
         "   lease_until = CASE WHEN o.beat_ms > 0 THEN now() + o.beat_ms * interval '1 ms' ELSE r.lease_until END"
-        " FROM unnest($1, $2, $3, $4, $5, $6, $7, $8) AS o(id, epoch, state, error, next_ms, probes, beat_ms, worker)"
+        " FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) AS o(id, epoch, state, error, next_ms, probes, beat_ms, worker, refused)"
         " WHERE r.id = o.id AND (r.epoch = o.epoch OR o.state = 'done') AND r.state IN ('calling', 'accepted', 'unknown') RETURNING r.id";
 
 int execution_store_outcomes(struct db *db, const struct execution_outcome outcomes[], size_t n, bool ret_in[])
@@ -235,23 +235,28 @@ int execution_store_outcomes(struct db *db, const struct execution_outcome outco
         db_array_begin(&args, DB_ARRAY_TEXT);
         for (size_t i = 0; i < n; i++)
                 text(&args, outcomes[i].worker);
+        db_array_begin(&args, DB_ARRAY_INT);
+        for (size_t i = 0; i < n; i++)
+                db_array_int(&args, outcomes[i].refused);
         e = db_run(db, sql_outcomes, &args, &r);
         if (e == 0)
                 mark(r, outcomes, sizeof(*outcomes), n, ret_in);
         return e;
 }
 
-/* While an operator is avoided only the probe counts, so that calls that were under way together make one pause and not many. */
+/* While an operator is avoided only the probe counts, so that calls that were under way together make one pause and not many. Who refuses what he was
+ * given is there, as who does it: both end a pause. */
 static const char sql_tally[] =
         "WITH l AS MATERIALIZED (SELECT o.name FROM operator o WHERE o.name = ANY ($1) ORDER BY o.name FOR UPDATE)"
         " UPDATE operator o SET successes = o.successes + t.successes, failures = o.failures + t.failures, total_ms = o.total_ms + t.total_ms,"
+        "   refusals = o.refusals + t.refusals, refused_in_a_row = CASE WHEN t.successes > 0 THEN 0 ELSE o.refused_in_a_row + t.refusals END,"
         "   last_error = coalesce(t.error, o.last_error),"
-        "   streak = CASE WHEN t.successes > 0 THEN 0 WHEN t.faults = 0 OR o.avoid_until > now() THEN o.streak"
+        "   streak = CASE WHEN t.successes + t.refusals > 0 THEN 0 WHEN t.faults = 0 OR o.avoid_until > now() THEN o.streak"
         "     WHEN o.avoid_until IS NULL THEN least(o.streak + t.faults, $7) ELSE o.streak + 1 END,"
-        "   avoid_until = CASE WHEN t.successes > 0 THEN NULL WHEN t.faults = 0 OR o.avoid_until > now() THEN o.avoid_until"
+        "   avoid_until = CASE WHEN t.successes + t.refusals > 0 THEN NULL WHEN t.faults = 0 OR o.avoid_until > now() THEN o.avoid_until"
         "     WHEN o.avoid_until IS NOT NULL OR o.streak + t.faults >= $7 OR (o.successes = 0 AND o.failures + t.failures >= 3)"
         "     THEN now() + least($9, $8 * 2 ^ least(greatest(o.streak + 1 - $7, 0), 20)) * (0.75 + 0.25 * random()) * interval '1 ms' END"
-        " FROM l JOIN unnest($1, $2, $3, $4, $5, $6) AS t(name, successes, failures, total_ms, error, faults) ON t.name = l.name WHERE o.name = "
+        " FROM l JOIN unnest($1, $2, $3, $4, $5, $6, $10) AS t(name, successes, failures, total_ms, error, faults, refusals) ON t.name = l.name WHERE o.name = "
         "l.name";
 
 int execution_store_tally(struct db *db, const struct execution_breaker *breaker, const struct execution_tally tallies[], size_t n)
@@ -281,6 +286,9 @@ int execution_store_tally(struct db *db, const struct execution_breaker *breaker
         db_arg_int(&args, breaker->streak);
         db_arg_int(&args, breaker->first_ms);
         db_arg_int(&args, breaker->max_ms);
+        db_array_begin(&args, DB_ARRAY_BIGINT);
+        for (size_t i = 0; i < n; i++)
+                db_array_int(&args, tallies[i].refusals);
         return db_run(db, sql_tally, &args, NULL);
 }
 

@@ -37,6 +37,7 @@ struct execution_outcome {
         int epoch;
         const char *state;  /* static: done, failed, accepted, unknown */
         const char *error;  /* borrowed; NULL: none */
+        bool refused;       /* of failed */
         int64_t next_ms;    /* until it is looked at again */
         int64_t beat_ms;    /* a worker on the bus has it for so long; 0: none says so */
         const char *worker; /* which; borrowed; NULL: not said */
@@ -46,7 +47,7 @@ int execution_store_outcomes(struct db *db, const struct execution_outcome outco
 
 struct execution_tally {
         const char *who;
-        int64_t successes, failures, total_ms;
+        int64_t successes, failures, refusals, total_ms;
         int64_t faults;    /* failures, and answers that left the outcome open */
         const char *error; /* the last one; NULL: none */
 };

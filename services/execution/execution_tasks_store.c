@@ -51,20 +51,22 @@ int execution_tasks_flows(struct db *db, PGresult **ret_result)
 int execution_tasks_runs(struct db *db, const char *name, const struct uuid *since, struct execution_stats *ret_stats, struct strbuf *b)
 {
         static const char sql[] =
-                "WITH latest AS MATERIALIZED (SELECT r.id, r.operator, r.state, r.error, r.sends, r.probes FROM operator_run r WHERE r.id >= $2"
+                "WITH latest AS MATERIALIZED (SELECT r.id, r.operator, CASE WHEN r.refused THEN 'refused' ELSE r.state END AS state, r.error, r.sends,"
+                "  r.probes FROM operator_run r WHERE r.id >= $2"
                 "  ORDER BY r.id DESC LIMIT 100000),"
                 " mine AS MATERIALIZED (SELECT * FROM latest l WHERE l.operator = $1),"
                 " known AS (SELECT m.state FROM mine m WHERE m.state IN ('done', 'failed') ORDER BY m.id DESC LIMIT $3),"
-                " errors AS (SELECT left(m.error, 120) AS error, count(*) AS count FROM mine m WHERE m.state = 'failed' GROUP BY 1"
+                " errors AS (SELECT left(m.error, 120) AS error, count(*) AS count FROM mine m WHERE m.state IN ('failed', 'refused') GROUP BY 1"
                 "  ORDER BY 2 DESC, 1 LIMIT 5)"
                 " SELECT k.done, k.failed, o.avoid_until IS NOT NULL, row_to_json(x)::text, row_to_json(k)::text,"
                 "  (SELECT coalesce(json_agg(row_to_json(e)), '[]') FROM errors e)::text, row_to_json(t)::text"
                 " FROM (SELECT (SELECT count(*) FROM latest) AS looked_at, count(*) AS runs, count(*) FILTER (WHERE m.state = 'done') AS done,"
-                "   count(*) FILTER (WHERE m.state = 'failed') AS failed, count(*) FILTER (WHERE m.state NOT IN ('done', 'failed')) AS open,"
+                "   count(*) FILTER (WHERE m.state = 'failed') AS failed, count(*) FILTER (WHERE m.state = 'refused') AS refused,"
+                "   count(*) FILTER (WHERE m.state NOT IN ('done', 'failed', 'refused')) AS open,"
                 "   count(*) FILTER (WHERE m.sends > 1) AS sent_again, count(*) FILTER (WHERE m.probes > 0) AS asked FROM mine m) x"
                 " CROSS JOIN (SELECT count(*) FILTER (WHERE n.state = 'done') AS done, count(*) FILTER (WHERE n.state = 'failed') AS failed"
                 "   FROM known n) k"
-                " JOIN operator o ON o.name = $1 CROSS JOIN LATERAL (SELECT o.successes, o.failures, o.streak, o.last_error) t";
+                " JOIN operator o ON o.name = $1 CROSS JOIN LATERAL (SELECT o.successes, o.failures, o.refusals, o.streak, o.last_error) t";
         _cleanup_(db_args_done) struct db_args args = {0};
         _cleanup_(PQclearp) PGresult *r = NULL;
         int e;

@@ -78,7 +78,7 @@ static void say_outcome(const struct work *w, struct strbuf *b)
         if (w->run.done)
                 strbuf_addf(b, "\"status\":\"done\",\"output\":{\"text\":\"done by " DESK "\",\"job\":\"%s\"}", w->run.job);
         else if (w->run.failed)
-                strbuf_adds(b, "\"status\":\"failed\",\"error\":\"refused\"");
+                strbuf_adds(b, "\"status\":\"failed\",\"error\":\"refused\",\"refused\":true");
         else
                 strbuf_addf(b, "\"status\":\"%s\"", w->stage == WORKS ? "accepted" : "unknown");
 }

@@ -137,7 +137,7 @@ static void answers_of_http_operators(void **state)
         assert_int_equal(fake_operator_truth(w->one).most_per_step, 1);
         assert_int_equal(fake_operator_truth(w->one).wrong, 0);
         assert_int_equal(number(w, "SELECT successes FROM aethelos.operator WHERE name = 'one'"), 60);
-        assert_int_equal(number(w, "SELECT failures FROM aethelos.operator WHERE name = 'one'"), 2);
+        assert_int_equal(number(w, "SELECT 10 * refusals + failures FROM aethelos.operator WHERE name = 'one'"), 11);
         stack_assert_sound(w->stack);
 }
 
@@ -348,6 +348,37 @@ static void an_operator_that_is_down_is_spared_and_taken_back(void **state)
         stack_await(w->stack, STANDING, "EXECUTION_COMPLETED 300", 120000);
         assert_int_equal(number(w, "SELECT streak FROM aethelos.operator WHERE name = 'one' AND avoid_until IS NULL"), 0);
         assert_int_equal(fake_operator_truth(w->one).most_per_step, 1);
+        stack_assert_sound(w->stack);
+}
+
+/* A queue of jobs that the operator does not take: each ends at once, and the operator is no worse for it. Who lets nobody in is down. */
+static void what_an_operator_refuses_is_the_fault_of_the_job(void **state)
+{
+        static const char told[] = "SELECT concat_ws(' ', successes, failures, refusals, refused_in_a_row, streak, avoid_until IS NULL)"
+                                   " FROM aethelos.operator WHERE name = '%s'";
+        struct world *w = *state;
+        char one[200], other[200];
+
+        snprintf(one, sizeof(one), told, "one");
+        snprintf(other, sizeof(other), told, "puz19_text_summary");
+        operator_is(w, "one", fake_operator_url(w->one), NULL, "out", ", max_in_flight", ", 2");
+        jobs(w, 40, "[\"out\"]", "{\"mode\":\"failed\"}", true);
+        stack_await(w->stack, STANDING, "EXECUTION_FAILED 40", 20000);
+        stack_await(w->stack, one, "0 0 40 40 0 t", 0);
+        assert_int_equal(number(w, "SELECT count(*) FROM aethelos.operator_run WHERE state = 'failed' AND refused"), 40);
+        jobs(w, 1, "[\"out\"]", "{}", true);
+        stack_await(w->stack, STANDING, "EXECUTION_COMPLETED 1, EXECUTION_FAILED 40", 20000);
+        stack_await(w->stack, one, "1 0 40 0 0 t", 0);
+        jobs(w, 4, "[\"puz19_text\"]", "{}", true);
+        stack_await(w->stack, STANDING, "EXECUTION_COMPLETED 1, EXECUTION_FAILED 44", 20000);
+        stack_await(w->stack, other, "0 0 4 4 0 t", 0);
+
+        jobs(w, 5, "[\"out\"]", "{\"mode\":\"denied\"}", true);
+        stack_await(w->stack, STANDING, "EXECUTION_COMPLETED 1, EXECUTION_FAILED 49", 20000);
+        stack_await(w->stack, one, "1 5 40 0 5 f", 0);
+        /* A refusal is an answer: it ends the pause as a success does. */
+        jobs(w, 1, "[\"out\"]", "{\"mode\":\"failed\"}", true);
+        stack_await(w->stack, one, "1 5 41 1 0 t", 20000);
         stack_assert_sound(w->stack);
 }
 
@@ -597,6 +628,7 @@ int main(int argc, char *argv[])
                 cmocka_unit_test_setup_teardown(a_person_decides_what_nobody_else_can_tell, setup, teardown),
                 cmocka_unit_test_setup_teardown(a_run_is_looked_at_when_its_time_is_set_to_now, setup, teardown),
                 cmocka_unit_test_setup_teardown(an_operator_that_is_down_is_spared_and_taken_back, setup, teardown),
+                cmocka_unit_test_setup_teardown(what_an_operator_refuses_is_the_fault_of_the_job, setup, teardown),
                 cmocka_unit_test_setup_teardown(who_waits_for_an_operator_that_is_down_is_done_by_another, setup, teardown),
                 cmocka_unit_test_setup_teardown(a_run_that_is_kept_secret_holds_up_no_other, setup, teardown),
                 cmocka_unit_test_setup_teardown(the_probe_of_a_stand_in_is_waited_for, setup, teardown),

@@ -284,11 +284,12 @@ static void an_operator_that_fails_is_analysed(void **state)
         static const char seed[] =
                 "INSERT INTO operator (name, kind, url, tags, successes, failures, streak) VALUES"
                 " ('flaky', 'http', 'http://127.0.0.1:9/', '{shaky}', 2, 6, 3), ('steady', 'http', 'http://127.0.0.1:9/', '{shaky}', 9, 0, 0);"
-                "INSERT INTO operator_run (id, chain_id, step, attempt, tag, operator, state, error, owner, lease_until, next_at)"
+                "INSERT INTO operator_run (id, chain_id, step, attempt, tag, operator, state, error, owner, lease_until, next_at, refused)"
                 " SELECT (lpad(to_hex(floor(extract(epoch FROM now() - n * interval '1 minute') * 1000)::bigint), 12, '0') || '7'"
                 "   || substr(md5(n::text), 1, 3) || '8' || substr(md5(n::text), 4, 15))::uuid,"
-                "  gen_random_uuid(), 0, 1, 'shaky', CASE WHEN n = 9 THEN 'steady' ELSE 'flaky' END, CASE WHEN n < 7 THEN 'failed' ELSE 'done' END,"
-                "  CASE WHEN n < 5 THEN 'HTTP 500' WHEN n < 7 THEN 'HTTP 503' END, 'x', now(), now() FROM generate_series(1, 9) n";
+                "  gen_random_uuid(), 0, 1, 'shaky', CASE WHEN n = 9 THEN 'steady' ELSE 'flaky' END, CASE WHEN n IN (7, 8, 9) THEN 'done' ELSE 'failed' END,"
+                "  CASE WHEN n < 5 THEN 'HTTP 500' WHEN n < 7 THEN 'HTTP 503' WHEN n = 10 THEN 'no such text' END, 'x', now(), now(), n = 10"
+                "  FROM generate_series(1, 10) n";
 
         (void)state;
         free(pg_fixture_ask(stack->pg, seed));
@@ -297,8 +298,9 @@ static void an_operator_that_fails_is_analysed(void **state)
                               *task = task_in(id, "COMPLETED");
         assert_at(task, "cause.issue", "HIGH_OPERATOR_FAIL_RATE");
         assert_at(task, "result.operator", "flaky");
-        assert_at(task, "result.window.runs", "8");
+        assert_at(task, "result.window.runs", "9");
         assert_at(task, "result.window.failed", "6");
+        assert_at(task, "result.window.refused", "1");
         assert_at(task, "result.window.done", "2");
         assert_at(task, "result.latest.failed", "6");
         assert_at(task, "result.errors.0.error", "HTTP 500");

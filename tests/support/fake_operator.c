@@ -87,7 +87,7 @@ static enum MHD_Result status_query(struct fake_operator *f, struct MHD_Connecti
         if (run && run->done)
                 output(f, run, body, sizeof(body), "\"status\":\"done\",");
         else if (run && run->failed)
-                snprintf(body, sizeof(body), "{\"status\":\"failed\",\"error\":\"refused\"}");
+                snprintf(body, sizeof(body), "{\"status\":\"failed\",\"error\":\"refused\",\"refused\":true}");
         else if (run && run->accepted)
                 snprintf(body, sizeof(body), "{\"status\":\"running\"}");
         pthread_mutex_unlock(&f->lock);
@@ -112,6 +112,8 @@ static unsigned perform(const struct fake_operator *f, struct fake_run *run, con
                 run->failed = true;
                 return 422;
         }
+        if (strcmp(mode, "denied") == 0)
+                return 401;
         if (strcmp(mode, "bad") == 0)
                 return BAD_STATUS;
         if (strcmp(mode, "accept") == 0) {

@@ -287,6 +287,49 @@ static void answers_to_calls(void **state)
                 }
 }
 
+/* What the operator refuses because of the request speaks against the job, everything else against the operator. */
+static void refusals_are_no_faults(void **state)
+{
+        static const struct {
+                int status;
+                bool refused;
+        } rows[] = {{400, true}, {401, false}, {402, false}, {403, false}, {404, false}, {405, false}, {408, false}, {409, true}, {410, false},
+                {413, true}, {415, false}, {422, true}, {424, false}, {429, false}, {500, false}, {503, false}};
+        static const struct {
+                const char *body;
+                bool refused;
+        } words[] = {
+                {"{\"status\":\"failed\",\"error\":\"no\"}", false},
+                {"{\"status\":\"failed\",\"refused\":true}", true},
+                {"{\"status\":\"failed\",\"refused\":false}", false},
+                {"{\"status\":\"failed\",\"refused\":\"true\"}", false},
+                {"{\"status\":\"done\",\"refused\":true}", false}, /* an output is missing: bad_output */
+                {"{\"status\":\"unknown\",\"refused\":true}", false},
+        };
+        struct execution_answer a;
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+                struct execution_reply reply = {.kind = EXECUTION_REPLY_ANSWERED, .status = rows[i].status, .body = slice_of("{\"error\":\"no\"}")};
+                execution_read_call(&reply, true, &a);
+                if (a.refused != rows[i].refused || execution_fault(&a) == rows[i].refused)
+                        fail_msg("%d", rows[i].status);
+                execution_answer_done(&a);
+        }
+        for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
+                struct execution_reply reply = {.kind = EXECUTION_REPLY_ANSWERED, .status = 200, .body = slice_of(words[i].body)};
+                for (int bus = 0; bus < 2; bus++) {
+                        if (bus)
+                                execution_read_bus_call(&reply, true, &a);
+                        else
+                                execution_read_status(&reply, false, &a);
+                        if (a.refused != words[i].refused || (a.refused && execution_fault(&a)))
+                                fail_msg("%s", words[i].body);
+                        execution_answer_done(&a);
+                }
+        }
+}
+
 static void no_answer_to_a_call(void **state)
 {
         struct execution_reply refused = {.kind = EXECUTION_REPLY_NOT_SENT, .why = "refused"},
@@ -459,7 +502,7 @@ static void what_speaks_against_an_operator(void **state)
         execution_read_call(&reply, true, &a);
         assert_true(execution_fault(&a));
         execution_answer_done(&a);
-        reply.status = 422;
+        reply.status = 403;
         execution_read_call(&reply, true, &a);
         assert_true(execution_fault(&a));
         execution_answer_done(&a);
@@ -878,7 +921,7 @@ int main(void)
                 cmocka_unit_test(an_avoided_operators_run_goes_where_that_is_safe),
                 cmocka_unit_test(two_that_stand_in_for_each_other),
                 cmocka_unit_test(answers_to_calls),
-                cmocka_unit_test(no_answer_to_a_call),
+                cmocka_unit_test(refusals_are_no_faults), cmocka_unit_test(no_answer_to_a_call),
                 cmocka_unit_test(answers_to_status_queries),
                 cmocka_unit_test(answers_on_the_bus),
                 cmocka_unit_test(what_workers_say),

@@ -255,6 +255,7 @@ static void workers(void **state)
                 [EXECUTION_FAILED] = "failed",
                 [EXECUTION_UNKNOWN] = "not known: asked about, never sent again blindly",
                 [EXECUTION_NOT_KNOWN] = "sent again"};
+        static const char refused[] = "failed, no fault of the operator";
         static const struct {
                 const char *message, *name, *json;
         } replies[] = {
@@ -262,6 +263,7 @@ static void workers(void **state)
                 {"Reply", "done, and the output is null", "{\"status\":\"done\",\"output\":null}"},
                 {"Reply", "done without an output", "{\"status\":\"done\"}"},
                 {"Reply", "failed", "{\"status\":\"failed\",\"error\":\"no such text\"}"},
+                {"Reply", "refused: failed, and the input is to blame", "{\"status\":\"failed\",\"error\":\"no text at all\",\"refused\":true}"},
                 {"Reply", "accepted", "{\"status\":\"accepted\",\"worker\":\"desk 1\"}"},
                 {"Reply", "no status that there is", "{\"status\":\"perhaps\"}"},
                 {"Answer", "done", "{\"status\":\"done\",\"output\":{\"text\":\"olleh\"}}"},
@@ -301,11 +303,11 @@ static void workers(void **state)
 
                 if (strcmp(replies[i].message, "Reply") == 0) {
                         execution_read_bus_call(&reply, true, &answer);
-                        what = means[answer.verdict];
+                        what = answer.refused ? refused : means[answer.verdict];
                         execution_answer_done(&answer);
                 } else if (strcmp(replies[i].message, "Answer") == 0) {
                         execution_read_status(&reply, true, &answer);
-                        what = means[answer.verdict];
+                        what = answer.refused ? refused : means[answer.verdict];
                         execution_answer_done(&answer);
                 } else {
                         struct execution_word word = {0};
