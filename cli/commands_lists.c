@@ -157,8 +157,8 @@ int cmd_operators(int argc, char **argv)
                 .path = "/operators",
                 .side = CLIENT_ADMIN,
                 .columns = {{"operator", "name"}, {"kind", "kind"}, {"health", "health"}, {"done", "successes", .right = true},
-                        {"failed", "failures", .right = true}, {"refused", "refusals", .right = true}, {"streak", "streak", .right = true}, {"avoid until", "avoid_until"},
-                        {"average ms", "average_ms", .right = true}, {"tags", .text = operator_tags}},
+                        {"failed", "failures", .right = true}, {"refused", "refusals", .right = true}, {"streak", "streak", .right = true},
+                        {"avoid until", "avoid_until"}, {"average ms", "average_ms", .right = true}, {"tags", .text = operator_tags}},
                 .after = operator_errors};
         if (argc > 1 && strcmp(argv[1], "watch") == 0)
                 return cmd_watch(argc - 1, argv + 1);

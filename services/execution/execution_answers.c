@@ -202,7 +202,8 @@ void execution_read_status(const struct execution_reply *reply, bool call_over, 
 
 bool execution_fault(const struct execution_answer *a)
 {
-        return (a->verdict == EXECUTION_FAILED && !a->refused) || a->verdict == EXECUTION_NOT_SENT || (a->verdict == EXECUTION_UNKNOWN && !a->answered);
+        return (a->verdict == EXECUTION_FAILED && !a->refused) || a->verdict == EXECUTION_NOT_SENT ||
+               (a->verdict == EXECUTION_UNKNOWN && !a->answered);
 }
 
 void execution_read_decision(bool done, struct slice output, struct execution_answer *ret_answer)

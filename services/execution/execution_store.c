@@ -196,7 +196,8 @@ int execution_store_start(struct db *db, const char *owner, const struct executi
 
 /* beat_ms: a worker on the bus has said that it has the run, and has it for so long. */
 static const char sql_outcomes[] =
-        "UPDATE operator_run r SET state = o.state, error = o.error, refused = o.refused > 0, next_at = now() + o.next_ms * interval '1 ms', probes = o.probes,"
+        "UPDATE operator_run r SET state = o.state, error = o.error, refused = o.refused > 0, next_at = now() + o.next_ms * interval '1 ms', probes "
+        "= o.probes,"
         "   beat_at = CASE WHEN o.beat_ms > 0 THEN now() ELSE r.beat_at END, worker = coalesce(o.worker, r.worker),"
         "   lease_until = CASE WHEN o.beat_ms > 0 THEN now() + o.beat_ms * interval '1 ms' ELSE r.lease_until END"
         " FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) AS o(id, epoch, state, error, next_ms, probes, beat_ms, worker, refused)"
@@ -256,7 +257,8 @@ static const char sql_tally[] =
         "   avoid_until = CASE WHEN t.successes + t.refusals > 0 THEN NULL WHEN t.faults = 0 OR o.avoid_until > now() THEN o.avoid_until"
         "     WHEN o.avoid_until IS NOT NULL OR o.streak + t.faults >= $7 OR (o.successes = 0 AND o.failures + t.failures >= 3)"
         "     THEN now() + least($9, $8 * 2 ^ least(greatest(o.streak + 1 - $7, 0), 20)) * (0.75 + 0.25 * random()) * interval '1 ms' END"
-        " FROM l JOIN unnest($1, $2, $3, $4, $5, $6, $10) AS t(name, successes, failures, total_ms, error, faults, refusals) ON t.name = l.name WHERE o.name = "
+        " FROM l JOIN unnest($1, $2, $3, $4, $5, $6, $10) AS t(name, successes, failures, total_ms, error, faults, refusals) ON t.name = l.name "
+        "WHERE o.name = "
         "l.name";
 
 int execution_store_tally(struct db *db, const struct execution_breaker *breaker, const struct execution_tally tallies[], size_t n)

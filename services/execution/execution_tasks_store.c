@@ -51,7 +51,8 @@ int execution_tasks_flows(struct db *db, PGresult **ret_result)
 int execution_tasks_runs(struct db *db, const char *name, const struct uuid *since, struct execution_stats *ret_stats, struct strbuf *b)
 {
         static const char sql[] =
-                "WITH latest AS MATERIALIZED (SELECT r.id, r.operator, CASE WHEN r.refused THEN 'refused' ELSE r.state END AS state, r.error, r.sends,"
+                "WITH latest AS MATERIALIZED (SELECT r.id, r.operator, CASE WHEN r.refused THEN 'refused' ELSE r.state END AS state, r.error, "
+                "r.sends,"
                 "  r.probes FROM operator_run r WHERE r.id >= $2"
                 "  ORDER BY r.id DESC LIMIT 100000),"
                 " mine AS MATERIALIZED (SELECT * FROM latest l WHERE l.operator = $1),"

@@ -287,7 +287,8 @@ static void an_operator_that_fails_is_analysed(void **state)
                 "INSERT INTO operator_run (id, chain_id, step, attempt, tag, operator, state, error, owner, lease_until, next_at, refused)"
                 " SELECT (lpad(to_hex(floor(extract(epoch FROM now() - n * interval '1 minute') * 1000)::bigint), 12, '0') || '7'"
                 "   || substr(md5(n::text), 1, 3) || '8' || substr(md5(n::text), 4, 15))::uuid,"
-                "  gen_random_uuid(), 0, 1, 'shaky', CASE WHEN n = 9 THEN 'steady' ELSE 'flaky' END, CASE WHEN n IN (7, 8, 9) THEN 'done' ELSE 'failed' END,"
+                "  gen_random_uuid(), 0, 1, 'shaky', CASE WHEN n = 9 THEN 'steady' ELSE 'flaky' END, CASE WHEN n IN (7, 8, 9) THEN 'done' ELSE "
+                "'failed' END,"
                 "  CASE WHEN n < 5 THEN 'HTTP 500' WHEN n < 7 THEN 'HTTP 503' WHEN n = 10 THEN 'no such text' END, 'x', now(), now(), n = 10"
                 "  FROM generate_series(1, 10) n";
 
