@@ -60,7 +60,7 @@ struct bus_stream {
         int64_t max_bytes, max_age_ms; /* limits retention, discard old; 0: no such limit */
         int64_t ack_wait_ms;           /* 0: 30 s */
         unsigned window;               /* messages a lane may hold per unit of its weight; 0: 16 */
-        unsigned replicas;             /* nodes of the broker that keep it; 0: one */
+        unsigned replicas;             /* nodes of the broker that keep it, at least; 0: one. Never made fewer */
 };
 
 struct bus_lane {

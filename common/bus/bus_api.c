@@ -39,7 +39,7 @@ static void add_string(struct strbuf *s, const char *text)
         strbuf_add_json(s, text, strlen(text));
 }
 
-void api_stream_body(struct strbuf *s, const struct bus_stream *stream)
+void api_stream_body(struct strbuf *s, const struct bus_stream *stream, unsigned replicas)
 {
         int64_t duplicates_ms = stream->max_age_ms > 0 && stream->max_age_ms < DUPLICATES_MS ? stream->max_age_ms : DUPLICATES_MS;
 
@@ -52,8 +52,7 @@ void api_stream_body(struct strbuf *s, const struct bus_stream *stream)
                 add_string(s, stream->subjects[i]);
         }
         strbuf_addf(s, "],\"retention\":\"limits\",\"discard\":\"old\",\"storage\":\"%s\"", stream->memory ? "memory" : "file");
-        strbuf_addf(s, ",\"max_consumers\":-1,\"max_msgs\":-1,\"max_msg_size\":-1,\"max_msgs_per_subject\":-1,\"num_replicas\":%u",
-                stream->replicas ? stream->replicas : 1);
+        strbuf_addf(s, ",\"max_consumers\":-1,\"max_msgs\":-1,\"max_msg_size\":-1,\"max_msgs_per_subject\":-1,\"num_replicas\":%u", replicas);
         strbuf_addf(s, ",\"max_bytes\":%" PRId64, stream->max_bytes > 0 ? stream->max_bytes : -1);
         strbuf_addf(s, ",\"max_age\":%" PRId64, stream->max_age_ms > 0 ? stream->max_age_ms * NS_PER_MS : 0);
         strbuf_addf(s, ",\"duplicate_window\":%" PRId64 "}", duplicates_ms * NS_PER_MS);
@@ -115,6 +114,7 @@ void api_parse(struct message *m, struct api_answer *ret_answer)
                 a.ok = true;
                 a.code = 0;
                 copy_string(&doc, json_get(&doc, root, "created"), a.created, sizeof(a.created));
+                a.replicas = (unsigned)number(&doc, json_get(&doc, root, "config"), "num_replicas");
                 a.last_seq = number(&doc, json_get(&doc, root, "state"), "last_seq");
                 a.delivered = number(&doc, json_get(&doc, root, "delivered"), "stream_seq");
                 a.ack_floor = number(&doc, json_get(&doc, root, "ack_floor"), "stream_seq");

@@ -1,5 +1,5 @@
-/* What the files of the ring share. bus.c owns the messages and the queues, bus_connection.c the connection, bus_source.c the pull loop, bus_call.c
- * the requests under way, bus_api.c the text of JetStream's API. */
+/* What the files of the ring share. bus.c owns the messages and the queues, bus_connection.c the connection, bus_source.c the pull loop,
+ * bus_declare.c what it stands on, bus_call.c the requests under way, bus_api.c the text of JetStream's API. */
 #ifndef AETHELOS_BUS_PRIVATE_H
 #define AETHELOS_BUS_PRIVATE_H
 
@@ -111,6 +111,7 @@ struct api_answer {
         int64_t code;
         char text[160];
         char created[48];     /* stream or consumer: when it was made, an opaque stamp */
+        unsigned replicas;    /* stream: nodes that keep it; 0: not said */
         uint64_t last_seq;    /* stream */
         uint64_t delivered;   /* consumer: stream sequence */
         uint64_t ack_floor;   /* consumer: stream sequence */
@@ -120,7 +121,7 @@ struct api_answer {
 };
 
 void api_subject(struct strbuf *s, enum api_kind kind, const char *stream, const char *durable);
-void api_stream_body(struct strbuf *s, const struct bus_stream *stream);
+void api_stream_body(struct strbuf *s, const struct bus_stream *stream, unsigned replicas);
 void api_consumer_body(struct strbuf *s, const struct bus_stream *stream, const struct bus_lane *lane);
 void api_parse(struct message *m, struct api_answer *ret_answer);
 

@@ -162,10 +162,39 @@ static void test_a_node_is_killed(void **state)
         cluster_end(&c);
 }
 
+/* An instance with a setting of before joins: what the others have raised stays, and what somebody lowers is raised again. */
+static void test_copies_are_not_lowered(void **state)
+{
+        static const char one_copy[] = "{\"name\":\"SUBMIT_TEST\",\"subjects\":[\"submit.test.*\"],\"max_bytes\":67108864,\"num_replicas\":1}";
+        struct bus_stream one = three;
+        struct cluster c = {.p.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)};
+        struct bus_message *m;
+
+        (void)state;
+        one.replicas = 1;
+        cluster_start(&c);
+        connect_with(&c, &three);
+        wait_kept_by_all(&c);
+        c.p.bus = bus_free(c.p.bus);
+        connect_with(&c, &one);
+        assert_int_equal(bus_request(c.p.bus, "$JS.API.STREAM.INFO.SUBMIT_TEST", "", 0, 2000, &m), 0);
+        assert_non_null(strstr(m->data, "\"num_replicas\":3"));
+        bus_drop(c.p.bus, m);
+        c.p.bus = bus_free(c.p.bus);
+
+        connect_with(&c, &three);
+        assert_int_equal(bus_request(c.p.bus, "$JS.API.STREAM.UPDATE.SUBMIT_TEST", one_copy, strlen(one_copy), 2000, &m), 0);
+        assert_non_null(strstr(m->data, "\"num_replicas\":1"));
+        bus_drop(c.p.bus, m);
+        wait_kept_by_all(&c);
+        cluster_end(&c);
+}
+
 int main(int argc, char *argv[])
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_a_node_is_killed),
+                cmocka_unit_test(test_copies_are_not_lowered),
         };
 
         if (argc > 1)

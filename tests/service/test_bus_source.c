@@ -249,6 +249,36 @@ static void test_declared_differently(void **state)
         nats_fixture_free(nats);
 }
 
+/* A change that cannot be made now is made when it can. */
+static void test_a_refused_change_is_asked_for_again(void **state)
+{
+        static const struct bus_stream more = {.name = "HOP_TEST", .subjects = {"hop.test.*", "party_hop.more"}, .max_bytes = 1 << 20};
+        struct nats_fixture *nats = nats_fixture_start(NULL);
+        struct party p = party_source(nats, &party_hop, true);
+        bool changed = false;
+
+        (void)state;
+        party_api(&p, "$JS.API.STREAM.CREATE.OTHER", "{\"name\":\"OTHER\",\"subjects\":[\"party_hop.more\"],\"storage\":\"memory\"}");
+        party_close(&p);
+        p = party_source(nats, &more, true);
+        party_say(&p, "hop.test.high", "meanwhile");
+        party_expect_message(&p, "meanwhile", 1);
+        party_api(&p, "$JS.API.STREAM.DELETE.OTHER", "");
+        for (int64_t until = now_mono_ms() + PATIENCE_MS; !changed && now_mono_ms() < until;) {
+                struct bus_message *reply;
+
+                party_turn(&p, 50);
+                assert_int_equal(bus_request(p.bus, "$JS.API.STREAM.INFO.HOP_TEST", "", 0, 2000, &reply), 0);
+                changed = strstr(reply->data, "party_hop.more") != NULL;
+                bus_drop(p.bus, reply);
+        }
+        assert_true(changed);
+        party_say(&p, "hop.test.high", "afterwards");
+        party_expect_message(&p, "afterwards", 1);
+        party_close(&p);
+        nats_fixture_free(nats);
+}
+
 /* A broker file was damaged: the messages are gone, the consumer remembers them and would wait for their successors for ever. */
 static void test_consumer_ahead_of_its_stream(void **state)
 {
@@ -535,6 +565,7 @@ int main(int argc, char *argv[])
                 cmocka_unit_test(test_server_away_at_start),
                 cmocka_unit_test(test_deleted_behind_our_back),
                 cmocka_unit_test(test_declared_differently),
+                cmocka_unit_test(test_a_refused_change_is_asked_for_again),
                 cmocka_unit_test(test_consumer_ahead_of_its_stream),
                 cmocka_unit_test(test_two_instances_share),
                 cmocka_unit_test(test_leaver_gives_back),
