@@ -153,6 +153,8 @@ static void decide(struct service *s, struct taken *t)
                 t->take.state = "calling";
                 t->take.error = NULL;
                 t->take.call = true;
+                if (t->clean)
+                        t->take.probes = 0; /* as if for the first time: what was asked before says nothing about this call */
                 t->take.hold_ms = t->op->timeout_ms + EXECUTION_LEASE_MARGIN_MS;
                 break;
         case EXECUTION_NEXT_WAIT:

@@ -21,6 +21,7 @@ struct work {
         enum stage stage;
         int token, first; /* the latest, and that of who died */
         int64_t ms, finish_ms, beat_ms, tell_ms, zombie_ms;
+        char reply[96];                                        /* where the answer to the call goes that comes after the result */
         bool telling, zombie_speaks, zombie_beat, zombie_over; /* zombie_beat: his beats are over, his result is not */
 };
 
@@ -110,6 +111,11 @@ static void begin(struct work *w, int64_t now)
         if (dies && w->token == w->first)
                 return; /* the same call, come twice */
         w->run.failed = is(w, "failed");
+        if (is(w, "first")) {
+                w->run.done = true;
+                w->stage = TELLS;
+                return;
+        }
         if (is(w, "accept") || is(w, "zombie")) {
                 w->stage = WORKS;
                 w->finish_ms = now + w->ms;
@@ -139,6 +145,10 @@ static void hear_call(struct desk *d, const struct bus_message *m)
                 begin(w, now_mono_ms());
         if (is(w, "lost") || !m->reply || !m->reply[0])
                 return;
+        if (w->stage == TELLS && is(w, "first")) {
+                snprintf(w->reply, sizeof(w->reply), "%s", m->reply);
+                return;
+        }
         if (w->stage == UNBEGUN) /* who is about to die accepts */
                 (void)bus_publish(d->bus, m->reply, NULL, NULL, 0, "{\"status\":\"accepted\"}", strlen("{\"status\":\"accepted\"}"));
         else
@@ -204,6 +214,10 @@ static void on_result(void *arg, const struct bus_reply *reply)
         w->telling = false;
         if (told(reply, "committed") || told(reply, "over"))
                 w->stage = OVER;
+        if (w->stage == OVER && w->reply[0]) {
+                answer(w->desk, w->reply, w);
+                w->reply[0] = '\0';
+        }
 }
 
 static void on_zombie(void *arg, const struct bus_reply *reply)

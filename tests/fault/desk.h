@@ -6,6 +6,7 @@
  * - accept: accepted; done after input.ms, with beats until then and a result that is repeated until it is answered
  * - die: whoever accepted it dies before he begins it; whoever gets it next does it at once
  * - zombie: the same, but the dead one comes back when the run was given to the next, beats and has a result: he must be told that it is over
+ * - first: done, and the result comes before the answer to the call
  *
  * A zombie that is believed is counted as wrong, and his output is wrong too. */
 #ifndef AETHELOS_TESTS_FAULT_DESK_H

@@ -29,6 +29,7 @@ const struct load_kind load_kinds[] = {
         {"fault:desk", "fault_desk", "accept", 6, LOAD_DONE},
         {"fault:desk", "fault_desk", "die", 3, LOAD_DONE},
         {"fault:desk", "fault_desk", "zombie", 4, LOAD_DONE},
+        {"fault:desk", "fault_desk", "first", 3, LOAD_DONE},
 };
 const size_t load_n_kinds = ARRAY_SIZE(load_kinds);
 

@@ -545,6 +545,24 @@ static void a_lost_call_is_sent_again_however_often_it_was_asked_about(void **st
         stack_assert_sound(w->stack);
 }
 
+/* Found by 400 kills: the pause before the first question about an accepted run grew with the questions about the call before, which was never
+ * received. */
+static void a_call_that_is_sent_again_is_asked_about_like_the_first(void **state)
+{
+        struct world *w = *state;
+
+        operator_is(w, "one", "http://127.0.0.1:1/", fake_operator_status_url(w->one), "out", "", "");
+        jobs(w, 1, "[\"out\"]", "{\"mode\":\"accept\"}", true);
+        stack_await(w->stack, "SELECT count(*) FROM aethelos.operator_run WHERE state = 'unknown' AND error LIKE 'not sent: %'", "1", 20000);
+        _cleanup_(strbuf_done) struct strbuf sql = {0};
+        strbuf_addf(&sql, "UPDATE aethelos.operator SET url = '%s' WHERE name = 'one'; UPDATE aethelos.operator_run SET probes = 20, next_at = now()",
+                fake_operator_url(w->one));
+        operators_change(w, sql.s);
+        stack_await(w->stack, STANDING, "EXECUTION_COMPLETED 1", 15000);
+        assert_int_equal(fake_operator_truth(w->one).calls, 1);
+        stack_assert_sound(w->stack);
+}
+
 /* Found by the fault suite: over a kept connection the second answer became the output of the next job, and so on for every job behind it. */
 static void an_answer_too_many_is_nobody_elses(void **state)
 {
@@ -637,6 +655,7 @@ int main(int argc, char *argv[])
                 cmocka_unit_test_setup_teardown(runs_of_a_killed_instance_are_taken_over, setup, teardown),
                 cmocka_unit_test_setup_teardown(repeated_bells_do_nothing, setup, teardown),
                 cmocka_unit_test_setup_teardown(a_lost_call_is_sent_again_however_often_it_was_asked_about, setup, teardown),
+                cmocka_unit_test_setup_teardown(a_call_that_is_sent_again_is_asked_about_like_the_first, setup, teardown),
                 cmocka_unit_test_setup_teardown(an_answer_too_many_is_nobody_elses, setup, teardown),
                 cmocka_unit_test_setup_teardown(killed_at_every_point, setup, teardown),
         };
