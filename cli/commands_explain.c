@@ -66,8 +66,8 @@ static void print_end(const struct json_doc *doc, json_value root)
 
 static void print_dossier(const struct json_doc *doc, json_value root)
 {
-        static const char *const runs[] = {"started_at", "operator", "state", "error", NULL};
-        static const char *const calls[] = {"started_at", "what", "state", "error", NULL};
+        static const char *const runs[] = {"since", "operator", "state", "error", "next_at", NULL};
+        static const char *const calls[] = {"since", "what", "state", "error", "next_at", NULL};
         static const char *const issues[] = {"since", "kind", "step", "state", "waits_for", "antibody", "outcome", "next_at", NULL};
         static const char *const entries[] = {"event", "debit", "credit", "amount", NULL};
         static const char *const acts[] = {"what", "route", NULL};

@@ -211,7 +211,10 @@ int repair_issues_page(struct db *db, const char *owner, const char *kind, const
 int repair_subjects_read(struct db *db, struct repair_issues *issues)
 {
         static const char sql[] =
-                "SELECT u.ord, c.kind, c.step, c.status, c.version, c.lane, st.hearer, c.amount, c.currency, p.driver, r.operator, f.error,"
+                "SELECT u.ord, c.kind, c.step, c.status, c.version, c.lane, st.hearer, c.amount, c.currency,"
+                /* A refund that the provider has refused is a person's. */
+                " CASE WHEN c.step = 'REFUND_INITIATED' AND NOT EXISTS (SELECT 1 FROM provider_call x WHERE x.chain_id = c.id"
+                "   AND x.state IN ('calling', 'pending', 'unknown')) THEN 'manual' ELSE p.driver END, r.operator, f.error,"
                 " CASE WHEN f.error IS NOT NULL THEN c.kind = 'system' OR EXISTS (SELECT 1 FROM operator o WHERE NOT (o.failures >= 3 AND "
                 "o.successes = 0)"
                 "   AND (f.error::json ->> 'tag' = ANY (o.tags || o.fallback_for) OR EXISTS (SELECT 1 FROM operator q WHERE f.error::json ->> 'tag' "

@@ -212,6 +212,16 @@ static void slow_and_refused_refunds(void **state)
         stack_await(stack, sql, "failed refused", 30000);
         fake_provider_mode(provider, "ok");
         await_step(refused, "REFUND_INITIATED");
+        /* Both clocks of the rule are run out: it is a person's, and whoever asks is told so. */
+        snprintf(sql, sizeof(sql), "UPDATE chain SET updated_at = now() - interval '2 days' WHERE id = '%s'", refused);
+        free(pg_fixture_ask(stack->pg, sql));
+        snprintf(sql, sizeof(sql), "SELECT state || ' ' || waits_for FROM issue WHERE chain_id = '%s' AND kind = 'STUCK_AT_STEP'", refused);
+        stack_await(stack, sql, "waiting_evidence person", 30000);
+        snprintf(path, sizeof(path), "/jobs/%s/dossier", refused);
+        _cleanup_(freep) char *told = stack_http(stack, true, "GET", path, NULL, NULL, &status);
+        _cleanup_(freep) char *who = json_at(told, "waits.for"), *may = json_at(told, "may.1.what");
+        assert_string_equal(who, "person");
+        assert_string_equal(may, "confirm_refund");
         snprintf(path, sizeof(path), "/refunds/%s/confirm", refused);
         free(stack_http(stack, true, "POST", path, NULL, "{\"reference\":\"by hand\",\"by\":\"anna\"}", &status));
         assert_int_equal(status, 200);

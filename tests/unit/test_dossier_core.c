@@ -32,6 +32,8 @@ static void who_is_waited_for(void **state)
                 {{"job", "EXECUTION_FAILED", "meta-repair", NULL, .open = true, .issue = true}, "meta-repair", DOSSIER_ISSUE},
                 {{"job", "REFUND_INITIATED", "payments", "provider", .open = true, .manual = true}, "person", DOSSIER_NO_TIME},
                 {{"job", "REFUND_INITIATED", "payments", "provider", .open = true, .call = true}, "provider", DOSSIER_CALL},
+                {{"job", "REFUND_INITIATED", "payments", "provider", .open = true, .issue = true}, "person", DOSSIER_NO_TIME}, /* refused */
+                {{"job", "PAYMENT_REQUIRED", "payments", NULL, .open = true, .call = true, .issue = true}, "provider", DOSSIER_CALL},
                 {{"payout", "PAYOUT_EARNED", "payouts", NULL, .open = true}, "payouts", DOSSIER_NO_TIME},
                 {{"payout", "PAYOUT_READY", "payouts", "person", .open = true, .issue = true}, "person", DOSSIER_NO_TIME},
         };
@@ -61,6 +63,7 @@ static void what_may_be_done(void **state)
                 {{"job", "EXECUTION_STARTED", .paid = true}, "refund"},
                 {{"job", "EXECUTION_FAILED", .paid = true}, "redrive refund"},
                 {{"job", "REFUND_INITIATED", .paid = true, .manual = true}, "redrive confirm_refund"},
+                {{"job", "REFUND_INITIATED", .paid = true}, "redrive confirm_refund"}, /* the provider has refused it */
                 {{"job", "REFUND_INITIATED", .paid = true, .refund_asked = true}, ""},
                 {{"job", "FINAL_FAIL"}, "redrive"},
                 {{"system", "FINAL_FAIL"}, "run_task"},
