@@ -53,6 +53,21 @@ static int read_document(struct db *db, void *arg)
         return e;
 }
 
+/* As meta-repair left them: what stood in its last complete sweep, a few seconds ago, and its repairs since the installation. */
+#define REPAIR                                                                                                                                       \
+        "SELECT (SELECT to_char(max(f.at) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') FROM repair_figure f WHERE f.name <> 'repair') "  \
+        "AS at,"                                                                                                                                     \
+        " (SELECT coalesce(sum(f.value), 0) FROM repair_figure f WHERE f.name = 'past_bell') AS past_bell,"                                          \
+        " (SELECT coalesce(json_agg(row_to_json(l)), '[]') FROM (SELECT split_part(f.label, '/', 1) AS kind, split_part(f.label, '/', 2) AS step,"   \
+        "   max(f.value) FILTER (WHERE f.name = 'standing') AS standing, max(f.value) FILTER (WHERE f.name = 'past_bell') AS past_bell,"             \
+        "   max(f.value) FILTER (WHERE f.name = 'past_deadline') AS past_deadline, max(f.value) FILTER (WHERE f.name = 'waiting') AS waiting,"       \
+        "   max(f.value) FILTER (WHERE f.name = 'oldest_s') AS oldest_s FROM repair_figure f WHERE f.name NOT IN ('waiting_evidence', 'repair')"     \
+        "   GROUP BY f.label ORDER BY f.label) l) AS steps,"                                                                                         \
+        " (SELECT coalesce(json_agg(row_to_json(l)), '[]') FROM (SELECT f.label AS party, f.value AS issues FROM repair_figure f"                    \
+        "   WHERE f.name = 'waiting_evidence' ORDER BY f.label) l) AS parties,"                                                                      \
+        " (SELECT coalesce(json_agg(row_to_json(l)), '[]') FROM (SELECT split_part(f.label, '/', 1) AS antibody,"                                    \
+        "   split_part(f.label, '/', 2) AS outcome, f.value AS count FROM repair_figure f WHERE f.name = 'repair' ORDER BY f.label) l) AS repairs"
+
 int board_overview(struct db *db, struct strbuf *b)
 {
         static const char sql[] =
@@ -77,7 +92,8 @@ int board_overview(struct db *db, struct strbuf *b)
                         " i.past AS past_deadline,"
                         " (SELECT count(*) FROM chain c WHERE c.status = 'open' AND c.waits_for IS NULL) AS standing,"
                         " (SELECT count(*) FROM webhook WHERE state = 'disabled') AS webhooks_disabled,"
-                        " k.n AS quarantined"
+                        " k.n AS quarantined,"
+                        " (SELECT row_to_json(x) FROM (" REPAIR ") x) AS repair"
                         " FROM issues i CROSS JOIN kept k) o";
         struct document d = {sql, b};
 

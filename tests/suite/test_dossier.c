@@ -183,6 +183,14 @@ static void failed_and_refunded(void **state)
         assert_leads_to(id, issue.s);
         assert_overview("jobs_failed", "1");
         assert_overview("jobs_expired", "0");
+        /* What stands, by step, as meta-repair saw it. */
+        stack_await(stack, "SELECT value FROM repair_figure WHERE name = 'waiting' AND label = 'payout/PAYOUT_READY'", "1", 20000);
+        _cleanup_(freep) char *overview = ask(true, "GET", "/status/overview", NULL, NULL, 200), *at = json_at(overview, "repair.at");
+        assert_int_equal(at[strlen(at) - 1], 'Z');
+        const char *payout = strstr(overview, "{\"kind\":\"payout\",\"step\":\"PAYOUT_READY\",\"standing\":");
+        assert_non_null(payout);
+        assert_non_null(strstr(payout, "\"waiting\":1,\"oldest_s\":"));
+        assert_at(overview, "repair.past_bell", "0");
 }
 
 /* Whoever has the id of a job sees what has happened to it, and no name of a person and no reference of theirs, on any public page. */
