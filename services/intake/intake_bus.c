@@ -95,7 +95,7 @@ static bool read_submission(
         const struct bus_message *m = item->message;
 
         if (m->len > SUBMISSION_MAX)
-                return refuse(ret_refusal, 413, "too-large", "a submission is at most 1 MiB");
+                return refuse(ret_refusal, 413, "body-too-large", "a submission is at most 1 MiB");
         switch (form) {
         case INTAKE_PLAIN:
                 break;

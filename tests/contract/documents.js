@@ -92,7 +92,7 @@ function problems() {
   same('the problems of docs/openapi.yaml', schemas.ProblemType.enum, names.filter((n) => !other.has(n) && !n.startsWith('ce-')).map((n) => '/problems/' + n));
   const told = Object.values(openapi.paths).flatMap((item) => Object.values(item)).filter((o) => o.responses).flatMap((o) => Object.values(o.responses));
   const texts = [...told, ...Object.values(openapi.components.responses)].map((r) => r.description || '').join(' ');
-  const onBus = ['invalid-protobuf', 'too-large', 'unknown-key'].map((n) => '/problems/' + n);
+  const onBus = ['invalid-protobuf', 'unknown-key'].map((n) => '/problems/' + n);
   for (const n of schemas.ProblemType.enum.filter((n) => !onBus.includes(n)))
     check('a problem is told of where it is answered', texts.includes('`' + n.replace('/problems/', '') + '`'), n);
   settle('it knows every problem');
