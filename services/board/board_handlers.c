@@ -160,21 +160,23 @@ void board_get_refunds(void *ctx, struct http_request *r)
 void board_get_events(void *ctx, struct http_request *r)
 {
         struct service *s = ctx;
-        const char *after = http_query_arg(r, "after"), *since = http_query_arg(r, "since");
+        const char *after = http_query_arg(r, "after"), *since = http_query_arg(r, "since"), *chain = http_query_arg(r, "chain");
         _cleanup_(strbuf_done) struct strbuf b = {0};
         enum job_view_form form;
         struct board_cursor c;
+        struct uuid id;
         int64_t limit;
         int e;
 
         if ((after && since) || ((after || since) && !board_cursor_parse(after ? after : since, &c)) ||
-                !board_limit_parse(http_query_arg(r, "limit"), PAGE, &limit) || !job_view_form_parse(http_query_arg(r, "format"), &form)) {
+                (chain && !uuid_parse(chain, strlen(chain), &id)) || !board_limit_parse(http_query_arg(r, "limit"), PAGE, &limit) ||
+                !job_view_form_parse(http_query_arg(r, "format"), &form)) {
                 refuse_query(r,
-                        "after is the `next` of the page before, or since the `latest` of one; limit is a number from 1 to 1000; format is event or "
-                        "cloudevents");
+                        "after is the `next` of the page before, or since the `latest` of one; chain is the id of a job, payout, task or issue; "
+                        "limit is a number from 1 to 1000; format is event or cloudevents");
                 return;
         }
-        e = board_events(s->db, after ? &c : NULL, since ? &c : NULL, limit, form, &b);
+        e = board_events(s->db, chain ? &id : NULL, after ? &c : NULL, since ? &c : NULL, limit, form, &b);
         if (e < 0)
                 board_fail(s, r, e);
         else

@@ -5,6 +5,7 @@
 #include "board_meta_core.h"
 #include "board_meta_store.h"
 #include "board_tasks_store.h"
+#include "services/meta-repair/repair_antibodies.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -286,6 +287,15 @@ void board_get_haste(void *ctx, struct http_request *r)
         whole_list(ctx, r, board_haste);
 }
 
+static bool issue_filter_fits(const struct board_issue_filter *f)
+{
+        bool state = !f->state;
+
+        for (int i = REPAIR_OPEN; f->state && i <= REPAIR_FAILED; i++)
+                state |= strcmp(f->state, repair_state_name((enum repair_issue_state)i)) == 0;
+        return state && (!f->kind || repair_kind_known(f->kind)) && (!f->grade || strcmp(f->grade, "late") == 0 || strcmp(f->grade, "repair") == 0);
+}
+
 void board_get_issues(void *ctx, struct http_request *r)
 {
         struct service *s = ctx;
@@ -295,10 +305,13 @@ void board_get_issues(void *ctx, struct http_request *r)
         struct uuid chain_id, after_id;
         int e;
 
-        if ((chain && !uuid_parse(chain, strlen(chain), &chain_id)) || (after && !board_issue_cursor_parse(after, &f.after_closed, &after_id)) ||
+        if (!issue_filter_fits(&f) || (chain && !uuid_parse(chain, strlen(chain), &chain_id)) ||
+                (after && !board_issue_cursor_parse(after, &f.after_closed, &after_id)) ||
                 !board_limit_parse(http_query_arg(r, "limit"), PAGE, &f.limit)) {
                 http_answer_problem(r, 422, "invalid-query",
-                        "chain_id is the id of a chain, after the `next` of the page before, limit a number from 1 to 1000", NULL);
+                        "kind, state and grade are those of docs/repair.md, chain_id is the id of a chain, after the `next` of the page before, "
+                        "limit a number from 1 to 1000",
+                        NULL);
                 return;
         }
         f.chain = chain ? &chain_id : NULL;

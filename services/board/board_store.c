@@ -148,17 +148,18 @@ int board_quarantine(struct db *db, int64_t after, int64_t limit, struct strbuf 
 
 /* At most $4 rows, and not many more bytes than a page may hold; n: how many there would have been. What events weigh is known without reading them:
  * octet_length() does not unpack. Scalar sub-selects in the horizon let the index yield the rows in order. */
-#define EVENTS(behind, order)                                                                                                                        \
+#define EVENTS(behind, order, which)                                                                                                                 \
         "SELECT " JOB_VIEW_EVENT_COLUMNS ", " CURSOR ", e.n FROM (SELECT t.*, count(*) OVER () AS n,"                                                \
         " sum(octet_length(t.data)) OVER (ORDER BY t.nr) - octet_length(t.data) AS before FROM (SELECT x.*, row_number() OVER () AS nr"              \
-        " FROM (SELECT * FROM event WHERE (generation, xid, id) " behind " ($1::smallint, $2, $3) AND " JOB_VIEW_HORIZON                             \
+        " FROM (SELECT * FROM event WHERE (generation, xid, id) " behind " ($1::smallint, $2, $3) AND " which JOB_VIEW_HORIZON                       \
         " ORDER BY generation " order ", xid " order ", id " order " LIMIT $4) x) t) e WHERE e.before < " JOB_VIEW_PAGE_BYTES " ORDER BY e.nr"
 
-int board_events(struct db *db, const struct board_cursor *older_than, const struct board_cursor *since, int64_t limit, enum job_view_form form,
-        struct strbuf *b)
+int board_events(struct db *db, const struct uuid *chain, const struct board_cursor *older_than, const struct board_cursor *since, int64_t limit,
+        enum job_view_form form, struct strbuf *b)
 {
         static const struct board_cursor end = {INT16_MAX, INT64_MAX, INT64_MAX};
-        static const char latest[] = EVENTS("<", "DESC"), following[] = EVENTS(">", "ASC");
+        static const char latest[] = EVENTS("<", "DESC", ""), following[] = EVENTS(">", "ASC", "");
+        static const char latest_of[] = EVENTS("<", "DESC", "chain_id = $5 AND "), following_of[] = EVENTS(">", "ASC", "chain_id = $5 AND ");
         const struct board_cursor *c = since ? since : older_than ? older_than : &end;
         _cleanup_(db_args_done) struct db_args args = {0};
         _cleanup_(PQclearp) PGresult *r = NULL;
@@ -169,7 +170,9 @@ int board_events(struct db *db, const struct board_cursor *older_than, const str
         db_arg_int(&args, c->xid);
         db_arg_int(&args, c->id);
         db_arg_int(&args, limit + 1);
-        e = db_run(db, since ? following : latest, &args, &r);
+        if (chain)
+                db_arg_uuid(&args, chain);
+        e = db_run(db, chain ? (since ? following_of : latest_of) : since ? following : latest, &args, &r);
         if (e < 0)
                 return e;
         n = PQntuples(r) > limit ? (int)limit : PQntuples(r);

@@ -20,9 +20,9 @@ int board_payouts(struct db *db, const char *step, const struct uuid *job, const
         struct strbuf *b);                                                                   /* step, job, after: NULL */
 int board_refunds(struct db *db, const struct uuid *after, int64_t limit, struct strbuf *b); /* that are asked for and not confirmed */
 int board_quarantine(struct db *db, int64_t after, int64_t limit, struct strbuf *b);
-/* Latest first, from behind `older_than` (NULL: the end); or with `since` in the order of happening. */
-int board_events(struct db *db, const struct board_cursor *older_than, const struct board_cursor *since, int64_t limit, enum job_view_form form,
-        struct strbuf *b);
+/* Latest first, from behind `older_than` (NULL: the end); or with `since` in the order of happening. Of one chain, or of all (NULL). */
+int board_events(struct db *db, const struct uuid *chain, const struct board_cursor *older_than, const struct board_cursor *since, int64_t limit,
+        enum job_view_form form, struct strbuf *b);
 
 /* --- the tail, for streams: what is behind `at`, oldest first, at most 500 events and not much more than 1 MiB of data --- */
 int board_tail(struct db *db, const struct board_cursor *at, PGresult **ret_page, bool *ret_full); /* full: there may be more; columns of job_view */

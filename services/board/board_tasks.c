@@ -15,7 +15,7 @@ void board_get_tasks(void *ctx, struct http_request *r)
         const char *kind = http_query_arg(r, "kind"), *state = http_query_arg(r, "state"), *cursor = http_query_arg(r, "after");
         _cleanup_(strbuf_done) struct strbuf b = {0};
         struct uuid after;
-        bool known = !state;
+        bool known = !state, kind_known = true;
         int64_t limit;
         int e;
 
@@ -26,9 +26,13 @@ void board_get_tasks(void *ctx, struct http_request *r)
                         "state is SCHEDULED, RUNNING, COMPLETED or FAILED, after the `next` of the page before, limit a number from 1 to 1000", NULL);
                 return;
         }
-        e = board_tasks(s->db, kind, state, cursor ? &after : NULL, limit, &b);
+        e = kind ? board_task_kind_known(s->db, kind, &kind_known) : 0;
+        if (e == 0 && kind_known)
+                e = board_tasks(s->db, kind, state, cursor ? &after : NULL, limit, &b);
         if (e < 0)
                 board_fail(s, r, e);
+        else if (!kind_known)
+                http_answer_problem(r, 422, "invalid-query", "there is no such kind of task; docs/tasks.md lists them", NULL);
         else
                 board_answer(r, 200, &b);
 }

@@ -38,6 +38,19 @@ int board_tasks(struct db *db, const char *kind, const char *state, const struct
         return 0;
 }
 
+int board_task_kind_known(struct db *db, const char *kind, bool *ret_known)
+{
+        _cleanup_(db_args_done) struct db_args args = {0};
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        int e;
+
+        db_arg_text(&args, kind);
+        e = db_run(db, "SELECT FROM task_kind WHERE name = $1", &args, &r);
+        if (e == 0)
+                *ret_known = PQntuples(r) == 1;
+        return e;
+}
+
 int board_task(struct db *db, const struct uuid *id, struct strbuf *b)
 {
         static const char sql[] =

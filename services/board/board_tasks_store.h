@@ -7,6 +7,7 @@
 
 /* The latest first, as {"items", "next"}; kind, state, after: NULL. */
 int board_tasks(struct db *db, const char *kind, const char *state, const struct uuid *after, int64_t limit, struct strbuf *b);
+int board_task_kind_known(struct db *db, const char *kind, bool *ret_known);
 int board_task(struct db *db, const struct uuid *id, struct strbuf *b); /* with its result and its journal; -ENOENT */
 
 /* The payouts that a settlement gathered: rows of payout, job, minor, currency, earned, ready or done, since when. */

@@ -269,6 +269,14 @@ static const struct kind {
                 {.issue = ISSUE_WEBHOOK, .antibody = "await_enabling", .attempts = 0, .backoff_first_ms = 5000, .backoff_max_ms = 60000}},
 };
 
+bool repair_kind_known(const char *issue)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+                if (is(kinds[i].name, issue))
+                        return true;
+        return false;
+}
+
 const struct repair_rule *repair_fixed_rule(const char *issue)
 {
         for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)

@@ -69,6 +69,7 @@ void repair_refolded(const struct repair_facts *f, const char *answer, struct re
 const char *repair_end_reason(const char *step);
 bool repair_operator_fails(int64_t calls, int64_t failures, int64_t streak); /* HIGH_OPERATOR_FAIL_RATE */
 bool repair_antibody_known(const char *name);
+bool repair_kind_known(const char *issue);
 /* The rule of a kind that has no rows in the table: BROKEN_CHAIN, HIGH_OPERATOR_FAIL_RATE, EVIDENCE_MISMATCH, WEBHOOK_DISABLED. */
 const struct repair_rule *repair_fixed_rule(const char *issue);
 /* The tables of docs/repair.md. */

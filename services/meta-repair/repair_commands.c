@@ -167,6 +167,8 @@ static int do_auto_repair(struct repair_step *st)
                 st->done = true;
                 return e;
         }
+        if (kind && !repair_kind_known(kind))
+                return repair_unusable(st, "there is no such kind of issue");
         if (p->phase >= HANDLE)
                 return handle_issues(st, dry, kind, NULL);
         e = detect(st, &found, &more);

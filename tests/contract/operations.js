@@ -196,6 +196,7 @@ async function tasks(payout) {
   await call('getExport', 'unknown-task', { path: { id: nobody } });
   await call('getTasks', 200, { query: { kind: 'PAYOUT_SETTLEMENT' } });
   await call('getTasks', 'invalid-query', { query: { state: 'LOST' } });
+  await call('getTasks', 'invalid-query', { query: { kind: 'NONE' } });
   await call('runTask', 200, { path: { id: task }, body: {} });
   await call('runTask', 'unknown-task', { path: { id: nobody }, body: {} });
   await reused('runTask', { id: task }, { by: 'one' }, { by: 'another' });
@@ -271,6 +272,7 @@ async function repair(completed) {
   await call('getDossier', 200, { port: 'admin', path: { id: failed } });
   const issue = (await call('getIssues', 200, { query: { chain_id: failed } })).json.items[0];
   await call('getIssues', 'invalid-query', { query: { chain_id: 'x' } });
+  for (const wrong of [{ kind: 'NONE' }, { state: 'none' }, { grade: 'none' }]) await call('getIssues', 'invalid-query', { query: wrong });
   await call('getIssue', 200, { path: { id: issue.id } });
   await call('getIssue', 'unknown-issue', { path: { id: nobody } });
   await call('repairIssue', 200, { path: { id: issue.id }, body: { by: 'contract' } });
@@ -302,6 +304,7 @@ async function repair(completed) {
   await call('redrive', 'refunded', { body: { chain_id: failed, by: 'b' } });
   await call('autoRepair', 200, { headers: named, body: { dry_run: true } });
   await call('autoRepair', 'invalid-value', { body: { dry_run: 1 } });
+  await call('autoRepair', 'refused-command', { body: { kind: 'NONE' } });
   const stored = (await call('autoRepair', 202, { headers: { Prefer: 'respond-async' }, body: {} })).json.id;
   await until('the command is done', async () => (await call('getCommand', 200, { path: { id: stored } })).json.status === 'done');
   await call('getCommand', 'unknown-command', { path: { id: nobody } });
@@ -353,6 +356,9 @@ async function hooks(completed) {
   await call('getEvents', 200, { query: { after: page.next, limit: 1000 } });
   await call('getEvents', 200, { query: { since: page.latest } });
   await call('getEvents', 'invalid-query', { query: { since: 'x' } });
+  const own = (await call('getEvents', 200, { query: { chain: completed } })).json.items;
+  check('events of one chain', own.length > 9 && own.every((e) => e.chain_id === completed), JSON.stringify(own));
+  await call('getEvents', 'invalid-query', { query: { chain: 'x' } });
   await call('streamEvents', 200, { headers: { 'Last-Event-ID': '0.0.0' } });
   await call('streamEvents', 200, { query: { after: '0.0.0', type: 'PRICED,REVENUE_BOOKED', chain: completed } });
   await call('streamEvents', 'invalid-query', { query: { type: 'no such' } });
