@@ -187,11 +187,16 @@ int cmd_backup(int argc, char **argv)
         umask(077); /* for pg_dump, too */
         strbuf_addf(&partial, "%s.partial", directory);
         if (mkdir(partial.s, 0700) < 0) {
+                bool there = errno == EEXIST;
+
                 say_errno(partial.s, errno);
+                fprintf(stderr, there ? "aethelos: a backup that broke off left it; remove it.\n"
+                                      : "aethelos: the directory above it must exist, and be writable.\n");
                 return 1;
         }
         if (fill(&s, &d, partial.s, with_secrets) < 0 || publish(partial.s, directory) < 0) {
-                fprintf(stderr, "aethelos: what there is of the backup is in %s; remove it.\n", partial.s);
+                if (rmdir(partial.s) < 0) /* it is empty when nothing was begun */
+                        fprintf(stderr, "aethelos: what there is of the backup is in %s; remove it.\n", partial.s);
                 return 1;
         }
         if (json) {

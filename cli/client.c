@@ -48,8 +48,8 @@ int client_find(struct client *ret_client)
         }
         _cleanup_(stack_state_done) struct stack_state state = {0};
         if (cli_state_read(&state) < 0) {
-                fprintf(stderr, "aethelos: no stack is running here. Start it with `./aethelos up`, or say where one runs with AETHELOS_PUBLIC_URL, "
-                                "AETHELOS_ADMIN_URL and AETHELOS_ADMIN_TOKEN_FILE.\n");
+                fprintf(stderr, "aethelos: no stack is running here. Start it with `./aethelos up`, or say where one runs: with AETHELOS_STATE (its "
+                                "directory, `up --state`), or with AETHELOS_PUBLIC_URL, AETHELOS_ADMIN_URL and AETHELOS_ADMIN_TOKEN_FILE.\n");
                 return -1;
         }
         c.public_url = TAKE_PTR(state.public_url);
@@ -68,6 +68,11 @@ bool client_elsewhere(void)
 bool client_has_admin(const struct client *c)
 {
         return c->admin_url && c->token_file;
+}
+
+bool client_may_admin(const struct client *c)
+{
+        return client_has_admin(c) && access(c->token_file, R_OK) == 0;
 }
 
 void answer_done(struct answer *a)
@@ -243,7 +248,8 @@ bool client_id_ok(const char *what, const char *s)
         struct uuid id;
         if (uuid_parse(s, strlen(s), &id))
                 return true;
-        fprintf(stderr, "aethelos: \"%s\" is no id of a %s: it looks like 01890a5d-ac96-774b-bcce-b302099a8057.\n", s, what);
+        fprintf(stderr, "aethelos: \"%s\" is no id of %s %s: it looks like 01890a5d-ac96-774b-bcce-b302099a8057.\n", s,
+                strchr("aeiou", *what) ? "an" : "a", what);
         return false;
 }
 

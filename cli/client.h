@@ -27,6 +27,7 @@ void client_done(struct client *c); /* {0} is allowed; also for _cleanup_(client
 int client_find(struct client *ret_client);
 bool client_elsewhere(void); /* the environment names a stack, so none is to be started here */
 bool client_has_admin(const struct client *c);
+bool client_may_admin(const struct client *c); /* and this user may read the token; for what the public side tells, too, if less of it */
 
 struct answer {
         int status; /* 0: none came */
@@ -72,8 +73,15 @@ void table_cells(struct table *t, const char *first, ...) __attribute__((sentine
 void table_print(const struct table *t);
 void table_done(struct table *t); /* also for _cleanup_(table_done) */
 
+struct answer_member {
+        const char *label, *path;
+};
+
 /* "label   text" when the text is not empty; frees it. */
 void print_field(const char *label, char *text);
+
+/* A heading and each member of an object on a line of its own; nothing when it is absent or null. */
+void print_members(const struct json_doc *doc, json_value object, const char *heading);
 
 /* One line for an event: what it says to a person. "" for nothing worth saying. malloc'ed. */
 char *event_words(const struct json_doc *doc, json_value event);

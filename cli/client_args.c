@@ -1,4 +1,4 @@
-/* Parses the options of a command. The help text is the one place that describes a command; its first line is shown again after a wrong use. */
+/* Parses the options of a command. The help text is the one place that describes a command; its usage is shown again after a wrong use. */
 #include "client_args.h"
 
 #include <stdio.h>
@@ -6,9 +6,27 @@
 
 int args_usage(const struct args *a, const char *why, const char *what)
 {
-        int line = (int)strcspn(a->help, "\n");
-        fprintf(stderr, "aethelos: %s%s%s\n%.*s\nSee also --help.\n", why, what ? ": " : "", what ? what : "", line, a->help);
+        const char *end = strstr(a->help, "\n\n");
+        int usage = end ? (int)(end - a->help) : (int)strlen(a->help);
+        fprintf(stderr, "aethelos: %s%s%s\n%.*s\nSee also --help.\n", why, what ? ": " : "", what ? what : "", usage, a->help);
         return 2;
+}
+
+/* The nth of the arguments that the usage names in upper case: "usage: aethelos pay JOB --reference TEXT" has JOB. */
+static void argument_name(const struct args *a, size_t nth, char ret_name[32])
+{
+        const char *p = a->help, *end = p + strcspn(p, "\n");
+        strcpy(ret_name, "an argument");
+        while (p < end) {
+                size_t len = strcspn(p, " \n");
+                if (*p == '-')
+                        return;
+                if (*p >= 'A' && *p <= 'Z' && nth-- == 0) {
+                        snprintf(ret_name, 32, "%.*s", (int)len, p);
+                        return;
+                }
+                p += len + strspn(p + len, " ");
+        }
 }
 
 static const struct args_option *option_find(const struct args *a, const char *arg, size_t len)
@@ -54,7 +72,10 @@ int args_parse(struct args *a, int argc, char **argv)
                         return args_usage(a, "this option needs a value", arg);
                 }
         }
-        if (a->n_rest < a->least)
-                return args_usage(a, "something is missing", NULL);
+        if (a->n_rest < a->least) {
+                char name[32];
+                argument_name(a, a->n_rest, name);
+                return args_usage(a, "this is missing", name);
+        }
         return ARGS_GO_ON;
 }

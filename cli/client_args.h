@@ -15,7 +15,7 @@ struct args_option {
 };
 
 struct args {
-        const char *help; /* the whole text of --help; its first line begins with "usage: " */
+        const char *help; /* the whole text of --help; its first paragraph is the usage: "usage: aethelos ..." */
         const struct args_option *options;
         size_t least, most; /* how many arguments */
         const char *rest[ARGS_REST_MAX];
@@ -25,7 +25,7 @@ struct args {
 /* ARGS_GO_ON, or the exit status: 0 after --help, 2 after a wrong use, which was said on stderr. argv[0] is the command's name. */
 int args_parse(struct args *a, int argc, char **argv);
 
-/* Says `why` and the usage line on stderr; yields 2. */
+/* Says `why` and the usage on stderr; yields 2. */
 int args_usage(const struct args *a, const char *why, const char *what);
 
 #endif

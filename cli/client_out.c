@@ -192,6 +192,13 @@ char *event_words(const struct json_doc *doc, json_value event)
                 add_word(&b, "", answer_text(doc, data, "tag"), "");
                 add_word(&b, "by ", answer_text(doc, data, "operator"), "");
                 add_word(&b, "", answer_text(doc, data, "took_ms"), " ms");
+        } else if (strcmp(type, "TASK_CREATED") == 0) {
+                add_word(&b, "", answer_text(doc, data, "slot"), "");
+        } else if (strncmp(type, "META_", 5) == 0) {
+                add_word(&b, "", answer_text(doc, data, "issue"), "");
+                add_word(&b, "", answer_text(doc, data, "grade"), "");
+                add_word(&b, "", answer_text(doc, data, "action"), "");
+                add_word(&b, "", answer_text(doc, data, "outcome"), "");
         } else {
                 add_word(&b, "", answer_amount(doc, data, "amount"), "");
                 add_word(&b, "confirmed by ", answer_text(doc, data, "evidence.who"), "");
@@ -245,7 +252,7 @@ static void print_price(const struct json_doc *doc, json_value job, json_value d
         printf("\n");
 }
 
-static void print_members(const struct json_doc *doc, json_value object, const char *heading)
+void print_members(const struct json_doc *doc, json_value object, const char *heading)
 {
         if (!object || json_is(object, JSON_NULL))
                 return;

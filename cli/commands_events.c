@@ -27,25 +27,30 @@ static void add_escaped(struct strbuf *b, const char *s)
         }
 }
 
-int events_page(struct client *c, const char *job, char **cursor, int64_t limit, struct answer *ret_answer)
+int events_page(struct client *c, enum client_side side, const char *id, char **cursor, int64_t limit, struct answer *ret_answer)
 {
         _cleanup_(strbuf_done) struct strbuf path = {0};
-        if (job)
-                strbuf_addf(&path, "/jobs/%s/events", job);
+        bool of_job = side == CLIENT_PUBLIC;
+        const char *sep = "?";
+        if (of_job)
+                strbuf_addf(&path, "/jobs/%s/events", id);
         else
                 strbuf_adds(&path, "/events");
-        const char *sep = "?";
+        if (!of_job && id) {
+                strbuf_addf(&path, "?chain=%s", id);
+                sep = "&";
+        }
         if (*cursor) {
-                strbuf_adds(&path, job ? "?after=" : "?since=");
+                strbuf_addf(&path, "%s%s=", sep, of_job ? "after" : "since");
                 add_escaped(&path, *cursor);
                 sep = "&";
         }
         if (limit > 0)
                 strbuf_addf(&path, "%slimit=%lld", sep, (long long)limit);
-        if (client_get(c, job ? CLIENT_PUBLIC : CLIENT_ADMIN, path.s, ret_answer) < 0)
+        if (client_get(c, side, path.s, ret_answer) < 0)
                 return -1;
-        /* A job's events are paged from its start. The stack's are paged backwards from the latest, which is where a follower goes on. */
-        char *next = answer_text(&ret_answer->doc, ret_answer->root, job ? "next" : "latest");
+        /* A job's events are paged from its start. Those of the admin side are paged backwards from the latest, which is where a follower goes on. */
+        char *next = answer_text(&ret_answer->doc, ret_answer->root, of_job ? "next" : "latest");
         if (*next) {
                 free(*cursor);
                 *cursor = next;
@@ -81,9 +86,15 @@ static size_t print_page(const struct answer *page, bool newest_first, bool json
         return n;
 }
 
-static const char EVENTS_HELP[] = "usage: aethelos events [JOB] [--follow] [--limit N] [--json]\n"
+static bool is_empty(const struct answer *page)
+{
+        json_value items = answer_list(page, "events");
+        return !items || items->n == 0;
+}
+
+static const char EVENTS_HELP[] = "usage: aethelos events [ID] [--follow] [--limit N] [--json]\n"
                                   "\n"
-                                  "Prints the latest events of the whole stack, or all events of JOB.\n"
+                                  "Prints the latest events of the whole stack, or all events of one job, payout, system task or issue.\n"
                                   "\n"
                                   "  --follow   goes on printing as things happen, until interrupted\n"
                                   "  --limit N  at most N events in one answer\n"
@@ -107,22 +118,28 @@ int cmd_events(int argc, char **argv)
                 if (*end || limit < 1 || limit > 1000)
                         return args_usage(&a, "--limit is a number from 1 to 1000", limit_text);
         }
-        const char *job = a.n_rest > 0 ? a.rest[0] : NULL;
-        if ((job && !client_id_ok("job", job)) || client_find(&c) < 0)
+        const char *id = a.n_rest > 0 ? a.rest[0] : NULL;
+        if ((id && !client_id_ok("job", id)) || client_find(&c) < 0)
                 return 1;
         c.json = json && !follow;
-        _cleanup_(freep) char *cursor = NULL;
+        enum client_side side = id && !client_may_admin(&c) ? CLIENT_PUBLIC : CLIENT_ADMIN;
+        _cleanup_(freep) char *cursor = id && side == CLIENT_ADMIN ? xstrdup("0.0.0") : NULL; /* from the first one on */
         for (bool first = true;; first = false) {
                 _cleanup_(answer_done) struct answer page = {0};
                 size_t n = 0;
-                r = events_page(&c, job, &cursor, limit, &page);
+                r = events_page(&c, side, id, &cursor, limit, &page);
+                if (r == 0 && first && id && side == CLIENT_ADMIN && is_empty(&page)) {
+                        side = CLIENT_PUBLIC; /* which says whether there is such a job */
+                        free(TAKE_PTR(cursor));
+                        continue;
+                }
                 if (c.json && page.body.len > 0)
                         print_json(&page);
                 else if (r == 0)
-                        n = print_page(&page, first && !job, json, !job);
+                        n = print_page(&page, first && !id, json, !id);
                 if (r < 0)
                         return 1;
-                if (n > 0 && (follow || (job && !limit)))
+                if (n > 0 && (follow || (id && !limit)))
                         continue; /* there may be more at once */
                 if (!follow) {
                         if (first && n == 0 && !json)

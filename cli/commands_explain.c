@@ -64,23 +64,70 @@ static void print_end(const struct json_doc *doc, json_value root)
         print_field("amount", answer_amount(doc, root, "end.compensation.amount"));
 }
 
+/* What a person may do, as the command that does it. Ids are in the dossier: the job's, that of the chain that waits, that of the open run, a task's.
+ */
+static void print_acts(const struct json_doc *doc, json_value root)
+{
+        static const struct {
+                const char *what, *command, *of, *rest;
+        } acts[] = {
+                {"confirm_payment", "pay", "job.id", " --reference TEXT"},
+                {"close", "close", "job.id", " --reason TEXT"},
+                {"redrive", "redrive", "job.id", ""},
+                {"refund", "refund", "job.id", " --reason TEXT"},
+                {"confirm_refund", "refunds confirm", "job.id", " --reference TEXT"},
+                {"mark_payout", "payouts mark", "waits.chain_id", " --reference TEXT"},
+        };
+        json_value list = answer_at(doc, root, "may"), runs = answer_at(doc, root, "runs"), timeline = answer_at(doc, root, "timeline");
+
+        if (!list || !json_is(list, JSON_ARRAY) || list->n == 0)
+                return;
+        printf("\nmay\n");
+        for (json_value v = json_first(doc, list); v; v = json_after(doc, list, v)) {
+                _cleanup_(freep) char *what = answer_text(doc, v, "what"), *route = answer_text(doc, v, "route"), *id = NULL, *entity = NULL;
+                size_t i = 0;
+
+                while (i < ARRAY_SIZE(acts) && strcmp(acts[i].what, what) != 0)
+                        i++;
+                if (i < ARRAY_SIZE(acts)) {
+                        id = answer_text(doc, root, acts[i].of);
+                        printf("  ./aethelos %s %s%s\n", acts[i].command, id, acts[i].rest);
+                } else if (strcmp(what, "resolve_run") == 0) {
+                        for (json_value run = runs ? json_first(doc, runs) : NULL; run; run = json_after(doc, runs, run)) {
+                                free(id);
+                                id = answer_text(doc, run, "id");
+                        }
+                        printf("  ./aethelos runs resolve %s --outcome done --output FILE --reference TEXT   (or --outcome failed)\n",
+                                id ? id : "RUN");
+                } else if (strcmp(what, "run_task") == 0 && timeline && json_first(doc, timeline)) {
+                        id = answer_text(doc, json_first(doc, timeline), "data.payload.task");
+                        entity = answer_text(doc, json_first(doc, timeline), "data.payload.entity");
+                        printf("  ./aethelos tasks run %s %s\n", id, entity);
+                } else {
+                        printf("  %s %s\n", what, route);
+                }
+        }
+}
+
 static void print_dossier(const struct json_doc *doc, json_value root)
 {
-        static const char *const runs[] = {"since", "operator", "state", "error", "next_at", NULL};
+        static const char *const runs[] = {"since", "id", "operator", "state", "error", "next_at", NULL};
         static const char *const calls[] = {"since", "what", "state", "error", "next_at", NULL};
         static const char *const issues[] = {"since", "kind", "step", "state", "waits_for", "antibody", "outcome", "next_at", NULL};
         static const char *const entries[] = {"event", "debit", "credit", "amount", NULL};
-        static const char *const acts[] = {"what", "route", NULL};
         static const char *const events[] = {"time", "type", NULL};
 
-        printf("job\n");
+        _cleanup_(freep) char *type = answer_text(doc, root, "job.type");
+
+        printf(strncmp(type, "system:", 7) == 0 ? "task\n" : "job\n");
         print_field("id", answer_text(doc, root, "job.id"));
-        print_field("type", answer_text(doc, root, "job.type"));
+        print_field("type", xstrdup(type));
         print_field("status", answer_text(doc, root, "job.status"));
         print_field("step", answer_text(doc, root, "job.step"));
         print_field("price", answer_amount(doc, root, "job.price"));
         print_field("error", answer_text(doc, root, "job.error.reason"));
         print_field("held", answer_amount(doc, root, "held"));
+        print_members(doc, answer_at(doc, root, "job.result"), "result");
         print_waits(doc, root);
         print_end(doc, root);
         print_list(doc, root, "timeline", events);
@@ -88,7 +135,7 @@ static void print_dossier(const struct json_doc *doc, json_value root)
         print_list(doc, root, "provider_calls", calls);
         print_list(doc, root, "issues", issues);
         print_list(doc, root, "journal", entries);
-        print_list(doc, root, "may", acts);
+        print_acts(doc, root);
 }
 
 int cmd_explain(int argc, char **argv)
@@ -106,7 +153,7 @@ int cmd_explain(int argc, char **argv)
                 return 1;
         c.json = json;
         strbuf_addf(&path, "/jobs/%s/dossier", a.rest[0]);
-        r = client_get(&c, client_has_admin(&c) ? CLIENT_ADMIN : CLIENT_PUBLIC, path.s, &answer);
+        r = client_get(&c, client_may_admin(&c) ? CLIENT_ADMIN : CLIENT_PUBLIC, path.s, &answer);
         if (json && answer.body.len > 0)
                 print_json(&answer);
         if (r < 0 || json)

@@ -18,13 +18,12 @@
 
 #define SUBMISSION_MAX (16 * 1024 * 1024) /* the stack says 413 above its own limit; this only keeps a wrong file name from filling the memory */
 
-int job_file_read(const char *file, struct strbuf *ret_body)
+int json_file_read(const char *file, const char *names, struct strbuf *ret_body)
 {
         FILE *f = strcmp(file, "-") == 0 ? stdin : fopen(file, "re");
         if (!f) {
-                fprintf(stderr,
-                        "aethelos: %s cannot be opened: %s. Name a JSON file with {\"type\", \"payload\", \"context\"}, or - for standard input.\n",
-                        file, strerror(errno));
+                fprintf(stderr, "aethelos: %s cannot be opened: %s. Name a JSON file with %s, or - for standard input.\n", file, strerror(errno),
+                        names);
                 return -1;
         }
         char chunk[65536];
@@ -36,7 +35,7 @@ int job_file_read(const char *file, struct strbuf *ret_body)
                 fprintf(stderr, "aethelos: %s cannot be read: %s.\n", file, strerror(errno));
                 r = -1;
         } else if (ret_body->len > SUBMISSION_MAX) {
-                fprintf(stderr, "aethelos: %s is too large for a job: at most 1 MiB is taken.\n", file);
+                fprintf(stderr, "aethelos: %s is too large: at most 1 MiB is taken.\n", file);
                 r = -1;
         }
         if (f != stdin)
@@ -48,6 +47,11 @@ void job_key_new(char ret_key[UUID_TEXT_SIZE])
 {
         struct uuid id = uuid_v7();
         uuid_format(&id, ret_key);
+}
+
+int job_file_read(const char *file, struct strbuf *ret_body)
+{
+        return json_file_read(file, "{\"type\", \"payload\", \"context\"}", ret_body);
 }
 
 static bool key_ok(const char *key)
@@ -153,7 +157,7 @@ int job_get(struct client *c, const char *id, struct answer *ret_answer)
 {
         _cleanup_(strbuf_done) struct strbuf path = {0};
         strbuf_addf(&path, "/jobs/%s", id);
-        return client_get(c, client_has_admin(c) ? CLIENT_ADMIN : CLIENT_PUBLIC, path.s, ret_answer);
+        return client_get(c, client_may_admin(c) ? CLIENT_ADMIN : CLIENT_PUBLIC, path.s, ret_answer);
 }
 
 static const char PAY_HELP[] =

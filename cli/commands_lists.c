@@ -55,6 +55,7 @@ struct column {
 struct list {
         const char *help, *path;
         enum client_side side;
+        const char *none; /* what is said instead of an empty table; NULL: it is never empty */
         struct column columns[10];
         void (*after)(const struct json_doc *doc, json_value rows); /* what is printed below; or NULL */
 };
@@ -63,6 +64,10 @@ static void list_print(const struct list *l, const struct json_doc *doc, json_va
 {
         _cleanup_(table_done) struct table t = {0};
 
+        if (rows->n == 0 && l->none) {
+                printf("  %s\n", l->none);
+                return;
+        }
         for (const struct column *c = l->columns; c->heading; c++) {
                 t.right |= (unsigned)c->right << t.columns++;
                 table_cell(&t, xstrdup(c->heading));
@@ -112,14 +117,17 @@ static char *flow_steps(const struct json_doc *doc, json_value flow)
 int cmd_flows(int argc, char **argv)
 {
         static const struct list flows = {.help = "usage: aethelos flows [--json]\n"
+                                                  "       aethelos flows add FILE|- [--json]\n"
                                                   "\n"
-                                                  "Lists the flows: which job type is done in which steps, and what it costs.\n"
+                                                  "Lists the flows: which job type is done in which steps, and what it costs. `add` registers one.\n"
                                                   "\n"
                                                   "  --json  prints the answer of the API\n",
                 .path = "/flows",
                 .side = CLIENT_ADMIN,
                 .columns = {{"flow", "name"}, {"version", "version", .right = true}, {"type", "type"}, {"base", .text = flow_base},
                         {"per unit", "per_unit"}, {"steps", .text = flow_steps}}};
+        if (argc > 1 && strcmp(argv[1], "add") == 0)
+                return cmd_flows_add(argc - 1, argv + 1);
         return list_command(argc, argv, &flows);
 }
 
@@ -147,11 +155,12 @@ int cmd_operators(int argc, char **argv)
 {
         static const struct list operators = {
                 .help = "usage: aethelos operators [--json]\n"
+                        "       aethelos operators add FILE|- [--json]\n"
                         "       aethelos operators watch [OPERATOR] [--once] [--json]\n"
                         "       aethelos operators worker OPERATOR [--json]\n"
                         "\n"
-                        "Lists the operators: who performs which steps, and how well. `watch` shows who works on what, `worker`\n"
-                        "makes the bus user of the workers of an operator.\n"
+                        "Lists the operators: who performs which steps, and how well. `add` registers one, `watch` shows who works on\n"
+                        "what, `worker` makes the bus user of the workers of an operator.\n"
                         "\n"
                         "  --json  prints the answer of the API\n",
                 .path = "/operators",
@@ -160,6 +169,8 @@ int cmd_operators(int argc, char **argv)
                         {"failed", "failures", .right = true}, {"refused", "refusals", .right = true}, {"streak", "streak", .right = true},
                         {"avoid until", "avoid_until"}, {"average ms", "average_ms", .right = true}, {"tags", .text = operator_tags}},
                 .after = operator_errors};
+        if (argc > 1 && strcmp(argv[1], "add") == 0)
+                return cmd_operators_add(argc - 1, argv + 1);
         if (argc > 1 && strcmp(argv[1], "watch") == 0)
                 return cmd_watch(argc - 1, argv + 1);
         if (argc > 1 && strcmp(argv[1], "worker") == 0)
@@ -365,6 +376,7 @@ int cmd_refunds(int argc, char **argv)
 {
         static const struct list refunds = {.help = REFUNDS_HELP,
                 .path = "/refunds",
+                .none = "nothing must go back",
                 .side = CLIENT_ADMIN,
                 .columns = {{"job", "job_id"}, {"amount", "amount", .right = true, .text = refund_amount}, {"driver", "driver"}, {"since", "since"}}};
         _cleanup_(client_done) struct client c = {0};

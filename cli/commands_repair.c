@@ -103,7 +103,8 @@ static int print_pages(struct client *c, const char *path, const char *const col
 
                         on = !open_only || !*closed; /* the open ones come first */
                         for (size_t i = 0; on && i < n_columns; i++)
-                                table_cell(&t, answer_text(&page.doc, v, columns[i]));
+                                table_cell(&t, strcmp(columns[i], "price") == 0 ? answer_amount(&page.doc, v, "price")
+                                                                                : answer_text(&page.doc, v, columns[i]));
                 }
                 free(next);
                 next = answer_text(&page.doc, page.root, "next");
@@ -341,8 +342,10 @@ int cmd_rules(int argc, char **argv)
                 return haste ? print_pages(&c, "/meta/haste?", haste_columns, ARRAY_SIZE(haste_columns), "no hasty labels", false)
                              : print_pages(&c, "/meta/rules?", columns, ARRAY_SIZE(columns), "no rules", false);
         }
-        if (a.n_rest != 3 || (!remove && strcmp(a.rest[haste], "set") != 0) || !why || !*why)
-                return args_usage(&a, "name what is changed, and why: rules set KIND STEP, rules haste set LABEL, rules haste remove LABEL", NULL);
+        if (a.n_rest != 3 || (!remove && strcmp(a.rest[haste], "set") != 0))
+                return args_usage(&a, "name what is changed: rules set KIND STEP, rules haste set LABEL, rules haste remove LABEL", NULL);
+        if (!why || !*why)
+                return args_usage(&a, "say why it is changed: --why TEXT", NULL);
         if (haste && (values[2] || antibody))
                 return args_usage(&a, "a hasty label has times, and neither attempts nor an antibody of its own", NULL);
         strbuf_addc(&body, '{');
@@ -392,7 +395,7 @@ int cmd_tasks(int argc, char **argv)
         if (r != ARGS_GO_ON)
                 return r;
         if (a.n_rest > 0 && (strcmp(a.rest[0], "run") != 0 || a.n_rest < 2 || kind))
-                return args_usage(&a, "tasks run KIND [ENTITY]", NULL);
+                return args_usage(&a, "the only thing to do with tasks is: run KIND [ENTITY]", NULL);
         if (a.n_rest > 0) {
                 strbuf_addc(&body, '{');
                 strbuf_add_member(&body, "kind", a.rest[1]);

@@ -24,11 +24,11 @@
 #define RUN_REFERENCE      "aethelos run"
 
 static const char RUN_HELP[] =
-        "usage: aethelos run FILE [--timeout SECONDS] [--json]\n"
+        "usage: aethelos run FILE|- [--timeout SECONDS] [--json]\n"
         "\n"
-        "Runs the job in FILE from beginning to end: starts the stack if it is not up, submits the job, confirms its payment (that is\n"
-        "what `run` is for; reference \"" RUN_REFERENCE "\"), shows every step as it happens, and then the result, the price and how it\n"
-        "came about, the ledger entries and the payout. Exit status 1 when the job fails, with the reason.\n"
+        "Runs the job in FILE (or on standard input) from beginning to end: starts the stack if it is not up, submits the job, confirms its\n"
+        "payment (that is what `run` is for; reference \"" RUN_REFERENCE "\"), shows every step as it happens, and then the result, the\n"
+        "price and how it came about, the ledger entries and the payout. Exit status 1 when the job fails, with the reason.\n"
         "\n"
         "  --timeout SECONDS  how long to follow the job; without it 300. The job goes on in any case.\n"
         "  --json             prints the finished job as `aethelos show --json` does; the steps go to standard error\n";
@@ -136,7 +136,7 @@ static int follow(struct run *r, int64_t timeout_ms)
         int64_t until = now_mono_ms() + timeout_ms;
         while (r->state == RUN_GOES_ON) {
                 _cleanup_(answer_done) struct answer page = {0};
-                if (events_page(&r->client, r->job, &r->cursor, 0, &page) < 0)
+                if (events_page(&r->client, CLIENT_PUBLIC, r->job, &r->cursor, 0, &page) < 0)
                         return -1;
                 json_value items = answer_list(&page, "events");
                 for (json_value e = items ? json_first(&page.doc, items) : NULL; e; e = json_after(&page.doc, items, e))

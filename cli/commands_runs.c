@@ -129,7 +129,7 @@ int cmd_runs(int argc, char **argv)
         if (decide && (a.n_rest != 2 || !outcome || !reference || !*reference))
                 return args_usage(&a, "name the run, what came of it, and how you know: runs resolve RUN --outcome OUTCOME --reference TEXT", NULL);
         if (decide && (strcmp(outcome, "done") == 0) != (output != NULL))
-                return args_usage(&a, "a run that is done has an output, one that failed has none", NULL);
+                return args_usage(&a, "a run that is done has an output (--output FILE), one that failed has none", NULL);
         if (!decide && (outcome || output || reference || by))
                 return args_usage(&a, "--outcome, --output, --reference and --by belong to runs resolve RUN", NULL);
         if (state && strspn(state, "abcdefghijklmnopqrstuvwxyz") != strlen(state))

@@ -34,11 +34,15 @@ struct row {
         const char *heading, *member;
 };
 
-static void print_rows(const struct answer *answer, const struct row rows[], size_t n)
+static void print_rows(const struct answer *answer, const struct row rows[], size_t n, const char *none)
 {
         _cleanup_(table_done) struct table t = {.columns = n};
         json_value items = answer_list(answer, "items");
 
+        if (!items || items->n == 0) {
+                printf("  %s\n", none);
+                return;
+        }
         for (size_t i = 0; i < n; i++)
                 table_cell(&t, xstrdup(rows[i].heading));
         for (json_value v = items ? json_first(&answer->doc, items) : NULL; v; v = json_after(&answer->doc, items, v))
@@ -52,7 +56,7 @@ static void print_list(const struct answer *answer)
         static const struct row rows[] = {{"webhook", "id"}, {"url", "url"}, {"state", "state"}, {"pending", "pending"},
                 {"failing since", "failing_since"}, {"last error", "last_error"}};
 
-        print_rows(answer, rows, ARRAY_SIZE(rows));
+        print_rows(answer, rows, ARRAY_SIZE(rows), "no webhooks");
 }
 
 static void print_deliveries(const struct answer *answer)
@@ -60,7 +64,7 @@ static void print_deliveries(const struct answer *answer)
         static const struct row rows[] = {{"delivery", "id"}, {"event", "type"}, {"chain", "chain_id"}, {"state", "state"}, {"attempts", "attempts"},
                 {"status", "last_status"}, {"next", "next_at"}, {"last error", "last_error"}};
 
-        print_rows(answer, rows, ARRAY_SIZE(rows));
+        print_rows(answer, rows, ARRAY_SIZE(rows), "no deliveries");
 }
 
 static void print_webhook(const struct answer *answer)

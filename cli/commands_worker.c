@@ -3,6 +3,7 @@
  * Invariant: a password is made once and lies 0600 beside those of the other bus users, whom the stack reads at every start. A crash between the file
  * and the signal leaves a user whom the broker knows from its next start on, or when the command is repeated. */
 #include "cli.h"
+#include "client.h"
 #include "client_args.h"
 #include "nats_users.h"
 #include "stack.h"
@@ -77,6 +78,23 @@ static int make_known(const struct stack *s, const char *url, const char *user, 
         return r;
 }
 
+/* The user may be made before its operator is registered; a name that is mistyped should not pass for that. */
+static void say_unknown(const char *name)
+{
+        _cleanup_(client_done) struct client c = {0};
+        _cleanup_(answer_done) struct answer answer = {0};
+        json_value items;
+
+        if (client_find(&c) < 0 || !client_may_admin(&c) || client_get(&c, CLIENT_ADMIN, "/operators", &answer) < 0)
+                return;
+        items = answer_list(&answer, "operators");
+        for (json_value v = items ? json_first(&answer.doc, items) : NULL; v; v = json_after(&answer.doc, items, v))
+                if (json_string_is(&answer.doc, json_get(&answer.doc, v, "name"), name) &&
+                        json_string_is(&answer.doc, json_get(&answer.doc, v, "kind"), "bus"))
+                        return;
+        fprintf(stderr, "aethelos: no operator %s of kind bus is registered; `./aethelos operators add FILE` does it.\n", name);
+}
+
 int cmd_worker(int argc, char **argv)
 {
         _cleanup_(stack_done) struct stack s = {0};
@@ -94,11 +112,15 @@ int cmd_worker(int argc, char **argv)
         if (stack_locate(&s, NULL) < 0)
                 return 1;
         if (cli_state_read(&running) < 0) {
-                fprintf(stderr, "aethelos: no stack runs here. Start it: aethelos up\n");
+                fprintf(stderr, "aethelos: no stack is running here. Start it with `./aethelos up`, or name its directory with AETHELOS_STATE.\n");
                 return 1;
         }
         conf = stack_path(&s, "nats/nats-server.conf");
         directory = stack_path(&s, "secrets/nats");
+        if (running.nats_user && access(conf, F_OK) < 0 && errno == EACCES) {
+                fprintf(stderr, "aethelos: %s may not be read by this user. Run the command as the user who started the stack.\n", conf);
+                return 1;
+        }
         if (!running.nats_user || access(conf, F_OK) < 0) {
                 char text[SECRET_SIZE];
 
@@ -117,6 +139,7 @@ int cmd_worker(int argc, char **argv)
                 say_errno(path.s, r);
                 return 1;
         }
+        say_unknown(a.rest[0]);
         if (json)
                 printf("{\"nats_url\":\"%s\",\"nats_user\":\"%s\",\"nats_password_file\":\"%s\",\"inbox_prefix\":\"_INBOX_%s\"}\n", running.nats_url,
                         user.s, path.s, user.s);

@@ -130,6 +130,11 @@ int database_find(const struct stack *s, struct database *ret_database)
                 database_done(&d);
                 return -1;
         }
+        if (access(d.passfile, R_OK) < 0 && errno == EACCES) {
+                fprintf(stderr, "aethelos: %s may not be read by this user. Run the command as the user who started the stack.\n", d.passfile);
+                database_done(&d);
+                return -1;
+        }
         *ret_database = d;
         return 0;
 }

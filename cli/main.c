@@ -16,7 +16,7 @@ struct command {
 };
 
 static const struct command commands[] = {
-        {"run", "FILE", "start the stack, run one job from beginning to end, show all that came of it", cmd_run},
+        {"run", "FILE|-", "start the stack, run one job from beginning to end, show all that came of it", cmd_run},
         {"up", "", "start the stack in the background", cmd_up},
         {"down", "", "end it", cmd_down},
         {"status", "", "addresses and processes", cmd_status},
@@ -25,9 +25,10 @@ static const struct command commands[] = {
         {"pay", "JOB --reference TEXT", "confirm the payment of a job", cmd_pay},
         {"show", "JOB", "a job with price, ledger entries and payout", cmd_show},
         {"explain", "ID", "why a job ended, or for whom it waits and what happens next", cmd_explain},
-        {"events", "[JOB] [--follow]", "what happened", cmd_events},
-        {"flows", "", "job types, their prices and steps", cmd_flows},
-        {"operators", "[watch | worker ...]", "who performs the steps; who works on what; the bus user of workers", cmd_operators},
+        {"events", "[ID] [--follow]", "what happened", cmd_events},
+        {"flows", "[add FILE|-]", "job types, their prices and steps; registering one", cmd_flows},
+        {"operators", "[add | watch | worker ...]", "who performs the steps; registering one; who works on what; the bus user of workers",
+                cmd_operators},
         {"runs", "[resolve RUN ...]", "what is open at operators; say what came of a run that nobody else can tell of", cmd_runs},
         {"tasks", "[run KIND [ENTITY]]", "system tasks: what the stack does for itself, and having it done now", cmd_tasks},
         {"offers", "", "what can be bought as it is", cmd_offers},
@@ -70,7 +71,7 @@ static int usage(FILE *out)
         fprintf(out, "  %-9s %-30s %s\n", "fault", "[--seed N] [--minutes M]", "hurt a stack of its own while it works, and audit it");
         fprintf(out, "  %-9s %-30s %s\n", "crash", "[--rounds N]", "kill every service at each of its crash points, and audit it");
         fprintf(out, "  %-9s %-30s %s\n", "test", "", "build with sanitizers and run all tests");
-        fprintf(out, "\nEvery command has --help and --json. Exit status: 0 done, 1 failed, 2 used wrongly.\n");
+        fprintf(out, "\nEvery command has --help, and all but fault, crash and test --json. Exit status: 0 done, 1 failed, 2 used wrongly.\n");
         return out == stdout ? 0 : 2;
 }
 
@@ -78,6 +79,8 @@ int main(int argc, char *argv[])
 {
         if (argc < 2)
                 return usage(stderr);
+        if (strcmp(argv[1], "help") == 0 && argc == 3)
+                return main(3, (char *[]){argv[0], argv[2], "--help", NULL});
         if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0)
                 return usage(stdout);
         if (strcmp(argv[1], "--version") == 0) {

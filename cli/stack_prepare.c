@@ -235,8 +235,13 @@ int stack_prepare_outside(struct stack *s)
         }
         if (has_database && external_engines(s, database_url, nats_url) < 0)
                 return -1;
-        if (choose_user(s) < 0 || make_directory(s->state, 0755, NULL) < 0)
+        if (choose_user(s) < 0)
                 return -1;
+        if (make_directory(s->state, 0755, NULL) < 0) {
+                fprintf(stderr, "aethelos: so the state cannot be there. Name another directory with --state; the one above it must exist, and be "
+                                "writable.\n");
+                return -1;
+        }
         /* Two `up` at once: the second waits here until the first has started the stack or given up. Closed with the process. */
         int one_by_one = open(s->state, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (one_by_one < 0 || flock(one_by_one, LOCK_EX) < 0) {

@@ -115,6 +115,15 @@ static PGconn *postgres_connect(const struct stack *s, const char *database)
 static int database_create(struct supervisor *v)
 {
         PGconn *c = postgres_connect(v->stack, "postgres");
+
+        if (PQstatus(c) != CONNECTION_OK) {
+                say(v, "fail",
+                        "the cluster in %s/postgresql does not let its owner in: %.*s. Its password is in %s/secrets/owner, and was set when the "
+                        "cluster was made",
+                        v->stack->state, (int)strcspn(PQerrorMessage(c), "\n"), PQerrorMessage(c), v->stack->state);
+                PQfinish(c);
+                return -1;
+        }
         PGresult *r = PQexec(c, "SELECT 1 FROM pg_database WHERE datname = '" STACK_USER "'");
         bool ok = PQresultStatus(r) == PGRES_TUPLES_OK;
 
@@ -249,6 +258,8 @@ static int nats_start(struct supervisor *v)
                 }
                 if (nats_answers(s->nats_port) && p->pid > 0) {
                         p->backoff_ms = 0;
+                        if (s->nats_port != NATS_PORT)
+                                say(v, "say", "port %d is occupied, %d is taken for the bus", NATS_PORT, s->nats_port);
                         return 0;
                 }
                 if (!pump(v, 20))

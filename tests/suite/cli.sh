@@ -31,6 +31,15 @@ refuses() { # what, exit status, command...
 
 refuses "a command without a stack says what to do" 1 "$aethelos" show 01890000-0000-7000-8000-000000000000
 refuses "an unknown command" 2 "$aethelos" nonsense
+check "help of a command" "$("$aethelos" help pay)" "usage: aethelos pay JOB --reference TEXT"
+says() { # what, exit status, what it must say, command...
+  local words=$3 what=$1 want=$2; shift 3
+  refuses "$what" "$want" "$@"
+  grep -q -e "$words" "$work/refused.log" || { echo "NOT ok: $what: no \"$words\" in: $(cat "$work/refused.log")"; exit 1; }
+}
+says "what is missing is named" 2 "this is missing: JOB" "$aethelos" pay --reference x
+says "every way of a command is shown" 2 "webhooks rotate ID" "$aethelos" webhooks add
+says "a state that cannot be made" 1 "\-\-state" "$aethelos" up --state "$work/none/state"
 
 "$aethelos" up --port 31000 >"$work/up.log" 2>&1
 status=$("$aethelos" status --json)
@@ -53,6 +62,7 @@ check "and stands in no one's way" "$("$aethelos" events)" PAYOUT_READY
 
 job=$("$aethelos" submit --json "$home/examples/numeric-analysis.json" | first id)
 check "explain says for whom it waits" "$("$aethelos" explain "$job")" "payer"
+check "and what may be done" "$("$aethelos" explain "$job")" "./aethelos pay $job --reference TEXT"
 check "a submitted job waits for its payer" "$("$aethelos" show "$job" --json)" '"step":"PAYMENT_INITIATED"'
 "$aethelos" pay "$job" --reference "bank 1" >"$work/pay.log"
 for i in $(seq 100); do
@@ -65,6 +75,8 @@ refuses "another reference for the same payment" 1 "$aethelos" pay "$job" --refe
 payout=$("$aethelos" payouts --job "$job" --json | first id)
 check "a payout is marked" "$("$aethelos" payouts mark "$payout" --reference "transfer 1" --json)" '"status":"done"'
 check "marking again changes nothing" "$("$aethelos" payouts mark "$payout" --reference "transfer 1" --json)" '"status":"done"'
+check "events of the payout" "$("$aethelos" events "$payout")" PAYOUT_DONE
+refuses "events of nothing" 1 "$aethelos" events 01890000-0000-7000-8000-000000000000
 refuses "another reference for the same payout" 1 "$aethelos" payouts mark "$payout" --reference "transfer 2"
 check "events of the job" "$("$aethelos" events "$job")" REVENUE_BOOKED
 echo '{"type":"none","payload":{}}' >"$work/bad.json"
@@ -73,6 +85,7 @@ refuses "run of a job that is refused" 1 "$aethelos" run "$work/bad.json"
 for command in flows operators offers payouts issues rules tasks webhooks doctor; do "$aethelos" $command --json >/dev/null; done
 for command in up down status doctor run submit pay show events explain flows operators offers payouts refunds issues repair redrive refund close rules tasks webhooks backup restore migrate secrets bench; do "$aethelos" $command --help >/dev/null; done
 check "help and json everywhere" ok ok
+for command in issues repair tasks; do refuses "$command of a kind that there is not" 1 "$aethelos" $command --kind NONE; done
 
 check "a hasty label" "$("$aethelos" rules haste set rush --late 1 --deadline 5 --why test --json)" '"version":1'
 check "hasty labels are listed" "$("$aethelos" rules haste)" rush
@@ -101,6 +114,10 @@ for i in $(seq 100); do
   sleep 0.1
 done
 check "the task is explained" "$shown" "EXECUTION_COMPLETED"
+check "with its result" "$shown" "proven"
+check "and how it is had done again" "$shown" "./aethelos tasks run FLOW_AUDIT"
+check "events of the task" "$("$aethelos" events "$task")" "FLOW_AUDIT/"
+check "the price of a task" "$("$aethelos" tasks)" "EUR "
 
 for i in $(seq 100); do
   told=$("$aethelos" webhooks deliveries "$hook")
@@ -125,9 +142,12 @@ if command -v python3 >/dev/null; then
 fi
 
 # Workers on the bus, as the user of their operator. The one that is killed at work is noticed by its lease, and the next does its run.
-. "$home/tests/support/admin.sh"
-check "an operator on the bus" "$(post /operators '{"name":"turner","kind":"bus","tags":["turn"],"idempotent":true,"lease_ms":1000}')" '"url":"aethelos.operator.turner"'
-check "a flow for it" "$(post /flows '{"name":"turn_flow","type":"turn","base":"1.00","per_unit":"0","currency":"EUR","steps":[{"tag":"turn"}]}')" '"turn"'
+check "a worker of nobody yet" "$("$aethelos" operators worker turner 2>&1)" "no operator turner of kind bus is registered"
+echo '{"name":"turner","kind":"bus","tags":["turn"],"idempotent":true,"lease_ms":1000}' >"$work/turner.json"
+check "an operator on the bus" "$("$aethelos" operators add "$work/turner.json")" 'aethelos.operator.turner'
+check "the same again" "$("$aethelos" operators add "$work/turner.json")" 'nothing was changed'
+check "a flow for it" "$("$aethelos" flows add - --json <<<'{"name":"turn_flow","type":"turn","base":"1.00","per_unit":"0","currency":"EUR","steps":[{"tag":"turn"}]}')" '"turn"'
+says "a flow that is none" 1 "/type" "$aethelos" flows add "$work/turner.json"
 echo '{"type":"turn","payload":{"text":"abc"}}' >"$work/turn.json"
 refuses "a worker of nobody" 2 "$aethelos" operators worker Nobody
 login=$("$aethelos" operators worker turner --json)
