@@ -12,6 +12,10 @@ if (!file || !url || !user || !passwordFile) {
 }
 const job = readFileSync(file);
 const key = process.env.KEY || randomUUID();
+if (!/^[A-Za-z0-9_-]{1,128}$/.test(key)) {
+  console.error("a key is 1 to 128 of A-Z a-z 0-9 _ -"); // nobody would be answered under another
+  process.exit(2);
+}
 const client = "default";
 
 const nc = await connect({ servers: url, user, pass: readFileSync(passwordFile, "utf8").trim(), name: "publish-node" });

@@ -8,6 +8,7 @@ A submission is safe once its receipt is there, and not before: until then it is
 
 import json
 import os
+import re
 import socket
 import sys
 import time
@@ -63,12 +64,16 @@ def main():
     names = ("NATS_URL", "NATS_USER", "NATS_PASSWORD_FILE")
     given = sys.argv[1:] if len(sys.argv) == 5 else sys.argv[1:2] + [os.environ.get(name) for name in names]
     if len(given) != 4 or not all(given):
-        sys.exit("usage: publish.py FILE [NATS_URL USER PASSWORD_FILE]")
+        print("usage: publish.py FILE [NATS_URL USER PASSWORD_FILE]", file=sys.stderr)
+        return 2
     with open(given[0], "rb") as f:
         job = f.read()
     with open(given[3], encoding="utf-8") as f:
         password = f.read().strip()
     key = os.environ.get("KEY") or str(uuid.uuid4())
+    if not re.fullmatch("[A-Za-z0-9_-]{1,128}", key):
+        print("a key is 1 to 128 of A-Z a-z 0-9 _ -", file=sys.stderr)  # nobody would be answered under another
+        return 2
     header = b"NATS/1.0\r\nIdempotency-Key: %s\r\nContent-Type: application/json\r\n\r\n" % key.encode()
     bus = Bus(given[1], given[2], password)
     # Listening begins before the first submission, or a quick receipt would be missed.

@@ -11,6 +11,7 @@ if [[ ! -r $file || -z $url || -z $user || ! -r $password_file ]]; then
 fi
 read -r key < /proc/sys/kernel/random/uuid
 key=${KEY:-$key}
+[[ $key =~ ^[A-Za-z0-9_-]{1,128}$ ]] || { echo "a key is 1 to 128 of A-Z a-z 0-9 _ -" >&2 && exit 2; } # nobody would be answered under another
 job=$(< "$file")
 echo "key $key" >&2
 address=${url#nats://}

@@ -35,7 +35,7 @@ async function work(run) {
     await pause((Number(process.env.WORK_SECONDS ?? 1) * 1000) / 4);
     if ((await say("beat", run, { percent, progress: "turning" })) !== "held") return;
   }
-  const answer = { status: "done", output: { text: [...String(run.input.text ?? "")].reverse().join("") } };
+  const answer = { status: "done", output: { text: [...run.input.text].reverse().join("") } };
   appendFileSync(memory, JSON.stringify([run.run_id, answer]) + "\n"); // before it is said: what is done is done once
   answers.set(run.run_id, answer);
   console.log(run.run_id, await say("result", run, answer));
@@ -50,6 +50,10 @@ for await (const call of nc.subscribe(subject, { queue: operator })) {
   const run = call.json(), known = answers.get(run.run_id);
   if (known?.status === "done") {
     call.respond(JSON.stringify(known));
+    continue;
+  }
+  if (typeof run.input?.text !== "string") {
+    call.respond(JSON.stringify({ status: "failed", error: "input.text must be a string" }));
     continue;
   }
   call.respond(JSON.stringify({ status: "accepted", worker }));

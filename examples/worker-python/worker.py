@@ -56,7 +56,8 @@ class Bus:
 
 def main():
     if len(sys.argv) != 5:
-        sys.exit("usage: worker.py OPERATOR NATS_URL USER PASSWORD_FILE")
+        print("usage: worker.py OPERATOR NATS_URL USER PASSWORD_FILE", file=sys.stderr)
+        return 2
     operator, url, user, password_file = sys.argv[1:]
     subject, inbox, name = f"aethelos.operator.{operator}", f"_INBOX_{user}.{os.getpid()}", f"{socket.gethostname()} {os.getpid()}"
     with open(password_file, encoding="utf-8") as f:
@@ -98,6 +99,9 @@ def main():
         if known := answers.get(run["run_id"]):
             bus.publish(reply, known)
             continue
+        if not isinstance(run["input"], dict) or not isinstance(run["input"].get("text"), str):
+            bus.publish(reply, {"status": "failed", "error": "input.text must be a string"})
+            continue
         bus.publish(reply, {"status": "accepted", "worker": name})
         answers[run["run_id"]] = {"status": "running"}
         for percent in (25, 50, 75):
@@ -106,7 +110,7 @@ def main():
                 del answers[run["run_id"]]
                 break
         else:
-            answer = {"status": "done", "output": {"text": str(run["input"].get("text", ""))[::-1]}}
+            answer = {"status": "done", "output": {"text": run["input"]["text"][::-1]}}
             with open(memory, "a", encoding="utf-8") as f:  # before it is said: what is done is done once
                 f.write(json.dumps([run["run_id"], answer]) + "\n")
             answers[run["run_id"]] = answer
