@@ -4,7 +4,7 @@
  * is refused before the first statement runs. The files of functions/ hold what may be repeated (CREATE OR REPLACE); they come after the numbered
  * ones, again whenever their text has changed. Each file is one transaction together with its row in schema_migration, under one advisory lock, so
  * that any number of runners may start at once; a crash here leaves the files before intact and the one under way undone, and the next run goes on
- * there. It also opens a new generation when it finds another cluster under the data (after a restore), and sets the passwords of the services'
+ * there. A file that ran into a deadlock with the services that are at work is tried again: undone it holds nothing up. It also opens a new generation when it finds another cluster under the data (after a restore), and sets the passwords of the services'
  * roles. */
 #include "base/hash.h"
 #include "base/strbuf.h"
@@ -21,10 +21,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define LOCK_KEY     "4702111234474983745" /* any constant that no other program uses */
 #define FILE_MAX     (16 * 1024 * 1024)
 #define PASSWORD_MAX 1024
+#define TRIES_MAX    6   /* of a file that runs into deadlocks */
+#define PAUSE_MS     250 /* before the second try, doubling */
 
 struct options {
         const char *database_url, *database_user, *passfile, *password_file, *directory, *passwords;
@@ -163,11 +166,21 @@ static void result_done(PGresult **r)
         PQclear(*r);
 }
 
-static int execute(PGconn *c, const char *sql, const char *what)
+static int execute_and_tell(PGconn *c, const char *sql, const char *what, bool *ret_deadlock)
 {
         _cleanup_(result_done) PGresult *r = PQexec(c, sql);
         ExecStatusType s = PQresultStatus(r);
+        const char *state = PQresultErrorField(r, PG_DIAG_SQLSTATE);
+
+        *ret_deadlock = state && strcmp(state, "40P01") == 0;
         return s == PGRES_COMMAND_OK || s == PGRES_TUPLES_OK ? 0 : fail(what, PQerrorMessage(c));
+}
+
+static int execute(PGconn *c, const char *sql, const char *what)
+{
+        bool deadlock;
+
+        return execute_and_tell(c, sql, what, &deadlock);
 }
 
 /* One row, one column; "" for no row or NULL. malloc'ed, NULL on failure. */
@@ -280,7 +293,7 @@ static int history_compare(PGconn *c, struct history *h)
         return 0;
 }
 
-static int apply(PGconn *c, const struct migration *m)
+static int apply_once(PGconn *c, const struct migration *m, bool *ret_deadlock)
 {
         _cleanup_(strbuf_done) struct strbuf note = {0};
 
@@ -288,11 +301,12 @@ static int apply(PGconn *c, const struct migration *m)
                 "INSERT INTO aethelos.schema_migration (name, sha256) VALUES ('%s', '%s')"
                 "%s; COMMIT",
                 m->name, m->sha256, is_function(m->name) ? " ON CONFLICT (name) DO UPDATE SET sha256 = excluded.sha256, applied_at = now()" : "");
+        *ret_deadlock = false;
         if (strchr(m->name, '\''))
                 return fail(m->name, "a file name without quotes is needed");
         if (execute(c, "BEGIN; SET LOCAL search_path = aethelos", m->name) < 0)
                 return -1;
-        if (execute(c, m->sql, m->name) < 0) {
+        if (execute_and_tell(c, m->sql, m->name, ret_deadlock) < 0) {
                 (void)execute(c, "ROLLBACK", m->name);
                 return -1;
         }
@@ -302,6 +316,20 @@ static int apply(PGconn *c, const struct migration *m)
                 return -1;
         fprintf(stderr, "aethelos-migrate: applied %s\n", m->name);
         return 0;
+}
+
+/* A file locks whole tables in the order in which it changes them, and the services theirs: whom PostgreSQL ends to undo the knot is chance. */
+static int apply(PGconn *c, const struct migration *m)
+{
+        bool deadlock;
+        int r = apply_once(c, m, &deadlock);
+
+        for (int n = 1; r < 0 && deadlock && n < TRIES_MAX; n++) {
+                fprintf(stderr, "aethelos-migrate: it is undone, and tried again\n");
+                usleep((useconds_t)(PAUSE_MS * 1000) << (n - 1));
+                r = apply_once(c, m, &deadlock);
+        }
+        return r;
 }
 
 /* After a restore into another cluster, old transaction ids may stand above the new horizon: readers tell them apart by generation. */

@@ -95,6 +95,20 @@ migrate || fail "a changed function: $(cat "$work/migrate.log")"
 rm "$work/history/functions/next_one.sql"
 migrate --check || fail "a function without a file is left alone: $(cat "$work/migrate.log")"
 echo "ok: a function follows its file"
+# Somebody who takes the same tables in the other order, and is more patient: PostgreSQL ends the migration.
+psql -qAt "$url" -c 'CREATE TABLE aethelos.knot_a (); CREATE TABLE aethelos.knot_b ()'
+holds_a() { [ "$(psql -qAt "$url" -c "SELECT count(*) FROM pg_locks WHERE granted AND relation = 'aethelos.knot_a'::regclass")" = 1 ]; }
+psql -qAt "$url" -c "SET deadlock_timeout = '1 h'" -c 'BEGIN; LOCK TABLE aethelos.knot_a; DO $$ BEGIN WHILE NOT EXISTS (SELECT FROM pg_locks WHERE NOT granted
+  AND relation = $r$aethelos.knot_a$r$::regclass) LOOP PERFORM pg_sleep(0.02); END LOOP; END $$; LOCK TABLE aethelos.knot_b; COMMIT' &
+other=$!
+wait_for "another session holds a table" holds_a
+echo 'LOCK TABLE knot_b; DROP TABLE knot_a, knot_b;' >"$work/history/$next"
+migrate || fail "a migration that runs into a deadlock is tried again: $(cat "$work/migrate.log")"
+grep -q 'deadlock detected' "$work/migrate.log" && grep -q 'tried again' "$work/migrate.log" || fail "there was no deadlock: $(cat "$work/migrate.log")"
+wait $other || fail "who shared the deadlock went on"
+rm "$work/history/$next"
+psql -qAt "$url" -c "DELETE FROM aethelos.schema_migration WHERE name = '$next'"
+echo "ok: a migration that runs into a deadlock is tried again"
 psql -qAt "$url" -c 'SET session_replication_role = replica; UPDATE aethelos.generation SET system_identifier = 1'
 migrate || fail "a new generation: $(cat "$work/migrate.log")"
 [ "$(psql -qAt "$url" -c 'SELECT max(n) FROM aethelos.generation')" = 2 ] || fail "another cluster under the data opens a generation"
