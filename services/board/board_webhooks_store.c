@@ -12,39 +12,56 @@
 
 #define SUBSCRIPTIONS_MAX "64"
 
-int board_webhook_add(struct db *db, const struct board_webhook *w)
+static void add_types(struct db_args *args, const struct board_webhook *w)
 {
-        static const char unknown[] = "SELECT 1 FROM unnest($1) u(type) WHERE NOT EXISTS (SELECT 1 FROM step s WHERE s.name = u.type) LIMIT 1";
-        static const char insert[] =
+        db_array_begin(args, DB_ARRAY_TEXT);
+        for (size_t i = 0; i < w->n_types; i++)
+                db_array_text(args, w->types[i], strlen(w->types[i]));
+}
+
+/* Counted and made under one lock, or two at the same time would both be the last one. */
+static int insert(struct db *db, void *arg)
+{
+        static const char sql[] =
                 "INSERT INTO webhook (id, url, types, client, secret, format, generation, xid, event_id)"
                 " SELECT $1, $2, $3, $4, $5, $6, coalesce(l.generation, 0), coalesce(l.xid, 0), coalesce(l.id, 0) FROM (SELECT count(*) AS n FROM "
                 "webhook) m"
                 " LEFT JOIN LATERAL (SELECT x.generation, x.xid, x.id FROM event x WHERE " JOB_VIEW_HORIZON
                 "  ORDER BY x.generation DESC, x.xid DESC, x.id DESC LIMIT 1) l ON true WHERE m.n < " SUBSCRIPTIONS_MAX " RETURNING id";
-        _cleanup_(db_args_done) struct db_args types = {0}, all = {0};
-        _cleanup_(PQclearp) PGresult *wrong = NULL, *r = NULL;
+        const struct board_webhook *w = arg;
+        _cleanup_(db_args_done) struct db_args args = {0};
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        int e = db_run(db, "SELECT pg_advisory_xact_lock(hashtext('aethelos.webhook'))", NULL, NULL);
+
+        if (e < 0)
+                return e;
+        db_arg_uuid(&args, &w->id);
+        db_arg_text(&args, w->url);
+        add_types(&args, w);
+        db_arg_text(&args, w->client);
+        db_arg_text(&args, w->secret);
+        db_arg_text(&args, w->cloudevents ? "cloudevents" : "event");
+        e = db_run(db, sql, &args, &r);
+        CRASH_POINT("board: before commit of a webhook");
+        return e < 0 ? e : PQntuples(r) == 0 ? -ENOSPC : 0;
+}
+
+int board_webhook_add(struct db *db, const struct board_webhook *w)
+{
+        static const char unknown[] = "SELECT 1 FROM unnest($1) u(type) WHERE NOT EXISTS (SELECT 1 FROM step s WHERE s.name = u.type) LIMIT 1";
+        _cleanup_(db_args_done) struct db_args types = {0};
+        _cleanup_(PQclearp) PGresult *wrong = NULL;
         int e;
 
-        db_array_begin(&types, DB_ARRAY_TEXT);
-        for (size_t i = 0; i < w->n_types; i++)
-                db_array_text(&types, w->types[i], strlen(w->types[i]));
+        add_types(&types, w);
         e = db_run(db, unknown, &types, &wrong);
         if (e < 0)
                 return e;
         if (PQntuples(wrong) > 0)
                 return -EDOM;
-        db_arg_uuid(&all, &w->id);
-        db_arg_text(&all, w->url);
-        db_array_begin(&all, DB_ARRAY_TEXT);
-        for (size_t i = 0; i < w->n_types; i++)
-                db_array_text(&all, w->types[i], strlen(w->types[i]));
-        db_arg_text(&all, w->client);
-        db_arg_text(&all, w->secret);
-        db_arg_text(&all, w->cloudevents ? "cloudevents" : "event");
-        CRASH_POINT("board: before commit of a webhook");
-        e = db_run(db, insert, &all, &r);
+        e = db_transaction(db, insert, (void *)w);
         CRASH_POINT("board: after commit of a webhook");
-        return e < 0 ? e : PQntuples(r) == 0 ? -ENOSPC : 0;
+        return e;
 }
 
 int board_webhooks(struct db *db, const struct uuid *id, struct strbuf *b)

@@ -30,7 +30,7 @@ static struct stack *stack;
 
 /* --- the receiver: a thread with a server --- */
 
-enum mood { ANSWERS, FAILS, HANGS, REDIRECTS, GONE };
+enum mood { ANSWERS, CHATTERS, FAILS, HANGS, REDIRECTS, GONE };
 
 static struct receiver {
         struct httpd *httpd;
@@ -47,6 +47,8 @@ static struct receiver {
         size_t n, n_bad;
         char content_type[64], body[2000]; /* of the last one */
 } receiver = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static const char chatter[200000]; /* more than the sender reads */
 
 static void on_hook(void *ctx, struct http_request *r)
 {
@@ -67,6 +69,9 @@ static void on_hook(void *ctx, struct http_request *r)
         switch ((enum mood)receiver.mood) {
         case ANSWERS:
                 http_answer(r, 204, NULL, NULL, 0);
+                return;
+        case CHATTERS:
+                http_answer(r, 200, "text/html", chatter, sizeof(chatter));
                 return;
         case FAILS:
                 http_answer_json(r, 500, "{}", 2);
@@ -485,6 +490,71 @@ static void a_secret_is_changed_in_place(void **state)
         free(ask("POST", path, "{}", 404));
 }
 
+static void *subscribe_one_more(void *arg)
+{
+        (void)arg;
+        return ask("POST", "/webhooks", "{\"url\":\"http://127.0.0.1:9/\"}", 409);
+}
+
+/* Two boards that make the last one at the same time: one of them does. */
+static void not_one_too_many(void **state)
+{
+        struct db *other = pg_fixture_connect(stack->pg, NULL);
+        pthread_t thread;
+        void *answer;
+
+        (void)state;
+        free(pg_fixture_ask(stack->pg, "INSERT INTO webhook (id, url, types, secret, state, reason, generation, xid, event_id)"
+                                       " SELECT gen_random_uuid(), 'http://127.0.0.1:9/', '{}', 'x', 'disabled', 'test', 0, 0, 0 FROM "
+                                       "generate_series(1, 63)"));
+        assert_int_equal(db_begin(other), 0);
+        assert_int_equal(db_run(other, "SELECT pg_advisory_xact_lock(hashtext('aethelos.webhook'))", NULL, NULL), 0);
+        assert_int_equal(db_run(other,
+                                 "INSERT INTO webhook (id, url, types, secret, state, reason, generation, xid, event_id)"
+                                 " SELECT gen_random_uuid(), url, types, secret, state, reason, 0, 0, 0 FROM webhook LIMIT 1",
+                                 NULL, NULL),
+                0);
+        assert_int_equal(pthread_create(&thread, NULL, subscribe_one_more, NULL), 0);
+        stack_await(stack, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted", "1", PATIENCE);
+        assert_int_equal(db_commit(other), 0);
+        pthread_join(thread, &answer);
+        free(answer);
+        db_free(other);
+        free(pg_fixture_ask(stack->pg, "DELETE FROM webhook"));
+}
+
+/* 2xx is what counts, whatever is said beside it. */
+static void a_long_answer_is_an_answer(void **state)
+{
+        _cleanup_(freep) char *id = subscribe("[\"PRICED\"]", "null"), *tried = NULL;
+
+        (void)state;
+        receiver_feels(CHATTERS);
+        new_job("chatter");
+        await_deliveries("delivered 1");
+        tried = pg_fixture_ask(stack->pg, "SELECT attempts || ' ' || last_status FROM webhook_delivery");
+        assert_string_equal(tried, "1 200");
+        receiver_feels(ANSWERS);
+        unsubscribe(id);
+}
+
+/* A delivery was given up days ago, and nothing happened since: the next one has all its time, and not a single attempt. */
+static void a_failure_after_quiet_days_disables_nothing(void **state)
+{
+        _cleanup_(freep) char *id = subscribe("[\"PRICED\"]", "null");
+
+        (void)state;
+        free(pg_fixture_ask(stack->pg, "UPDATE webhook SET failing_since = now() - interval '4 days'"));
+        receiver_feels(FAILS);
+        new_job("blip");
+        await_received(1);
+        stack_await(stack, "SELECT last_status FROM webhook_delivery", "500", PATIENCE);
+        receiver_feels(ANSWERS);
+        await_deliveries("delivered 1");
+        stack_await(stack, "SELECT state || (failing_since IS NULL) FROM webhook", "activetrue", PATIENCE);
+        unsubscribe(id);
+}
+
 /* What wants no more, or fails for too long, is disabled, and says why; enabled again it goes on where it was. */
 static void disabled_and_enabled(void **state)
 {
@@ -566,6 +636,9 @@ int main(void)
                 cmocka_unit_test(a_sender_that_dies),
                 cmocka_unit_test(again_on_command),
                 cmocka_unit_test(a_secret_is_changed_in_place),
+                cmocka_unit_test(not_one_too_many),
+                cmocka_unit_test(a_long_answer_is_an_answer),
+                cmocka_unit_test(a_failure_after_quiet_days_disables_nothing),
                 cmocka_unit_test(disabled_and_enabled),
                 cmocka_unit_test(private_addresses),
         };
