@@ -36,6 +36,7 @@ struct call {
         void *arg;
         struct strbuf answer;
         size_t answer_max, header_bytes;
+        bool answer_cut, cut; /* a longer answer may be cut; it was */
         int64_t started_ms, deadline_ms;
         bool passed;        /* the request may have been written */
         bool head_complete; /* of the answer's last header, its empty line has come */
@@ -178,6 +179,11 @@ static size_t on_answer(char *data, size_t size, size_t n, void *arg)
         size_t len = size * n;
 
         if (len > call->answer_max - call->answer.len) {
+                if (call->answer_cut) {
+                        strbuf_add(&call->answer, data, call->answer_max - call->answer.len);
+                        call->cut = true;
+                        return 0;
+                }
                 call->why = "the answer is too long";
                 return 0;
         }
@@ -331,7 +337,7 @@ static void finish_transfer(struct call *call, CURLcode code)
         long status = 0;
 
         curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
-        if (code == CURLE_OK && status >= 200 && call->head_complete) {
+        if ((code == CURLE_OK || call->cut) && status >= 200 && call->head_complete) {
                 reply.outcome = HTTP_ANSWERED;
                 reply.status = (int)status;
                 reply.body = (struct slice){.s = call->answer.s ? call->answer.s : "", .len = call->answer.len};
@@ -353,6 +359,7 @@ void httpc_start(struct httpc *c, const struct http_call *from)
         call->done = from->done;
         call->arg = from->arg;
         call->answer_max = from->answer_max;
+        call->answer_cut = from->answer_cut;
         call->started_ms = now_mono_ms();
         call->deadline_ms = call->started_ms + (from->timeout_ms > 0 ? from->timeout_ms : 0);
         call->why = call_fault(from);

@@ -30,6 +30,7 @@ struct http_call {
         struct slice body;          /* copied */
         int64_t timeout_ms;         /* of the whole call */
         size_t answer_max;          /* bytes; a longer answer is HTTP_UNKNOWN */
+        bool answer_cut;            /* but this is cut there, and HTTP_ANSWERED: its status is what is wanted */
         bool reuse;                 /* over a kept connection, and its own is kept. Only where one request has one answer: an answer too many would
                                        be taken for that of the next call */
         bool public_only;           /* connects to addresses of the public internet only (http_address.h); another: HTTP_NOT_SENT. Not with reuse */

@@ -96,6 +96,7 @@ static void send_one(struct service *s, const struct webhooks_subscription *w, c
                                          .body = {body.s, body.len},
                                          .timeout_ms = config->timeout_ms,
                                          .answer_max = ANSWER_MAX,
+                                         .answer_cut = true,
                                          .public_only = !config->private_addresses,
                                          .done = on_answer,
                                          .arg = a});

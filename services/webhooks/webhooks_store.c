@@ -88,6 +88,8 @@ int webhooks_delivered(struct db *db, const struct webhooks_attempt *a)
         return db_run(db, sql, &args, NULL);
 }
 
+/* Disabled is who has answered nothing for long while there was something to answer: this delivery must be as old, or after quiet days the first
+ * failure would do. */
 int webhooks_failed(
         struct db *db, const struct webhooks_attempt *a, bool gone, int64_t delay_ms, const struct webhooks_config *config, bool *ret_disabled)
 {
@@ -96,15 +98,15 @@ int webhooks_failed(
                 "  state = CASE WHEN x.up THEN 'failed' ELSE q.state END, done_at = CASE WHEN x.up THEN now() END"
                 "  FROM (SELECT y.id, y.attempts >= " GIVE_UP_AFTER " AND y.created_at < now() - $5 * interval '1 s' AS up"
                 "   FROM webhook_delivery y WHERE y.id = $1 AND y.state = 'pending') x"
-                "  WHERE q.id = x.id AND q.state = 'pending' RETURNING q.webhook_id)"
+                "  WHERE q.id = x.id AND q.state = 'pending' RETURNING q.webhook_id, q.created_at)"
                 " UPDATE webhook w SET failing_since = coalesce(w.failing_since, now()), last_error = $3,"
                 "  state = CASE WHEN o.over THEN 'disabled' ELSE w.state END,"
                 "  reason = CASE WHEN NOT o.over THEN w.reason WHEN $6 THEN 'the receiver answered 410: it wants no more'"
                 "   ELSE 'every delivery has failed since ' || " JOB_VIEW_TIME(
                         "w.failing_since") " || ', the last one: ' || $3 END"
                                            " FROM d JOIN webhook v ON v.id = d.webhook_id CROSS JOIN LATERAL"
-                                           "  (SELECT v.state = 'active' AND ($6 OR coalesce(v.failing_since < now() - $5 * interval '1 s', false)) "
-                                           "AS over) o"
+                                           "  (SELECT v.state = 'active' AND ($6 OR (coalesce(v.failing_since < now() - $5 * interval '1 s', false)"
+                                           "   AND d.created_at < now() - $5 * interval '1 s')) AS over) o"
                                            " WHERE w.id = v.id RETURNING o.over";
         _cleanup_(db_args_done) struct db_args args = {0};
         _cleanup_(PQclearp) PGresult *r = NULL;

@@ -553,6 +553,10 @@ static void answer_max(void **state)
         run_call((struct http_call){.answer_max = 999}, "/large", &r);
         assert_int_equal(r.outcome, HTTP_UNKNOWN);
         assert_string_equal(r.why, "the answer is too long");
+        run_call((struct http_call){.answer_max = 999, .answer_cut = true}, "/large", &r);
+        assert_int_equal(r.outcome, HTTP_ANSWERED);
+        assert_int_equal(r.status, 200);
+        assert_int_equal(r.body.len, 999);
 }
 
 /* --- at most once --- */
