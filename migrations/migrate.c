@@ -4,8 +4,8 @@
  * is refused before the first statement runs. The files of functions/ hold what may be repeated (CREATE OR REPLACE); they come after the numbered
  * ones, again whenever their text has changed. Each file is one transaction together with its row in schema_migration, under one advisory lock, so
  * that any number of runners may start at once; a crash here leaves the files before intact and the one under way undone, and the next run goes on
- * there. A file that ran into a deadlock with the services that are at work is tried again: undone it holds nothing up. It also opens a new generation when it finds another cluster under the data (after a restore), and sets the passwords of the services'
- * roles. */
+ * there. A file that ran into a deadlock with the services that are at work is tried again: undone it holds nothing up. It also opens a new
+ * generation when it finds another cluster under the data (after a restore), and sets the passwords of the services' roles. */
 #include "base/hash.h"
 #include "base/strbuf.h"
 #include "base/util.h"

@@ -1,3 +1,16 @@
+-- event_minor(): the amount of an event, in minor units; NULL where it cannot be read, because what is broken must not stop who looks for it.
+
+CREATE OR REPLACE FUNCTION event_minor(p_data text) RETURNS bigint
+LANGUAGE plpgsql IMMUTABLE
+AS $$
+BEGIN
+  RETURN (p_data::json #>> '{amount,minor}')::bigint;
+EXCEPTION WHEN data_exception THEN
+  RETURN NULL;
+END $$;
+COMMENT ON FUNCTION event_minor IS 'The amount of an event, in minor units; NULL where it has none or cannot be read';
+GRANT EXECUTE ON FUNCTION event_minor TO aethelos_meta_repair;
+
 -- refold(): makes a chain's row what its events say again. The events are the truth (I3); nothing else is touched, and where the events themselves are
 -- not sound nothing is, because a person must look.
 
@@ -31,6 +44,8 @@ BEGIN
   UPDATE chain x SET step = last_type, version = n, status = s.status, waits_for = s.waits_for, amount = minor, currency = unit, updated_at = last_at
   WHERE x.id = p_id;
   RETURN 'refolded';
+EXCEPTION WHEN data_exception THEN -- an event that cannot be read
+  RETURN 'broken';
 END $$;
 COMMENT ON FUNCTION refold IS 'Re-folds a chain''s row from its events: sound (nothing to do), refolded, broken (the events themselves are not sound: nothing is changed) or unknown';
 GRANT EXECUTE ON FUNCTION refold TO aethelos_meta_repair;

@@ -1,5 +1,6 @@
 /* A batch of issues: decide, act, write what came of it. One transaction proves the leases, moves the chains by compare-and-set on their version,
- * writes the history of the issues and their rows; the bells come after it. A crash before the commit leaves the issues to whoever takes them when
+ * writes the history of the issues and their rows; the bells come after it. A batch that the database will not have is tried one by one, and the one
+ * that fails alone is put aside for a person, so that it is in nobody's way. A crash before the commit leaves the issues to whoever takes them when
  * the leases have run out; after it, the chains have moved, and a bell that was not rung the ringer rings. */
 #include "base/crashpoint.h"
 #include "base/json.h"
@@ -336,6 +337,46 @@ static void look_at_hearers(struct service *s, const struct repair_issues *issue
         ringer_look(s);
 }
 
+static int handle(struct service *s, struct repair_work *w)
+{
+        int e = repair_subjects_read(s->db, &w->issues);
+
+        if (e < 0)
+                return e;
+        look_at_hearers(s, &w->issues);
+        repair_work_prepare(s, w);
+        CRASH_POINT("meta-repair: before writing");
+        e = db_transaction(s->db, repair_work_apply, w);
+        CRASH_POINT("meta-repair: after writing");
+        if (e == 0)
+                repair_work_ring(s, w);
+        return e;
+}
+
+/* Those of a batch that failed as a whole, each by itself. */
+static int handle_alone(struct service *s, const struct repair_issues *issues)
+{
+        int e = 0;
+
+        for (size_t k = 0; k < issues->n && (e == 0 || e == -EINVAL); k++) {
+                const struct repair_issue *from = &issues->v[k];
+                struct repair_work w = {.issues = {.v = xcalloc(1, sizeof(*w.issues.v)), .n = 1}};
+
+                w.issues.v[0] = *from;
+                w.issues.v[0].subject.error = NULL;
+                e = handle(s, &w);
+                repair_work_done(&w);
+                if (e != -EINVAL)
+                        continue;
+                log_error("an issue cannot be handled", LOG_S("issue", from->kind), LOG_S("error", db_error(s->db)));
+                if (strcmp(from->outcome, REPAIR_UNHANDLED) != 0)
+                        service_quarantine(
+                                s, NULL, from->of_chain ? &from->chain_id : NULL, "an issue cannot be handled", from->kind, strlen(from->kind));
+                e = repair_issue_aside(s->db, s->instance, from);
+        }
+        return e;
+}
+
 bool repair_due(struct service *s)
 {
         const struct repair_config *config = s->config;
@@ -347,16 +388,12 @@ bool repair_due(struct service *s)
         wrapped = !state->turn.client;
         if (e == 0 && w.issues.n > 0) {
                 CRASH_POINT("meta-repair: after taking");
-                e = repair_subjects_read(s->db, &w.issues);
-                if (e == 0) {
-                        look_at_hearers(s, &w.issues);
-                        repair_work_prepare(s, &w);
-                        CRASH_POINT("meta-repair: before writing");
-                        e = db_transaction(s->db, repair_work_apply, &w);
-                        CRASH_POINT("meta-repair: after writing");
+                e = handle(s, &w);
+                if (e == -EINVAL) {
+                        log_warning("issues failed as a batch and are tried one by one", LOG_I("issues", (int64_t)w.issues.n),
+                                LOG_S("error", db_error(s->db)));
+                        e = handle_alone(s, &w.issues);
                 }
-                if (e == 0)
-                        repair_work_ring(s, &w);
         }
         more = e == 0 && (w.issues.n > 0 || !wrapped);
         if (e < 0 && e != -ENOTCONN)

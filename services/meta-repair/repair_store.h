@@ -140,6 +140,9 @@ struct repair_result {
         int64_t next_ms; /* -1: as it was */
 };
 int repair_issues_update(struct db *db, const struct repair_result results[], size_t n);
+/* One that the store itself will not have handled waits for a person, and is tried again each hour. */
+#define REPAIR_UNHANDLED "cannot_be_handled"
+int repair_issue_aside(struct db *db, const char *owner, const struct repair_issue *issue);
 int repair_count(struct db *db, const struct repair_result results[], size_t n); /* the counters of repairs */
 
 /* What a chain at REFUND_CONFIRMED ends with. */

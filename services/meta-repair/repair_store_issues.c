@@ -383,6 +383,19 @@ int repair_issues_update(struct db *db, const struct repair_result results[], si
         return db_run(db, sql, &args, NULL);
 }
 
+int repair_issue_aside(struct db *db, const char *owner, const struct repair_issue *issue)
+{
+        static const char sql[] = "UPDATE issue SET state = 'quarantined', waits_for = 'person', outcome = '" REPAIR_UNHANDLED "', grade = 'repair',"
+                                  " owner = NULL, lease_until = NULL, next_at = now() + interval '1 hour'"
+                                  " WHERE id = $1 AND owner = $2 AND epoch = $3 AND closed_at IS NULL";
+        _cleanup_(db_args_done) struct db_args args = {0};
+
+        db_arg_uuid(&args, &issue->id);
+        db_arg_text(&args, owner);
+        db_arg_int(&args, issue->epoch);
+        return db_run(db, sql, &args, NULL);
+}
+
 int repair_count(struct db *db, const struct repair_result results[], size_t n)
 {
         static const char sql[] =

@@ -262,8 +262,8 @@ int repair_candidates_of(struct db *db, const struct repair_rules *rules, const 
                 " SELECT m.n, m.last, b.id, b.kind, b.step, b.version, b.client, ms(now() - b.updated_at) FROM m LEFT JOIN ("                        \
                 "  SELECT p.* FROM page p LEFT JOIN step st ON st.kind = p.kind AND st.name = p.step"                                                \
                 "  JOIN LATERAL (SELECT count(*) AS n, max(e.version) AS top, (array_agg(e.type ORDER BY e.version DESC))[1] AS step,"               \
-                "    (array_agg(e.data::json #>> '{amount,minor}' ORDER BY e.version DESC) FILTER (WHERE e.type IN ('PRICED', "                      \
-                "'PAYOUT_EARNED')))[1]::bigint AS amount FROM event e WHERE e.chain_id = p.id OFFSET 0) f ON true"                                   \
+                "    event_minor((array_agg(e.data ORDER BY e.version DESC) FILTER (WHERE e.type IN ('PRICED', 'PAYOUT_EARNED')))[1]) AS amount"     \
+                "    FROM event e WHERE e.chain_id = p.id OFFSET 0) f ON true"                                                                       \
                 "  WHERE (f.n <> p.version OR f.top <> p.version OR f.step <> p.step OR f.step IS NULL OR st.status IS DISTINCT FROM p.status"       \
                 "    OR st.waits_for IS DISTINCT FROM p.waits_for OR f.amount IS DISTINCT FROM p.amount)"                                            \
                 "  AND NOT EXISTS (SELECT 1 FROM issue i WHERE i.chain_id = p.id AND i.kind = '" ISSUE_BROKEN_CHAIN                                  \

@@ -228,9 +228,9 @@ void repair_sweep_tick(struct service *s)
         if (e > 0)
                 e = figures(s, w);
         if (e == 0)
-                e = walk_broken(s, w);
-        if (e == 0)
                 e = walk_others(s, w);
+        if (e == 0)
+                e = walk_broken(s, w);
         if (e < 0 && e != -ENOTCONN)
                 log_error("cannot look for what is late", LOG_S("error", db_error(s->db)));
 }

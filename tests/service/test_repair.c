@@ -368,6 +368,33 @@ static void a_broken_row_is_folded_anew(void **state)
         await("BROKEN_CHAIN repair resolved - sound", ISSUE, events);
 }
 
+/* What is broken must not be in anybody's way: an event that cannot be read is shown, its neighbours are handled, and everything else is looked for.
+ */
+static void an_event_that_cannot_be_read_stops_nobody(void **state)
+{
+        (void)state;
+        rule("EXECUTION_FAILED", 0, 0, 5, 0.2, 1);
+        _cleanup_(freep) char *priced = unpaid(), *ended = failed(), *sound = failed();
+        RUN("ALTER TABLE event DISABLE TRIGGER ALL");
+        RUN("UPDATE event SET data = '{\"amount\":{\"minor\":1e3}' WHERE chain_id = '%s' AND type = 'PRICED'", priced);
+        RUN("UPDATE event SET data = 'nonsense' WHERE chain_id = '%s' AND type = 'EXECUTION_FAILED'", ended);
+        RUN("ALTER TABLE event ENABLE TRIGGER ALL");
+        RUN("UPDATE operator SET failures = 5, successes = 5, streak = 2 WHERE name = 'one'");
+        start();
+        await("EXECUTION_REQUIRED", STEP, sound);
+        await("MISSING_EXECUTION repair quarantined person cannot_be_handled", ISSUE, ended);
+        await("BROKEN_CHAIN repair quarantined person events_broken", ISSUE, priced);
+        await("1", "SELECT count(*) FROM issue WHERE operator = 'one'");
+        await("1", "SELECT count(*) FROM quarantine WHERE chain_id = '%s'", ended);
+        /* Mended, it goes on. */
+        RUN("ALTER TABLE event DISABLE TRIGGER ALL");
+        RUN("UPDATE event SET data = '%s' WHERE chain_id = '%s' AND type = 'EXECUTION_FAILED'", FAILURE, ended);
+        RUN("UPDATE event SET data = '%s' WHERE chain_id = '%s' AND type = 'PRICED'", AMOUNT, priced);
+        RUN("ALTER TABLE event ENABLE TRIGGER ALL");
+        RUN("UPDATE issue SET next_at = now() WHERE chain_id = '%s'", ended);
+        await("EXECUTION_REQUIRED", STEP, ended);
+}
+
 static void operators_and_evidence(void **state)
 {
         (void)state;
@@ -653,6 +680,7 @@ int main(int argc, char *argv[])
                 TEST(without_an_operator_the_payment_goes_back),
                 TEST(an_unknown_run_waits_for_its_operator),
                 TEST(a_broken_row_is_folded_anew),
+                TEST(an_event_that_cannot_be_read_stops_nobody),
                 TEST(operators_and_evidence),
                 TEST(commands_count_exactly),
                 TEST(instances_share_the_work),
