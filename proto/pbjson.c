@@ -362,3 +362,72 @@ int pbjson_parse(const ProtobufCMessageDescriptor *descriptor, const struct json
         *ret_message = m;
         return 0;
 }
+
+/* --- protobuf, there and back --- */
+
+void pbjson_add_packed(struct strbuf *b, const ProtobufCMessage *message)
+{
+        size_t len = protobuf_c_message_get_packed_size(message);
+
+        protobuf_c_message_pack(message, (uint8_t *)strbuf_grow(b, len));
+        b->len += len;
+        b->s[b->len] = '\0';
+}
+
+void pbjson_pack(struct strbuf *b, const ProtobufCMessageDescriptor *descriptor, const char *json, size_t len)
+{
+        _cleanup_(json_done) struct json_doc doc = {0};
+        _cleanup_(strbuf_done) struct strbuf field = {0};
+        struct json_error error;
+        ProtobufCMessage *m;
+        const char *why;
+
+        if (json_parse(json, len, &doc, &error) < 0 || pbjson_parse(descriptor, &doc, json_root(&doc), &m, &why, &field) < 0)
+                die("a message of ours is not as aethelos.proto says");
+        pbjson_add_packed(b, m);
+        protobuf_c_message_free_unpacked(m, NULL);
+}
+
+static bool is_json(const ProtobufCBinaryData *bytes)
+{
+        struct json_doc doc;
+        struct json_error error;
+
+        if (bytes->len == 0 || json_parse((const char *)bytes->data, bytes->len, &doc, &error) < 0)
+                return false;
+        json_done(&doc);
+        return true;
+}
+
+/* Only what messages from outside have: singular fields without messages in them. */
+static const char *check(const ProtobufCMessage *m)
+{
+        for (unsigned i = 0; i < m->descriptor->n_fields; i++) {
+                const ProtobufCFieldDescriptor *f = &m->descriptor->fields[i];
+                const void *at = (const char *)m + f->offset;
+
+                if (f->label == PROTOBUF_C_LABEL_REPEATED || f->type == PROTOBUF_C_TYPE_MESSAGE)
+                        die("a message from outside has a field of a kind that is not checked");
+                if (!is_set(m, f))
+                        continue;
+                if (f->type == PROTOBUF_C_TYPE_BYTES && !is_json(at))
+                        return "a field that must be JSON text is not";
+                if (f->type == PROTOBUF_C_TYPE_STRING && !utf8_valid(*(const char *const *)at, strlen(*(const char *const *)at)))
+                        return "a text is not UTF-8";
+        }
+        return NULL;
+}
+
+const char *pbjson_unpack(struct strbuf *b, const ProtobufCMessageDescriptor *descriptor, const void *data, size_t len)
+{
+        ProtobufCMessage *m = protobuf_c_message_unpack(descriptor, NULL, len, len > 0 ? data : (const void *)"");
+        const char *why;
+
+        if (!m)
+                return "not the protobuf message that it must be, or not whole";
+        why = check(m);
+        if (!why)
+                pbjson_add(b, m);
+        protobuf_c_message_free_unpacked(m, NULL);
+        return why;
+}

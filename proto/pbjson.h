@@ -15,4 +15,12 @@ void pbjson_add(struct strbuf *b, const ProtobufCMessage *message);
 int pbjson_parse(const ProtobufCMessageDescriptor *descriptor, const struct json_doc *doc, json_value object, ProtobufCMessage **ret_message,
         const char **ret_error, struct strbuf *ret_field);
 
+/* JSON text of ours as protobuf, behind what is in the buffer; text that is no such message ends the process. */
+void pbjson_pack(struct strbuf *b, const ProtobufCMessageDescriptor *descriptor, const char *json, size_t len);
+void pbjson_add_packed(struct strbuf *b, const ProtobufCMessage *message);
+
+/* Protobuf from outside as its JSON form, behind what is in the buffer: every bytes field must be strict JSON, every string UTF-8. Other enumerators
+ * than ours become numbers. NULL, or why it is no such message (static); then nothing was added. */
+const char *pbjson_unpack(struct strbuf *b, const ProtobufCMessageDescriptor *descriptor, const void *data, size_t len);
+
 #endif

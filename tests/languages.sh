@@ -5,8 +5,8 @@
 set -eu
 home=$(cd "$(dirname "$0")/.." && pwd)
 languages="c csharp go java rust"
-declare -A needs=([c]="gcc" [csharp]="mcs mono" [go]="go" [java]="javac java" [rust]="rustc")
-declare -A packages=([c]="gcc libc6-dev libnats-dev" [csharp]="mono-mcs mono-runtime" [go]="golang-go golang-github-nats-io-go-nats-dev"
+declare -A needs=([c]="gcc protoc-c" [csharp]="mcs mono" [go]="go" [java]="javac java" [rust]="rustc")
+declare -A packages=([c]="gcc libc6-dev libnats-dev protobuf-c-compiler libprotobuf-c-dev" [csharp]="mono-mcs mono-runtime" [go]="golang-go golang-github-nats-io-go-nats-dev"
   [java]="default-jdk-headless" [rust]="rustc")
 
 missing() { local tool; for tool in ${needs[$1]}; do command -v "$tool" >/dev/null || { echo "$tool"; return; }; done
@@ -52,6 +52,8 @@ case $language in
 c)
   cc -Wall -Wextra -Werror -o publish "$home/examples/publish-c/publish.c" -lnats
   cc -Wall -Wextra -Werror -o worker "$home/examples/worker-c/worker.c" -lnats
+  protoc-c --c_out=. --proto_path="$home" proto/aethelos.proto
+  cc -Wall -Wextra -Werror -I. -o packed "$home/examples/worker-c-protobuf/worker.c" proto/aethelos.pb-c.c -lnats -lprotobuf-c
   publish=(./publish) work=(./worker) answer=cba
   ;;
 csharp)
@@ -92,17 +94,26 @@ refused=0
 [ $refused = 1 ] || fail "$language: a refusal has status 1, not $refused"
 check "$language: a refusal is shown" "$(cat refused.log)" '"rejected"'
 
-. "$home/tests/support/admin.sh"
-check "an operator" "$(post /operators '{"name":"turner","kind":"bus","tags":["turn"],"lease_ms":2000}')" '"url":"aethelos.operator.turner"'
-check "a flow for it" "$(post /flows '{"name":"turn_flow","type":"turn","base":"1.00","per_unit":"0","currency":"EUR","steps":[{"tag":"turn"}]}')" '"turn"'
-echo '{"type":"turn","payload":{"text":"abc"}}' >turn.json
-login=$("$aethelos" operators worker turner --json)
-WORK_SECONDS=0.4 "${work[@]}" turner "$nats" "$(member nats_user <<<"$login")" "$(member nats_password_file <<<"$login")" >worker.log 2>&1 &
-worker=$!
-for i in $(seq 600); do # a virtual machine takes its time to begin; a call that finds nobody is sent again a few times only
+# operator, what else it is registered with, what the result has, the command of its worker
+works() {
+  local operator=$1 more=$2 answer=$3 login
+  shift 3
+  check "an operator" "$(echo "{\"name\":\"$operator\",\"kind\":\"bus\",\"tags\":[\"$operator\"],\"lease_ms\":2000$more}" | "$aethelos" operators add -)" bus
+  check "a flow for it" "$(echo "{\"name\":\"${operator}_flow\",\"type\":\"$operator\",\"base\":\"1.00\",\"per_unit\":\"0\",\"currency\":\"EUR\",\"steps\":[{\"tag\":\"$operator\"}]}" |
+    "$aethelos" flows add -)" "${operator}_flow"
+  echo "{\"type\":\"$operator\",\"payload\":{\"text\":\"abc\"}}" >job.json
+  login=$("$aethelos" operators worker "$operator" --json)
+  WORK_SECONDS=0.4 "$@" "$operator" "$nats" "$(member nats_user <<<"$login")" "$(member nats_password_file <<<"$login")" >worker.log 2>&1 &
+  worker=$!
+  for i in $(seq 600); do # a virtual machine takes its time to begin; a call that finds nobody is sent again a few times only
+    kill -0 "$worker" || fail "$language: the worker has ended: $(cat worker.log)"
+    ls -l "/proc/$worker/fd" 2>/dev/null | grep -q socket: && break
+    sleep 0.05
+  done
+  check "$language: $* does the step of a paid job" "$("$aethelos" run job.json 2>&1)" "$answer"
   kill -0 "$worker" || fail "$language: the worker has ended: $(cat worker.log)"
-  ls -l "/proc/$worker/fd" 2>/dev/null | grep -q socket: && break
-  sleep 0.05
-done
-check "$language: the worker does the step of a paid job" "$("$aethelos" run turn.json 2>&1)" "$answer"
-kill -0 "$worker" || fail "$language: the worker has ended: $(cat worker.log)"
+  kill "$worker"
+  worker=
+}
+works turner '' "$answer" "${work[@]}"
+[ ! -x packed ] || works packer ',"encoding":"protobuf"' "$answer" ./packed

@@ -295,6 +295,16 @@ static bool read_subjects(const struct json_doc *doc, struct board_operator *o, 
         return true;
 }
 
+static bool read_encoding(const struct json_doc *doc, struct board_operator *o, struct board_problem *ret_problem)
+{
+        json_value encoding = member(doc, "encoding");
+
+        o->encoding = json_string_is(doc, encoding, "protobuf") ? "protobuf" : "json";
+        if (encoding && !json_string_is(doc, encoding, o->encoding))
+                return bad(ret_problem, "json or protobuf", "/encoding");
+        return strcmp(o->encoding, "json") == 0 || strcmp(o->kind, "bus") == 0 || bad(ret_problem, "over HTTP operators speak JSON", "/encoding");
+}
+
 static bool fill_operator(const struct json_doc *doc, struct board_operator *o, struct board_problem *ret_problem)
 {
         json_value description = member(doc, "description"), kind = member(doc, "kind");
@@ -305,7 +315,7 @@ static bool fill_operator(const struct json_doc *doc, struct board_operator *o, 
         o->kind = json_string_is(doc, kind, "bus") ? "bus" : "http";
         if (!json_string_is(doc, kind, o->kind))
                 return bad(ret_problem, "the kinds of operators that can be registered are http and bus", "/kind");
-        if (!(strcmp(o->kind, "bus") == 0 ? read_subjects : read_urls)(doc, o, ret_problem))
+        if (!(strcmp(o->kind, "bus") == 0 ? read_subjects : read_urls)(doc, o, ret_problem) || !read_encoding(doc, o, ret_problem))
                 return false;
         o->description = description ? json_string(doc, description, NULL) : xstrdup("");
         if (!o->description || utf8_length(o->description, strlen(o->description)) > 1000)

@@ -42,7 +42,8 @@ struct board_decision {
 };
 
 struct board_operator {
-        const char *kind; /* static: http or bus */
+        const char *kind;     /* static: http or bus */
+        const char *encoding; /* static: json or protobuf */
         char *name, *description;
         char *url;        /* bus: the subject */
         char *status_url; /* NULL: none */

@@ -302,7 +302,7 @@ int board_job(struct db *db, const struct uuid *id, struct strbuf *b)
 
 #define OPERATOR_COLUMNS                                                                                                                             \
         "row_to_json(x)::text, x.successes, x.failures, o.total_ms FROM operator o CROSS JOIN LATERAL (SELECT o.name, o.kind, o.description, o.url," \
-        " o.status_url, o.tags, o.fallback_for, o.idempotent, o.timeout_ms, o.max_in_flight, o.lease_ms, o.successes, o.failures, "                  \
+        " o.status_url, o.tags, o.fallback_for, o.idempotent, o.timeout_ms, o.max_in_flight, o.lease_ms, o.encoding, o.successes, o.failures, "      \
         "o.refusals, o.refused_in_a_row, o.streak, " JOB_VIEW_TIME("o.avoid_until") " AS avoid_until, o.last_error) x "
 
 int board_operators(struct db *db, PGresult **ret_result)
@@ -337,12 +337,12 @@ static void arg_list(struct db_args *args, const struct board_list *list)
 int board_register_operator(struct db *db, const struct board_operator *o, bool *ret_new, struct strbuf *b)
 {
         static const char insert[] =
-                "INSERT INTO operator (name, kind, description, url, status_url, tags, fallback_for, idempotent, timeout_ms, max_in_flight, lease_ms)"
-                " VALUES ($1, $10, $2, $3, $4, $5, $6, $7, $8, $9, $11) ON CONFLICT DO NOTHING RETURNING name";
-        static const char same[] =
-                "SELECT " OPERATOR_COLUMNS
-                "WHERE (o.name, o.kind, o.description, o.url, o.tags, o.fallback_for, o.idempotent, o.timeout_ms, o.max_in_flight, o.lease_ms)"
-                " = ($1, $10, $2, $3, $5, $6, $7, $8, $9, $11) AND o.status_url IS NOT DISTINCT FROM $4";
+                "INSERT INTO operator"
+                " (name, kind, description, url, status_url, tags, fallback_for, idempotent, timeout_ms, max_in_flight, lease_ms, encoding)"
+                " VALUES ($1, $10, $2, $3, $4, $5, $6, $7, $8, $9, $11, $12) ON CONFLICT DO NOTHING RETURNING name";
+        static const char same[] = "SELECT " OPERATOR_COLUMNS "WHERE o.status_url IS NOT DISTINCT FROM $4 AND"
+                                   " (o.name, o.kind, o.description, o.url, o.tags, o.fallback_for, o.idempotent, o.timeout_ms, o.max_in_flight,"
+                                   " o.lease_ms, o.encoding) = ($1, $10, $2, $3, $5, $6, $7, $8, $9, $11, $12)";
         _cleanup_(db_args_done) struct db_args args = {0};
         _cleanup_(PQclearp) PGresult *inserted = NULL, *r = NULL;
         int e;
@@ -358,6 +358,7 @@ int board_register_operator(struct db *db, const struct board_operator *o, bool 
         db_arg_int(&args, o->max_in_flight);
         db_arg_text(&args, o->kind);
         db_arg_int(&args, o->lease_ms);
+        db_arg_text(&args, o->encoding);
         CRASH_POINT("board: before commit of an operator");
         e = db_run(db, insert, &args, &inserted);
         CRASH_POINT("board: after commit of an operator");

@@ -41,6 +41,7 @@ struct execution_run {
         int step, attempt, epoch, probes;
         int sends;                     /* this one included */
         char *who;                     /* the operator */
+        bool protobuf;                 /* its answer is */
         struct execution_slot *slot;   /* counted in its in_flight; NULL: a status query */
         bool clean;                    /* before this call it was certainly not done */
         bool call_over;                /* see execution_read_status */

@@ -4,6 +4,9 @@
  * an open outcome. A crash leaves nothing. */
 #include "services/execution/execution_core.h"
 
+#include "proto/aethelos.pb-c.h"
+#include "proto/pbjson.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -167,24 +170,41 @@ static void read_word(const struct json_doc *doc, bool call_over, struct executi
         ret_answer->worker = name_member(doc, "worker", EXECUTION_WORKER_MAX);
 }
 
-static void read_body(struct slice body, bool call_over, struct execution_answer *ret_answer)
+/* NULL, or why there is nothing to read (static). What is protobuf is read in its JSON form, in which the JSON texts that it holds lie one deeper. */
+static const char *parse(struct slice body, bool protobuf, const ProtobufCMessageDescriptor *d, struct json_doc *ret_doc)
 {
+        _cleanup_(strbuf_done) struct strbuf json = {0};
         struct json_error error;
-        _cleanup_(json_done) struct json_doc doc = {0};
+        const char *why = protobuf ? pbjson_unpack(&json, d, body.s, body.len) : NULL;
+        int e = 0;
 
-        if (json_parse(body.s ? body.s : "", body.len, &doc, &error) == 0) {
+        if (!why)
+                e = protobuf ? json_parse_own(json.s, json.len, ret_doc, &error) : json_parse(body.s ? body.s : "", body.len, ret_doc, &error);
+        if (!why && e == 0)
+                return NULL;
+        *ret_doc = (struct json_doc){0};
+        return why ? why : "not JSON";
+}
+
+static void read_body(const struct execution_reply *reply, const ProtobufCMessageDescriptor *d, bool call_over, struct execution_answer *ret_answer)
+{
+        _cleanup_(json_done) struct json_doc doc = {0};
+        const char *why = parse(reply->body, reply->protobuf, d, &doc);
+        char text[128];
+
+        if (!why) {
                 read_word(&doc, call_over, ret_answer);
-        } else {
-                doc = (struct json_doc){0};
-                answer_text(ret_answer, EXECUTION_UNKNOWN, "the answer is not JSON");
+                return;
         }
+        snprintf(text, sizeof(text), "the answer is unusable: %s", why);
+        answer_text(ret_answer, EXECUTION_UNKNOWN, text);
 }
 
 void execution_read_bus_call(const struct execution_reply *reply, bool clean, struct execution_answer *ret_answer)
 {
         *ret_answer = (struct execution_answer){0};
         if (reply->kind == EXECUTION_REPLY_ANSWERED)
-                read_body(reply->body, false, ret_answer);
+                read_body(reply, &aethelos__reply__descriptor, false, ret_answer);
         else
                 answer_missing(reply, clean, ret_answer);
 }
@@ -197,7 +217,7 @@ void execution_read_status(const struct execution_reply *reply, bool call_over, 
         else if (reply->status != 200)
                 answer_status(ret_answer, EXECUTION_UNKNOWN, "status query: HTTP", reply->status);
         else
-                read_body(reply->body, call_over, ret_answer);
+                read_body(reply, &aethelos__answer__descriptor, call_over, ret_answer);
 }
 
 bool execution_fault(const struct execution_answer *a)
@@ -253,17 +273,14 @@ static const char *read_result(const struct json_doc *doc, struct execution_word
         return w->answer.verdict == EXECUTION_DONE || w->answer.verdict == EXECUTION_FAILED ? NULL : "status: done or failed";
 }
 
-const char *execution_read_worker(struct slice body, bool result, struct execution_word *ret_word)
+const char *execution_read_worker(struct slice body, bool protobuf, bool result, struct execution_word *ret_word)
 {
-        struct json_error error;
         _cleanup_(json_done) struct json_doc doc = {0};
         struct execution_word w = {.percent = -1};
-        const char *why;
+        const char *why = parse(body, protobuf, result ? &aethelos__result__descriptor : &aethelos__beat__descriptor, &doc);
 
-        if (json_parse(body.s ? body.s : "", body.len, &doc, &error) < 0) {
-                doc = (struct json_doc){0};
-                return "not JSON";
-        }
+        if (why)
+                return why;
         why = read_run(&doc, &w);
         if (!why)
                 why = result ? read_result(&doc, &w) : read_beat(&doc, &w);

@@ -5,6 +5,7 @@
 #include "services/execution/execution.h"
 
 #include "base/crashpoint.h"
+#include "proto/encoding.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -152,6 +153,7 @@ static struct execution_reply of_bus(const struct execution_run *run, const stru
                         : reply->outcome == BUS_NOT_SENT ? EXECUTION_REPLY_NOT_SENT
                                                          : EXECUTION_REPLY_LOST,
                 .status = 200,
+                .protobuf = run->protobuf,
                 .body = reply->body,
                 .why = reply->why,
         };
@@ -175,7 +177,7 @@ static void request(struct service *s, const char *subject, const struct strbuf 
         void (*done)(void *arg, const struct bus_reply *reply), struct execution_run *run)
 {
         bus_call(s->bus, &(struct bus_call){.subject = subject,
-                                 .headers = &(struct bus_header){"Content-Type", "application/json"},
+                                 .headers = &(struct bus_header){"Content-Type", encoding_content_type(run->protobuf)},
                                  .n_headers = 1,
                                  .body = {body->s, body->len},
                                  .timeout_ms = timeout_ms,
@@ -193,7 +195,7 @@ static void ask_bus(struct service *s, const struct execution_operator *op, stru
         const struct execution_config *config = s->config;
         _cleanup_(strbuf_done) struct strbuf body = {0};
 
-        execution_question_body(&body, &run->id);
+        execution_question_body(&body, &run->id, run->protobuf);
         request(s, op->status_url, &body, config->status_timeout_ms, on_bus_status, run);
 }
 
@@ -211,6 +213,7 @@ static void hold(struct service *s, const struct execution_operator *op, struct 
 {
         run->service = s;
         run->who = xstrdup(op->name);
+        run->protobuf = op->protobuf;
         run->taken_mono_ms = now_mono_ms();
 }
 
@@ -231,7 +234,7 @@ void execution_start_call(struct service *s, const struct execution_operator *op
         }
         full.token = run->sends;
         full.lease_ms = op->transport == EXECUTION_BUS ? op->lease_ms : 0;
-        execution_call_body(&body, &full);
+        (op->protobuf ? execution_call_message : execution_call_body)(&body, &full);
         CRASH_POINT("execution: before call");
         transports[op->transport].call(s, op, run, &body);
 }

@@ -5,6 +5,9 @@
  * leaves nothing. */
 #include "services/execution/execution_core.h"
 
+#include "proto/aethelos.pb-c.h"
+#include "proto/pbjson.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -235,12 +238,53 @@ void execution_call_body(struct strbuf *b, const struct execution_call *call)
         strbuf_addc(b, '}');
 }
 
-void execution_question_body(struct strbuf *b, const struct uuid *run_id)
+static ProtobufCBinaryData bytes_of(struct slice s)
+{
+        return (ProtobufCBinaryData){.len = s.len, .data = (uint8_t *)s.s};
+}
+
+void execution_call_message(struct strbuf *b, const struct execution_call *call)
+{
+        char run_id[UUID_TEXT_SIZE], job_id[UUID_TEXT_SIZE];
+        Aethelos__Call m = AETHELOS__CALL__INIT;
+
+        uuid_format(&call->run_id, run_id);
+        uuid_format(&call->job_id, job_id);
+        m.run_id = run_id;
+        m.job_id = job_id;
+        m.step = call->step;
+        m.attempt = call->attempt;
+        m.input = bytes_of(call->input);
+        m.context = bytes_of(call->context.len > 0 ? call->context : slice_of("{}"));
+        m.token = call->token;
+        m.lease_ms = call->lease_ms;
+        pbjson_add_packed(b, &m.base);
+}
+
+void execution_question_body(struct strbuf *b, const struct uuid *run_id, bool protobuf)
 {
         char id[UUID_TEXT_SIZE];
+        Aethelos__Question m = AETHELOS__QUESTION__INIT;
 
         uuid_format(run_id, id);
-        strbuf_addf(b, "{\"run_id\":\"%s\"}", id);
+        m.run_id = id;
+        (protobuf ? pbjson_add_packed : pbjson_add)(b, &m.base);
+}
+
+void execution_word_answer(struct strbuf *b, bool result, const char *status, const char *error, bool protobuf)
+{
+        _cleanup_(strbuf_done) struct strbuf json = {0};
+
+        strbuf_addf(&json, "{\"status\":\"%s\"", status);
+        if (error) {
+                strbuf_adds(&json, ",\"error\":");
+                strbuf_add_json(&json, error, strlen(error));
+        }
+        strbuf_addc(&json, '}');
+        if (protobuf)
+                pbjson_pack(b, result ? &aethelos__result_answer__descriptor : &aethelos__beat_answer__descriptor, json.s, json.len);
+        else
+                strbuf_add(b, json.s, json.len);
 }
 
 void execution_status_url(struct strbuf *b, const char *status_url, const struct uuid *run_id)

@@ -18,6 +18,7 @@ enum execution_transport { EXECUTION_HTTP, EXECUTION_BUS };
 struct execution_operator {
         char *name, *url, *status_url;      /* url NULL: built in; status_url NULL: outcomes cannot be asked */
         enum execution_transport transport; /* on the bus url and status_url are subjects */
+        bool protobuf;                      /* its workers on the bus are called in protobuf, else in JSON, and answer in the same */
         int64_t lease_ms;                   /* of a worker on the bus that has a run, from beat to beat */
         char **tags, **fallback_for;
         size_t n_tags, n_fallback_for;
@@ -88,7 +89,8 @@ enum execution_reply_kind { EXECUTION_REPLY_ANSWERED, EXECUTION_REPLY_NOT_SENT, 
 /* A reply to a call or a status query, free of the http ring's types. */
 struct execution_reply {
         enum execution_reply_kind kind;
-        int status; /* of an answer */
+        int status;    /* of an answer */
+        bool protobuf; /* the body is, else JSON */
         struct slice body;
         const char *why; /* when there was none */
 };
@@ -132,7 +134,7 @@ struct execution_word {
         int percent;                    /* -1: not said */
 };
 /* NULL, or why it cannot be used (static, for its author); then there is nothing to free. */
-const char *execution_read_worker(struct slice body, bool result, struct execution_word *ret_word);
+const char *execution_read_worker(struct slice body, bool protobuf, bool result, struct execution_word *ret_word);
 void execution_word_done(struct execution_word *w);
 
 /* What the store knows of the run that a result names. */
@@ -197,7 +199,10 @@ struct execution_call {
         int64_t lease_ms;            /* on the bus; 0: over HTTP */
 };
 void execution_call_body(struct strbuf *b, const struct execution_call *call);
-void execution_question_body(struct strbuf *b, const struct uuid *run_id); /* on the bus */
+/* On the bus alone: */
+void execution_call_message(struct strbuf *b, const struct execution_call *call); /* the same in protobuf */
+void execution_question_body(struct strbuf *b, const struct uuid *run_id, bool protobuf);
+void execution_word_answer(struct strbuf *b, bool result, const char *status, const char *error, bool protobuf); /* error NULL: none */
 void execution_status_url(struct strbuf *b, const char *status_url, const struct uuid *run_id);
 
 #endif

@@ -15,7 +15,8 @@
 static const char sql_operators[] =
         "SELECT name, url, status_url, array_to_json(tags), array_to_json(fallback_for), idempotent, timeout_ms, max_in_flight,"
         " successes, failures, total_ms, avoid_until IS NOT NULL, coalesce(avoid_until <= now(), true),"
-        " coalesce(greatest(0, extract(epoch FROM avoid_until - now()) * 1000), 0)::bigint, kind = 'bus', lease_ms FROM operator ORDER BY name";
+        " coalesce(greatest(0, extract(epoch FROM avoid_until - now()) * 1000), 0)::bigint, kind = 'bus', lease_ms, encoding = 'protobuf' FROM "
+        "operator ORDER BY name";
 
 static char *text_or_null(const PGresult *r, int row, int column)
 {
@@ -75,6 +76,7 @@ int execution_store_operators(struct db *db, struct execution_operators *ret_ope
                 op->pause_ms = db_int(r, row, 13);
                 op->transport = db_bool(r, row, 14) ? EXECUTION_BUS : EXECUTION_HTTP;
                 op->lease_ms = db_int(r, row, 15);
+                op->protobuf = db_bool(r, row, 16);
         }
         *ret_operators = ops;
         return 0;

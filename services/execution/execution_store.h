@@ -88,6 +88,7 @@ struct execution_said {
         struct execution_word word;
         char *who, *reply; /* where it wants its answer */
         bool result;       /* else a beat */
+        bool protobuf;     /* its encoding, and that of its answer */
         bool held;         /* set by execution_store_beats: it has the run, and its lease is renewed */
 };
 int execution_store_beats(struct db *db, struct execution_said said[], size_t n);

@@ -4,6 +4,7 @@
  * cannot be asked it hears nothing, and says it again. A crash forgets what was heard and not answered: it is said again too. */
 #include "services/execution/execution.h"
 
+#include "proto/encoding.h"
 #include "proto/subjects.h"
 
 #include <errno.h>
@@ -25,19 +26,14 @@ int execution_workers_listen(struct service *s)
 }
 
 /* status: held, committed, over, invalid. */
-static void answer(struct service *s, const char *reply, const char *status, const char *error)
+static void answer(struct service *s, const struct execution_said *said, const char *status, const char *error)
 {
         _cleanup_(strbuf_done) struct strbuf b = {0};
 
-        if (!reply)
+        if (!said->reply)
                 return;
-        strbuf_addf(&b, "{\"status\":\"%s\"", status);
-        if (error) {
-                strbuf_adds(&b, ",\"error\":");
-                strbuf_add_json(&b, error, strlen(error));
-        }
-        strbuf_addc(&b, '}');
-        (void)bus_publish(s->bus, reply, NULL, &(struct bus_header){"Content-Type", "application/json"}, 1, b.s, b.len);
+        execution_word_answer(&b, said->result, status, error, said->protobuf);
+        (void)bus_publish(s->bus, said->reply, NULL, &(struct bus_header){"Content-Type", encoding_content_type(said->protobuf)}, 1, b.s, b.len);
 }
 
 static void said_done(struct execution_said *said)
@@ -65,6 +61,14 @@ static char *operator_of(const char *subject, bool *ret_result)
         return xstrndup(name, (size_t)(end - name));
 }
 
+/* JSON may begin with white space; no beat or result in protobuf does so before a '{'. */
+static bool is_protobuf(const struct bus_message *m)
+{
+        size_t blank = strspn(m->data, " \t\r\n");
+
+        return encoding_is_protobuf(bus_message_header(m, "Content-Type"), m->data + blank, m->len - blank);
+}
+
 void execution_workers_heard(struct service *s, struct bus_message *m)
 {
         const struct execution_config *config = s->config;
@@ -73,10 +77,11 @@ void execution_workers_heard(struct service *s, struct bus_message *m)
         const char *why = "longer than an output may be";
 
         said.who = operator_of(m->subject, &said.result);
+        said.protobuf = is_protobuf(m);
         if (m->len <= (size_t)config->output_max)
-                why = execution_read_worker((struct slice){m->data, m->len}, said.result, &said.word);
+                why = execution_read_worker((struct slice){m->data, m->len}, said.protobuf, said.result, &said.word);
         if (why) {
-                answer(s, said.reply, "invalid", why);
+                answer(s, &said, "invalid", why);
                 said_done(&said);
         } else {
                 state->said = xrealloc(state->said, (state->n_said + 1) * sizeof(*state->said));
@@ -87,7 +92,7 @@ void execution_workers_heard(struct service *s, struct bus_message *m)
 
 void execution_workers_committed(struct service *s, struct execution_run *run)
 {
-        answer(s, run->reply, "committed", NULL);
+        answer(s, &(struct execution_said){.reply = run->reply, .result = true, .protobuf = run->protobuf}, "committed", NULL);
 }
 
 /* The result stands for the answer to a call, under the epoch that was read: whoever takes the run meanwhile is not overtaken, but for a `done`. */
@@ -108,6 +113,7 @@ static void result(struct service *s, struct execution_said *said, const struct 
                 .taken_mono_ms = now_mono_ms()};
         run->who = TAKE_PTR(said->who);
         run->reply = TAKE_PTR(said->reply);
+        run->protobuf = said->protobuf;
         said->word.answer = (struct execution_answer){0};
         execution_run_ended(run);
 }
@@ -129,16 +135,16 @@ static int serve_results(struct service *s, struct execution_said said[], size_t
                         result(s, &said[i], &run);
                         break;
                 case EXECUTION_CLAIM_REPEATED:
-                        answer(s, said[i].reply, "committed", NULL);
+                        answer(s, &said[i], "committed", NULL);
                         break;
                 case EXECUTION_CLAIM_OVER:
-                        answer(s, said[i].reply, "over", NULL);
+                        answer(s, &said[i], "over", NULL);
                         break;
                 }
         }
         for (size_t i = 0; e == 0 && i < n; i++)
                 if (!known[i])
-                        answer(s, said[i].reply, "over", NULL);
+                        answer(s, &said[i], "over", NULL);
         return e;
 }
 
@@ -147,7 +153,7 @@ static int serve_beats(struct service *s, struct execution_said said[], size_t n
         int e = execution_store_beats(s->db, said, n);
 
         for (size_t i = 0; e == 0 && i < n; i++)
-                answer(s, said[i].reply, said[i].held ? "held" : "over", NULL);
+                answer(s, &said[i], said[i].held ? "held" : "over", NULL);
         return e;
 }
 

@@ -5,6 +5,7 @@
 #include "base/util.h"
 #include "http/http_route.h"
 #include "proto/aethelos.pb-c.h"
+#include "proto/encoding.h"
 #include "proto/subjects.h"
 #include "services/intake/intake.h"
 #include "services/intake/intake_event.h"
@@ -25,14 +26,6 @@ static const char *content_type(const struct bus_message *m)
         const char *type = bus_message_header(m, "Content-Type");
 
         return type ? type : bus_message_header(m, "content-type");
-}
-
-/* By Content-Type; without one of the two a '{' says JSON, because no protobuf submission begins with it. */
-static bool is_json(const struct bus_message *m)
-{
-        const char *type = content_type(m);
-
-        return intake_media_type(type, "application/json") || (!intake_media_type(type, "application/protobuf") && m->len > 0 && m->data[0] == '{');
 }
 
 static void set_aside(struct service *s, struct bus_message *m, const char *why)
@@ -128,7 +121,7 @@ static void hear_submission(struct service *s, struct bus_message *m)
         item->message = m;
         form = form_of(m);
         item->event = form != INTAKE_PLAIN;
-        item->protobuf = !item->event && !is_json(m);
+        item->protobuf = !item->event && encoding_is_protobuf(content_type(m), m->data, m->len);
         ok = read_submission(item, form, &submitted, &item->refusal);
         if (!key)
                 key = submitted.key;
@@ -164,7 +157,7 @@ static void hear_query(struct service *s, struct bus_message *m)
                 receipt = (struct receipt){.status = 503, .slug = "database-away", .detail = "the store cannot be reached; ask again"};
         }
         if (m->reply && m->reply[0])
-                receipt_reply(s->bus, m->reply, &receipt, intake_media_type(type, "application/protobuf"));
+                receipt_reply(s->bus, m->reply, &receipt, encoding_media_type(type, encoding_content_type(true)));
         bus_drop(s->bus, m);
 }
 

@@ -3,6 +3,7 @@
 #include "services/intake/intake_event.h"
 
 #include "base/util.h"
+#include "proto/encoding.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,14 +58,9 @@ bool intake_refuse_foreign(struct refusal *ret_refusal)
         return refuse(ret_refusal, 415, "unsupported-event-format", "", "events are read one by one, as " EVENT_JSON " or with ce- headers");
 }
 
-bool intake_media_type(const char *header, const char *type)
-{
-        return header && strncasecmp(header, type, strlen(type)) == 0 && strchr("; \t", header[strlen(type)]);
-}
-
 enum intake_form intake_form_of(const char *content_type, const char *specversion)
 {
-        if (intake_media_type(content_type, EVENT_JSON))
+        if (encoding_media_type(content_type, EVENT_JSON))
                 return INTAKE_STRUCTURED;
         if (content_type && strncasecmp(content_type, EVENT, strlen(EVENT)) == 0)
                 return INTAKE_FOREIGN;

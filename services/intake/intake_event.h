@@ -14,8 +14,7 @@ enum intake_form {
         INTAKE_FOREIGN,    /* an event in a format that is not read here, or a batch: 415 */
 };
 enum intake_form intake_form_of(const char *content_type, const char *specversion);
-bool intake_media_type(const char *header, const char *type); /* whether a Content-Type names it, whatever its parameters */
-bool intake_looks_like_event(const char *text, size_t len);   /* a JSON object with the member specversion: of who cannot set headers */
+bool intake_looks_like_event(const char *text, size_t len); /* a JSON object with the member specversion: of who cannot set headers */
 
 /* As intake_read_job. `header` yields the header of a name ("ce-id", "Content-Type") or NULL. */
 bool intake_read_structured(const char *text, size_t len, struct intake_submitted *ret_s, struct refusal *ret_refusal);

@@ -6,6 +6,7 @@
 #include "base/util.h"
 #include "http/httpd.h"
 #include "proto/aethelos.pb-c.h"
+#include "proto/encoding.h"
 #include "proto/pbjson.h"
 #include "proto/subjects.h"
 
@@ -13,16 +14,7 @@
 
 static void encode(struct strbuf *b, const ProtobufCMessage *m, bool protobuf)
 {
-        size_t len;
-
-        if (!protobuf) {
-                pbjson_add(b, m);
-                return;
-        }
-        len = protobuf_c_message_get_packed_size(m);
-        protobuf_c_message_pack(m, (uint8_t *)strbuf_grow(b, len));
-        b->len += len;
-        b->s[b->len] = '\0';
+        (protobuf ? pbjson_add_packed : pbjson_add)(b, m);
 }
 
 /* The problem's type and title come from the one place that words problems for HTTP. */
@@ -63,14 +55,9 @@ void receipt_encode(struct strbuf *b, const struct receipt *r, bool protobuf)
         encode(b, &m.base, protobuf);
 }
 
-const char *receipt_content_type(bool protobuf)
-{
-        return protobuf ? "application/protobuf" : "application/json";
-}
-
 void receipt_reply(struct bus *bus, const char *reply, const struct receipt *r, bool protobuf)
 {
-        const struct bus_header header = {"Content-Type", receipt_content_type(protobuf)};
+        const struct bus_header header = {"Content-Type", encoding_content_type(protobuf)};
         _cleanup_(strbuf_done) struct strbuf b = {0};
 
         receipt_encode(&b, r, protobuf);

@@ -16,7 +16,6 @@ struct receipt {
 };
 
 void receipt_encode(struct strbuf *b, const struct receipt *r, bool protobuf);
-const char *receipt_content_type(bool protobuf);
 /* Publishes on aethelos.receipt.<client>.<key>. What the bus does not take is lost, and the publisher repeats. */
 void receipt_publish(struct bus *bus, const char *client, const char *key, const struct receipt *r, bool protobuf);
 /* Answers a message that has a reply subject. */

@@ -127,7 +127,7 @@ function subjects() {
 
 // aethelos.proto: each message and field, what must be there, and of which kind; each enumeration, in lower case.
 function messages() {
-  const kinds = { int32: 'integer', int64: 'integer', uint32: 'integer', string: 'string' };
+  const kinds = { int32: 'integer', int64: 'integer', uint32: 'integer', string: 'string', bool: 'boolean' };
   const of = asyncapi.components.schemas, resolve = (s) => (s.$ref ? of[s.$ref.split('/').pop()] : s);
   const text = read('proto/aethelos.proto').replace(/\/\/.*$/gm, '');
   const enumerations = Object.fromEntries([...text.matchAll(/enum (\w+) \{([^}]*)\}/g)].map(([, n, b]) => [n, [...b.matchAll(/(\w+) = \d+/g)].map((m) => m[1].toLowerCase())]));
@@ -153,6 +153,8 @@ function messages() {
   }
   check('the messages were found', found.has('Envelope') && found.has('Receipt') && found.size === (text.match(/^message /gm) || []).length);
   for (const [name, values] of Object.entries(enumerations)) same('the enumeration ' + name, (of[name] || {}).enum || [], values);
+  for (const [name] of Object.entries(asyncapi.components.messages).filter(([, m]) => m['x-encodings'].includes('protobuf')))
+    check('what is said in protobuf is in aethelos.proto', found.has(name), name);
   // What both documents have says the same in both. A receipt over HTTP and a submission with its key over the bus are their own.
   for (const name of Object.keys(of).filter((n) => schemas[n] && !['Receipt', 'Submission'].includes(n)))
     check('both documents say the same of ' + name, equal(of[name], schemas[name]));

@@ -1,9 +1,8 @@
 /* Operators on the bus, against real servers; the test plays the workers, so that it knows what each was asked and what it said. Every kind of answer
  * ends as it must; a worker that dies is noticed by its lease and asked about; whoever's run was given away is refused; results may be repeated; long
  * work outlives execution and the broker. */
-#include "bus/bus.h"
+#include "tests/support/bus_world.h"
 #include "tests/support/paid_jobs.h"
-#include "tests/support/stack.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,13 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#define PATIENCE_MS 20000
-
-struct world {
-        struct stack *stack;
-        struct bus *bus;
-};
 
 /* --- what a worker does --- */
 
@@ -37,19 +29,6 @@ static void heard_done(struct heard *h)
         free(h->run);
         free(h->text);
         free(h->reply);
-}
-
-static struct bus *worker(struct world *w, const char *name)
-{
-        struct bus *bus = paid_jobs_bus(w->stack);
-        char subject[64];
-
-        snprintf(subject, sizeof(subject), "aethelos.operator.%s", name);
-        assert_int_equal(bus_subscribe(bus, subject, name), 0);
-        strcat(subject, ".status");
-        assert_int_equal(bus_subscribe(bus, subject, name), 0);
-        bus_flush(bus);
-        return bus;
 }
 
 static bool listen_until(struct bus *bus, int64_t until, struct heard *ret_heard)
@@ -125,7 +104,7 @@ static void on_said(void *arg, const struct bus_reply *reply)
 }
 
 /* Both beat while execution stands still, so that it deals with them together. */
-static void expect_together(struct world *w, struct bus *bus, const char *name, const struct heard *h, const char *h_status,
+static void expect_together(struct bus_world *w, struct bus *bus, const char *name, const struct heard *h, const char *h_status,
         const struct heard *other, const char *other_status)
 {
         const struct heard *who[] = {h, other};
@@ -160,85 +139,18 @@ static void expect_together(struct world *w, struct bus *bus, const char *name, 
 
 #define DONE(text) ",\"status\":\"done\",\"output\":{\"text\":\"" text "\"}"
 
-/* --- what the store says --- */
-
-static void await_runs(struct world *w, const char *name, const char *what, const char *is)
-{
-        char sql[512];
-
-        snprintf(sql, sizeof(sql), "SELECT string_agg((%s)::text, ' ' ORDER BY step, attempt, id) FROM aethelos.operator_run WHERE operator = '%s'",
-                what, name);
-        stack_await(w->stack, sql, is, PATIENCE_MS);
-}
-
-static void operator_is(struct world *w, const char *name, const char *more)
-{
-        _cleanup_(strbuf_done) struct strbuf body = {0};
-        _cleanup_(freep) char *answer = NULL;
-        long status;
-
-        strbuf_addf(&body, "{\"name\":\"%s\",\"kind\":\"bus\",\"tags\":[\"%s\"]%s}", name, name, more);
-        answer = stack_http(w->stack, true, "POST", "/operators", NULL, body.s, &status);
-        if (status != 201)
-                fail_msg("%ld %s", status, answer);
-}
-
-static void job(struct world *w, const char *tag)
-{
-        char steps[96];
-
-        snprintf(steps, sizeof(steps), "[\"%s\",\"puz19_text\"]", tag);
-        paid_jobs(w->stack, w->bus, 1, steps, "{\"text\":\"one two\"}");
-}
-
-static int setup(void **state)
-{
-        struct world *w = xcalloc(1, sizeof(*w));
-        long status = 0;
-
-        w->stack = stack_start_bare();
-        w->bus = paid_jobs_bus(w->stack);
-        stack_spawn(w->stack, "board", NULL);
-        stack_spawn(w->stack, "execution", (const char *const[]){"AETHELOS_AVOID_FIRST_MS=1000", "AETHELOS_STATUS_TIMEOUT_MS=1000", NULL});
-        paid_jobs_await_execution(w->stack, w->bus);
-        for (int64_t until = now_mono_ms() + PATIENCE_MS; status != 200 && now_mono_ms() < until; usleep(20000))
-                free(stack_http(w->stack, true, "GET", "/operators", NULL, NULL, &status));
-        *state = w;
-        return 0;
-}
-
-static int teardown(void **state)
-{
-        struct world *w = *state;
-
-        bus_free(w->bus);
-        stack_free(w->stack);
-        free(w);
-        return 0;
-}
-
-/* After each test: what was begun is finished, and the books are sound. */
-static int finished(void **state)
-{
-        struct world *w = *state;
-
-        stack_await(w->stack, "SELECT count(*) FROM aethelos.chain WHERE step NOT IN ('EXECUTION_COMPLETED', 'EXECUTION_FAILED')", "0", PATIENCE_MS);
-        stack_assert_sound(w->stack);
-        return 0;
-}
-
 static void a_worker_does_a_step(void **state)
 {
-        struct world *w = *state;
-        struct bus *bus = worker(w, "plain");
+        struct bus_world *w = *state;
+        struct bus *bus = bus_world_worker(w, "plain");
 
-        operator_is(w, "plain", "");
-        job(w, "plain");
+        bus_world_operator(w, "plain", "");
+        bus_world_job(w, "plain");
         _cleanup_(heard_done) struct heard h = listen_to(bus);
         assert_string_equal(h.text, "one two");
         assert_int_equal(h.token, 1);
         reply(bus, &h, "{\"status\":\"done\",\"output\":{\"text\":\"a b c\"}}");
-        await_runs(w, "plain", "state", "done");
+        bus_world_await_runs(w, "plain", "state", "done");
         stack_await(w->stack, "SELECT data FROM aethelos.event WHERE type = 'EXECUTION_COMPLETED'",
                 "{\"result\":{\"length\":5,\"word_count\":3,\"preview\":\"a b c\"}}", PATIENCE_MS);
         stack_await(w->stack, "SELECT successes FROM aethelos.operator WHERE name = 'plain'", "1", PATIENCE_MS);
@@ -247,78 +159,78 @@ static void a_worker_does_a_step(void **state)
 
 static void a_failure_goes_to_another_operator(void **state)
 {
-        struct world *w = *state;
-        struct bus *bus = worker(w, "fails");
+        struct bus_world *w = *state;
+        struct bus *bus = bus_world_worker(w, "fails");
 
-        operator_is(w, "fails", "");
-        operator_is(w, "stands_in", ",\"fallback_for\":[\"fails\"]");
-        job(w, "fails");
+        bus_world_operator(w, "fails", "");
+        bus_world_operator(w, "stands_in", ",\"fallback_for\":[\"fails\"]");
+        bus_world_job(w, "fails");
         _cleanup_(heard_done) struct heard h = listen_to(bus);
-        struct bus *other = worker(w, "stands_in");
+        struct bus *other = bus_world_worker(w, "stands_in");
         reply(bus, &h, "{\"status\":\"failed\",\"error\":\"no paper\"}");
         _cleanup_(heard_done) struct heard again = listen_to(other);
         assert_string_not_equal(again.run, h.run);
         reply(other, &again, "{\"status\":\"done\",\"output\":{\"text\":\"x\"}}");
-        await_runs(w, "fails", "state || ': ' || error", "failed: no paper");
-        await_runs(w, "stands_in", "state", "done");
+        bus_world_await_runs(w, "fails", "state || ': ' || error", "failed: no paper");
+        bus_world_await_runs(w, "stands_in", "state", "done");
         bus_free(bus);
         bus_free(other);
 }
 
 static void where_nobody_listens_nothing_was_sent(void **state)
 {
-        struct world *w = *state;
+        struct bus_world *w = *state;
 
-        operator_is(w, "deserted", "");
-        operator_is(w, "there", ",\"fallback_for\":[\"deserted\"]");
-        struct bus *bus = worker(w, "there");
-        job(w, "deserted");
+        bus_world_operator(w, "deserted", "");
+        bus_world_operator(w, "there", ",\"fallback_for\":[\"deserted\"]");
+        struct bus *bus = bus_world_worker(w, "there");
+        bus_world_job(w, "deserted");
         _cleanup_(heard_done) struct heard h = listen_to(bus);
         reply(bus, &h, "{\"status\":\"done\",\"output\":{\"text\":\"x\"}}");
-        await_runs(w, "deserted", "state || ': ' || error", "failed: nobody listens");
+        bus_world_await_runs(w, "deserted", "state || ': ' || error", "failed: nobody listens");
         bus_free(bus);
         /* With nobody else it is sent again until somebody is there: the same run, and it is the first that anybody hears of it. */
-        operator_is(w, "late", "");
-        job(w, "late");
-        await_runs(w, "late", "state || ': ' || error", "unknown: not sent: nobody listens");
-        bus = worker(w, "late");
+        bus_world_operator(w, "late", "");
+        bus_world_job(w, "late");
+        bus_world_await_runs(w, "late", "state || ': ' || error", "unknown: not sent: nobody listens");
+        bus = bus_world_worker(w, "late");
         _cleanup_(heard_done) struct heard late = listen_to(bus);
         assert_true(late.token > 1);
         reply(bus, &late, "{\"status\":\"done\",\"output\":{\"text\":\"x\"}}");
-        await_runs(w, "late", "state", "done");
+        bus_world_await_runs(w, "late", "state", "done");
         bus_free(bus);
 }
 
 static void an_open_outcome_is_asked_about(void **state)
 {
-        struct world *w = *state;
-        struct bus *bus = worker(w, "slow");
+        struct bus_world *w = *state;
+        struct bus *bus = bus_world_worker(w, "slow");
 
-        operator_is(w, "slow", ",\"answers_status\":true,\"timeout_ms\":300");
-        job(w, "slow");
+        bus_world_operator(w, "slow", ",\"answers_status\":true,\"timeout_ms\":300");
+        bus_world_job(w, "slow");
         _cleanup_(heard_done) struct heard h = listen_to(bus);
-        await_runs(w, "slow", "state", "unknown");
+        bus_world_await_runs(w, "slow", "state", "unknown");
         _cleanup_(heard_done) struct heard question = listen_to(bus);
         assert_int_equal(question.token, 0);
         assert_string_equal(question.run, h.run);
         reply(bus, &question, "nonsense"); /* no answer: it is asked again */
         _cleanup_(heard_done) struct heard second = listen_to(bus);
         reply(bus, &second, "{\"status\":\"done\",\"output\":{\"text\":\"x\"}}");
-        await_runs(w, "slow", "state || sends", "done1");
+        bus_world_await_runs(w, "slow", "state || sends", "done1");
         bus_free(bus);
 }
 
 static void long_work_is_seen_and_its_result_committed(void **state)
 {
-        struct world *w = *state;
-        struct bus *bus = worker(w, "long");
+        struct bus_world *w = *state;
+        struct bus *bus = bus_world_worker(w, "long");
         long status;
 
-        operator_is(w, "long", ",\"lease_ms\":5000");
-        job(w, "long");
+        bus_world_operator(w, "long", ",\"lease_ms\":5000");
+        bus_world_job(w, "long");
         _cleanup_(heard_done) struct heard h = listen_to(bus);
         reply(bus, &h, "{\"status\":\"accepted\",\"worker\":\"desk 1\"}");
-        await_runs(w, "long", "state || ' ' || worker", "accepted desk 1");
+        bus_world_await_runs(w, "long", "state || ' ' || worker", "accepted desk 1");
         expect_said(bus, "long", "beat", &h, ",\"percent\":40,\"progress\":\"reading\"", "held");
         _cleanup_(freep) char *runs = stack_http(w->stack, true, "GET", "/runs?operator=long", NULL, NULL, &status);
         for (size_t i = 0; i < 4; i++) {
@@ -336,24 +248,24 @@ static void long_work_is_seen_and_its_result_committed(void **state)
         expect_said(bus, "long", "result", &h, DONE("x"), "committed"); /* its answer was lost, as far as the worker knows */
         expect_said(bus, "long", "result", &h, ",\"status\":\"failed\"", "over");
         expect_said(bus, "long", "beat", &h, "", "over");
-        await_runs(w, "long", "state || sends", "done1");
+        bus_world_await_runs(w, "long", "state || sends", "done1");
         bus_free(bus);
 }
 
 static void a_worker_that_dies_is_noticed_and_its_run_done_by_the_next(void **state)
 {
-        struct world *w = *state;
-        struct bus *first = worker(w, "mortal"), *second;
+        struct bus_world *w = *state;
+        struct bus *first = bus_world_worker(w, "mortal"), *second;
         int64_t died;
 
-        operator_is(w, "mortal", ",\"answers_status\":true,\"lease_ms\":1000,\"timeout_ms\":1000");
-        job(w, "mortal");
+        bus_world_operator(w, "mortal", ",\"answers_status\":true,\"lease_ms\":1000,\"timeout_ms\":1000");
+        bus_world_job(w, "mortal");
         _cleanup_(heard_done) struct heard h = listen_to(first);
         reply(first, &h, "{\"status\":\"accepted\"}");
         expect_said(first, "mortal", "beat", &h, "", "held");
         bus_free(first);
         died = now_mono_ms();
-        second = worker(w, "mortal");
+        second = bus_world_worker(w, "mortal");
         _cleanup_(heard_done) struct heard question = listen_to(second);
         print_message("asked %lld ms after its death\n", (long long)(now_mono_ms() - died));
         assert_int_equal(question.token, 0); /* asked about, not sent again blindly */
@@ -367,36 +279,36 @@ static void a_worker_that_dies_is_noticed_and_its_run_done_by_the_next(void **st
         expect_said(second, "mortal", "beat", &h, "", "over");
         expect_said(second, "mortal", "result", &h, DONE("old"), "over");
         expect_said(second, "mortal", "result", &again, DONE("new"), "committed");
-        await_runs(w, "mortal", "state || sends", "done2");
+        bus_world_await_runs(w, "mortal", "state || sends", "done2");
         bus_free(second);
 }
 
 static void where_nobody_can_be_asked_a_silent_worker_is_waited_for(void **state)
 {
-        struct world *w = *state;
-        struct bus *bus = worker(w, "silent");
+        struct bus_world *w = *state;
+        struct bus *bus = bus_world_worker(w, "silent");
         struct heard nothing;
 
-        operator_is(w, "silent", ",\"lease_ms\":1000");
-        job(w, "silent");
+        bus_world_operator(w, "silent", ",\"lease_ms\":1000");
+        bus_world_job(w, "silent");
         _cleanup_(heard_done) struct heard h = listen_to(bus);
         reply(bus, &h, "{\"status\":\"accepted\"}");
-        await_runs(w, "silent", "state || ': ' || error", "unknown: its worker has fallen silent");
+        bus_world_await_runs(w, "silent", "state || ': ' || error", "unknown: its worker has fallen silent");
         expect_said(bus, "silent", "beat", &h, "", "held");
-        await_runs(w, "silent", "state", "accepted");
+        bus_world_await_runs(w, "silent", "state", "accepted");
         expect_said(bus, "silent", "result", &h, ",\"status\":\"failed\",\"error\":\"too hard\"", "committed");
-        await_runs(w, "silent", "state || ': ' || error", "failed: too hard");
+        bus_world_await_runs(w, "silent", "state || ': ' || error", "failed: too hard");
         assert_false(listen_until(bus, 0, &nothing));
         bus_free(bus);
 }
 
 static void workers_share(void **state)
 {
-        struct world *w = *state;
-        struct bus *both[2] = {worker(w, "shared"), worker(w, "shared")};
+        struct bus_world *w = *state;
+        struct bus *both[2] = {bus_world_worker(w, "shared"), bus_world_worker(w, "shared")};
         int calls[2] = {0};
 
-        operator_is(w, "shared", "");
+        bus_world_operator(w, "shared", "");
         paid_jobs(w->stack, w->bus, 40, "[\"shared\"]", "{}");
         for (int64_t until = now_mono_ms() + PATIENCE_MS; calls[0] + calls[1] < 40 && now_mono_ms() < until;)
                 for (int i = 0; i < 2; i++) {
@@ -416,14 +328,14 @@ static void workers_share(void **state)
 
 static void long_work_outlives_execution_and_the_broker(void **state)
 {
-        struct world *w = *state;
-        struct bus *bus = worker(w, "stubborn");
+        struct bus_world *w = *state;
+        struct bus *bus = bus_world_worker(w, "stubborn");
 
-        operator_is(w, "stubborn", ",\"lease_ms\":60000");
-        job(w, "stubborn");
+        bus_world_operator(w, "stubborn", ",\"lease_ms\":60000");
+        bus_world_job(w, "stubborn");
         _cleanup_(heard_done) struct heard h = listen_to(bus);
         reply(bus, &h, "{\"status\":\"accepted\"}");
-        await_runs(w, "stubborn", "state", "accepted");
+        bus_world_await_runs(w, "stubborn", "state", "accepted");
         stack_stop(w->stack, "execution", SIGKILL);
         stack_spawn(w->stack, "execution", NULL);
         expect_said(bus, "stubborn", "beat", &h, ",\"progress\":\"after a crash\"", "held");
@@ -431,42 +343,42 @@ static void long_work_outlives_execution_and_the_broker(void **state)
         nats_fixture_wipe(w->stack->nats);
         nats_fixture_restart(w->stack->nats);
         expect_said(bus, "stubborn", "beat", &h, ",\"progress\":\"after another\"", "held");
-        await_runs(w, "stubborn", "progress || ' ' || sends", "after another 1");
+        bus_world_await_runs(w, "stubborn", "progress || ' ' || sends", "after another 1");
         /* The answer to the result is lost with execution: it is said again. */
         stack_stop(w->stack, "execution", SIGKILL);
         stack_spawn(w->stack, "execution", NULL);
         expect_said(bus, "stubborn", "result", &h, DONE("x"), "committed");
-        await_runs(w, "stubborn", "state || sends", "done1");
+        bus_world_await_runs(w, "stubborn", "state || sends", "done1");
         bus_free(bus);
 }
 
 /* While the broker or execution is away longer than a lease, a worker that is alive cannot be heard: that is not held against it. */
 static void a_worker_that_could_not_be_heard_keeps_its_run(void **state)
 {
-        struct world *w = *state;
-        struct bus *bus = worker(w, "unheard");
+        struct bus_world *w = *state;
+        struct bus *bus = bus_world_worker(w, "unheard");
         struct heard nothing;
 
-        operator_is(w, "unheard", ",\"lease_ms\":1500,\"idempotent\":true");
-        job(w, "unheard");
+        bus_world_operator(w, "unheard", ",\"lease_ms\":1500,\"idempotent\":true");
+        bus_world_job(w, "unheard");
         _cleanup_(heard_done) struct heard h = listen_to(bus);
         reply(bus, &h, "{\"status\":\"accepted\"}");
-        await_runs(w, "unheard", "state", "accepted");
+        bus_world_await_runs(w, "unheard", "state", "accepted");
         stack_stop(w->stack, "execution", SIGKILL);
-        await_runs(w, "unheard", "lease_until < now()", "true");
+        bus_world_await_runs(w, "unheard", "lease_until < now()", "true");
         stack_spawn(w->stack, "execution", NULL);
         expect_said(bus, "unheard", "beat", &h, "", "held");
         nats_fixture_kill(w->stack->nats);
-        await_runs(w, "unheard", "lease_until < now() - interval '1 s'", "true");
+        bus_world_await_runs(w, "unheard", "lease_until < now() - interval '1 s'", "true");
         nats_fixture_restart(w->stack->nats);
         expect_said(bus, "unheard", "beat", &h, "", "held");
         expect_said(bus, "unheard", "result", &h, DONE("x"), "committed");
-        await_runs(w, "unheard", "state || sends", "done1");
+        bus_world_await_runs(w, "unheard", "state || sends", "done1");
         assert_false(listen_until(bus, 0, &nothing));
         bus_free(bus);
 }
 
-static void signal_execution(struct world *w, int signal)
+static void signal_execution(struct bus_world *w, int signal)
 {
         for (size_t i = 0; i < w->stack->n; i++)
                 if (strcmp(w->stack->processes[i].name, "execution") == 0)
@@ -476,29 +388,29 @@ static void signal_execution(struct world *w, int signal)
 /* Nor is it when execution stood still for longer than a lease, or the broker went and came while nobody looked. */
 static void a_worker_is_not_silent_because_nobody_listened(void **state)
 {
-        struct world *w = *state;
-        struct bus *bus = worker(w, "steady");
+        struct bus_world *w = *state;
+        struct bus *bus = bus_world_worker(w, "steady");
         struct heard nothing;
 
-        operator_is(w, "steady", ",\"lease_ms\":2500,\"idempotent\":true");
-        job(w, "steady");
+        bus_world_operator(w, "steady", ",\"lease_ms\":2500,\"idempotent\":true");
+        bus_world_job(w, "steady");
         _cleanup_(heard_done) struct heard h = listen_to(bus);
         reply(bus, &h, "{\"status\":\"accepted\"}");
-        await_runs(w, "steady", "state", "accepted");
+        bus_world_await_runs(w, "steady", "state", "accepted");
         expect_said(bus, "steady", "beat", &h, "", "held");
         signal_execution(w, SIGSTOP);
-        await_runs(w, "steady", "lease_until < now() - interval '500 ms'", "true");
+        bus_world_await_runs(w, "steady", "lease_until < now() - interval '500 ms'", "true");
         signal_execution(w, SIGCONT);
-        await_runs(w, "steady", "next_at > now() AND lease_until < now()", "true"); /* it has been looked at, and waits */
+        bus_world_await_runs(w, "steady", "next_at > now() AND lease_until < now()", "true"); /* it has been looked at, and waits */
         expect_said(bus, "steady", "beat", &h, "", "held");
-        await_runs(w, "steady", "lease_until < now() + interval '300 ms'", "true");
+        bus_world_await_runs(w, "steady", "lease_until < now() + interval '300 ms'", "true");
         nats_fixture_kill(w->stack->nats);
         nats_fixture_restart(w->stack->nats);
-        await_runs(w, "steady", "next_at > now() AND lease_until < now()", "true");
+        bus_world_await_runs(w, "steady", "next_at > now() AND lease_until < now()", "true");
         expect_said(bus, "steady", "beat", &h, "", "held");
-        await_runs(w, "steady", "state || sends || probes", "accepted10");
+        bus_world_await_runs(w, "steady", "state || sends || probes", "accepted10");
         expect_said(bus, "steady", "result", &h, DONE("x"), "committed");
-        await_runs(w, "steady", "state || sends", "done1");
+        bus_world_await_runs(w, "steady", "state || sends", "done1");
         assert_false(listen_until(bus, 0, &nothing));
         bus_free(bus);
 }
@@ -507,20 +419,20 @@ static void a_worker_is_not_silent_because_nobody_listened(void **state)
 int main(int argc, char *argv[])
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test_teardown(a_worker_does_a_step, finished),
-                cmocka_unit_test_teardown(a_failure_goes_to_another_operator, finished),
-                cmocka_unit_test_teardown(where_nobody_listens_nothing_was_sent, finished),
-                cmocka_unit_test_teardown(an_open_outcome_is_asked_about, finished),
-                cmocka_unit_test_teardown(long_work_is_seen_and_its_result_committed, finished),
-                cmocka_unit_test_teardown(a_worker_that_dies_is_noticed_and_its_run_done_by_the_next, finished),
-                cmocka_unit_test_teardown(where_nobody_can_be_asked_a_silent_worker_is_waited_for, finished),
-                cmocka_unit_test_teardown(workers_share, finished),
-                cmocka_unit_test_teardown(long_work_outlives_execution_and_the_broker, finished),
-                cmocka_unit_test_teardown(a_worker_that_could_not_be_heard_keeps_its_run, finished),
-                cmocka_unit_test_teardown(a_worker_is_not_silent_because_nobody_listened, finished),
+                cmocka_unit_test_teardown(a_worker_does_a_step, bus_world_finished),
+                cmocka_unit_test_teardown(a_failure_goes_to_another_operator, bus_world_finished),
+                cmocka_unit_test_teardown(where_nobody_listens_nothing_was_sent, bus_world_finished),
+                cmocka_unit_test_teardown(an_open_outcome_is_asked_about, bus_world_finished),
+                cmocka_unit_test_teardown(long_work_is_seen_and_its_result_committed, bus_world_finished),
+                cmocka_unit_test_teardown(a_worker_that_dies_is_noticed_and_its_run_done_by_the_next, bus_world_finished),
+                cmocka_unit_test_teardown(where_nobody_can_be_asked_a_silent_worker_is_waited_for, bus_world_finished),
+                cmocka_unit_test_teardown(workers_share, bus_world_finished),
+                cmocka_unit_test_teardown(long_work_outlives_execution_and_the_broker, bus_world_finished),
+                cmocka_unit_test_teardown(a_worker_that_could_not_be_heard_keeps_its_run, bus_world_finished),
+                cmocka_unit_test_teardown(a_worker_is_not_silent_because_nobody_listened, bus_world_finished),
         };
 
         if (argc > 1)
                 cmocka_set_test_filter(argv[1]);
-        return cmocka_run_group_tests(tests, setup, teardown);
+        return cmocka_run_group_tests(tests, bus_world_setup, bus_world_teardown);
 }

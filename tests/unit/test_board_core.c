@@ -144,6 +144,8 @@ static void operator_bodies(void **state)
                 {"{\"name\":\"op\",\"kind\":\"bus\",\"tags\":[\"t\"],\"url\":\"http://x/\"}", 422, "/url"},
                 {"{\"name\":\"op\",\"kind\":\"bus\",\"tags\":[\"t\"],\"status_url\":\"http://x/\"}", 422, "/status_url"},
                 {"{\"name\":\"op\",\"kind\":\"bus\",\"tags\":[\"t\"],\"answers_status\":\"yes\"}", 422, "/answers_status"},
+                {"{\"name\":\"op\",\"kind\":\"bus\",\"tags\":[\"t\"],\"encoding\":\"xml\"}", 422, "/encoding"},
+                {"{\"name\":\"op\",\"kind\":\"http\",\"tags\":[\"t\"],\"url\":\"http://x/\",\"encoding\":\"protobuf\"}", 422, "/encoding"},
         };
 
         (void)state;
@@ -170,6 +172,7 @@ static void workers_on_the_bus(void **state)
 {
         static const char silent[] = "{\"name\":\"op\",\"kind\":\"bus\",\"tags\":[\"t\"]}";
         static const char asked[] = "{\"name\":\"op\",\"kind\":\"bus\",\"tags\":[\"t\"],\"answers_status\":true,\"lease_ms\":1000}";
+        static const char binary[] = "{\"name\":\"op\",\"kind\":\"bus\",\"tags\":[\"t\"],\"encoding\":\"protobuf\"}";
         struct board_operator o;
         struct board_problem p;
 
@@ -183,6 +186,10 @@ static void workers_on_the_bus(void **state)
         assert_true(board_read_operator(asked, strlen(asked), &o, &p));
         assert_string_equal(o.status_url, "aethelos.operator.op.status");
         assert_int_equal(o.lease_ms, 1000);
+        assert_string_equal(o.encoding, "json");
+        board_operator_done(&o);
+        assert_true(board_read_operator(binary, strlen(binary), &o, &p));
+        assert_string_equal(o.encoding, "protobuf");
         board_operator_done(&o);
 }
 

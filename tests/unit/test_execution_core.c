@@ -392,6 +392,8 @@ static void answers_to_status_queries(void **state)
         }
 }
 
+#define BYTES(s) (s), sizeof(s) - 1
+
 static void answers_on_the_bus(void **state)
 {
         static const struct {
@@ -428,6 +430,49 @@ static void answers_on_the_bus(void **state)
         execution_answer_done(&a);
 }
 
+/* What cannot be read leaves the outcome open; what a person reads says why. */
+static void answers_in_protobuf(void **state)
+{
+        static const struct {
+                struct slice body;
+                enum execution_verdict verdict;
+                const char *text;
+        } rows[] = {
+                {{BYTES("\x08\x00\x12\x02{}")}, EXECUTION_DONE, "{}"},
+                {{BYTES("\x08\x00")}, EXECUTION_FAILED, "bad_output"},
+                {{BYTES("\x08\x02\x2a\x01w")}, EXECUTION_ACCEPTED, NULL},
+                {{BYTES("\x08\x01\x1a\x02no")}, EXECUTION_FAILED, "no"},
+                {{BYTES("\x08\x63")}, EXECUTION_UNKNOWN, "the answer has no usable status"},
+                {{BYTES("\x08\x00\x12\x01{")}, EXECUTION_UNKNOWN, "the answer is unusable: a field that must be JSON text is not"},
+                {{BYTES("{\"status\":\"done\",\"output\":1}")}, EXECUTION_UNKNOWN,
+                        "the answer is unusable: not the protobuf message that it must be, or not whole"},
+        };
+        struct execution_answer a;
+        char deep[2 * JSON_DEPTH_MAX + 5] = "\x08\x00\x12\x40";
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+                struct execution_reply reply = {.kind = EXECUTION_REPLY_ANSWERED, .status = 200, .protobuf = true, .body = rows[i].body};
+                execution_read_bus_call(&reply, true, &a);
+                print_message("%zu: %s\n", i, a.error ? a.error : a.output ? a.output : "");
+                assert_int_equal(a.verdict, rows[i].verdict);
+                assert_string_equal(a.error ? a.error : a.output ? a.output : "", rows[i].text ? rows[i].text : "");
+                execution_answer_done(&a);
+        }
+        /* As deep as a JSON text may be. */
+        memset(deep + 4, '[', JSON_DEPTH_MAX);
+        memset(deep + 4 + JSON_DEPTH_MAX, ']', JSON_DEPTH_MAX);
+        execution_read_bus_call(
+                &(struct execution_reply){.kind = EXECUTION_REPLY_ANSWERED, .protobuf = true, .body = {deep, sizeof(deep) - 1}}, true, &a);
+        assert_int_equal(a.verdict, EXECUTION_DONE);
+        execution_answer_done(&a);
+        deep[1] = 3; /* an Answer: unknown */
+        execution_read_status(
+                &(struct execution_reply){.kind = EXECUTION_REPLY_ANSWERED, .status = 200, .protobuf = true, .body = {deep, 2}}, true, &a);
+        assert_int_equal(a.verdict, EXECUTION_NOT_KNOWN);
+        execution_answer_done(&a);
+}
+
 #define RUN "\"run_id\":\"01890000-0000-7000-8000-000000000001\""
 
 static void what_workers_say(void **state)
@@ -455,7 +500,7 @@ static void what_workers_say(void **state)
         (void)state;
         for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
                 struct execution_word w;
-                const char *why = execution_read_worker(slice_of(rows[i].body), rows[i].result, &w);
+                const char *why = execution_read_worker(slice_of(rows[i].body), false, rows[i].result, &w);
 
                 print_message("%s: %s\n", rows[i].body, why ? why : "taken");
                 assert_int_equal(!why, rows[i].ok);
@@ -925,6 +970,7 @@ int main(void)
                 cmocka_unit_test(no_answer_to_a_call),
                 cmocka_unit_test(answers_to_status_queries),
                 cmocka_unit_test(answers_on_the_bus),
+                cmocka_unit_test(answers_in_protobuf),
                 cmocka_unit_test(what_workers_say),
                 cmocka_unit_test(whose_result_counts),
                 cmocka_unit_test(what_speaks_against_an_operator),

@@ -1,5 +1,6 @@
 /* The JSON form of the messages, there and back. */
 #include "proto/aethelos.pb-c.h"
+#include "proto/encoding.h"
 #include "proto/pbjson.h"
 
 #include "base/util.h"
@@ -89,9 +90,62 @@ static void refusals(void **state)
         }
 }
 
+/* Whatever comes from outside is as strict as JSON is: the texts that it embeds cannot say more than they are. */
+static void from_outside(void **state)
+{
+#define BYTES(s) (s), sizeof(s) - 1
+        static const struct {
+                const ProtobufCMessageDescriptor *d;
+                const char *bytes;
+                size_t len;
+                const char *json; /* NULL: refused */
+        } cases[] = {
+                {&aethelos__reply__descriptor, BYTES("\x08\x00\x12\x0b{ \"a\" : 1 }"), "{\"status\":\"done\",\"output\":{ \"a\" : 1 }}"},
+                {&aethelos__reply__descriptor, BYTES("\x08\x01\x1a\x02no"), "{\"status\":\"failed\",\"error\":\"no\"}"},
+                {&aethelos__reply__descriptor, BYTES("\x08\x07"), "{\"status\":7}"},
+                {&aethelos__reply__descriptor, BYTES("\x08\x02\x92\x03\x01x"), "{\"status\":\"accepted\"}"}, /* a field of tomorrow */
+                {&aethelos__reply__descriptor, BYTES(""), NULL}, {&aethelos__reply__descriptor, BYTES("\xff\xff"), NULL},
+                {&aethelos__reply__descriptor, BYTES("\x08\x00\x12\x0b{ \"a\" :"), NULL}, /* not whole */
+                {&aethelos__reply__descriptor, BYTES("\x12\x01\x31"), NULL},              /* no status */
+                {&aethelos__reply__descriptor, BYTES("\x08\x00\x12\x00"), NULL},          /* an output that is no JSON */
+                {&aethelos__reply__descriptor,
+                        BYTES("\x08\x00\x12\x0c"
+                              "1,\"status\":0"),
+                        NULL}, /* nor is this */
+                {&aethelos__reply__descriptor,
+                        BYTES("\x08\x00\x12\x06"
+                              "{\"\xff\":1"),
+                        NULL},
+                {&aethelos__reply__descriptor, BYTES("\x08\x01\x1a\x01\xff"), NULL}, /* not UTF-8 */
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                _cleanup_(strbuf_done) struct strbuf json = {0};
+                const char *why = pbjson_unpack(&json, cases[i].d, cases[i].bytes, cases[i].len);
+
+                print_message("%zu: %s\n", i, why ? why : json.s);
+                assert_int_equal(why == NULL, cases[i].json != NULL);
+                assert_string_equal(json.s ? json.s : "", cases[i].json ? cases[i].json : "");
+        }
+}
+
+static void which_encoding(void **state)
+{
+        (void)state;
+        assert_false(encoding_is_protobuf("application/json", "\x0a", 1));
+        assert_false(encoding_is_protobuf("Application/JSON; charset=utf-8", "", 0));
+        assert_true(encoding_is_protobuf("application/protobuf", "{", 1));
+        assert_false(encoding_is_protobuf(NULL, "{", 1));
+        assert_false(encoding_is_protobuf("application/jsonlines", "{", 1));
+        assert_true(encoding_is_protobuf(NULL, "\x0a", 1));
+        assert_true(encoding_is_protobuf("text/plain", "", 0));
+}
+
 int main(void)
 {
-        const struct CMUnitTest tests[] = {cmocka_unit_test(there_and_back), cmocka_unit_test(refusals)};
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(there_and_back), cmocka_unit_test(refusals), cmocka_unit_test(from_outside), cmocka_unit_test(which_encoding)};
 
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -237,18 +237,74 @@ static void heartbeats(void **state)
         settle(&f, "heartbeat");
 }
 
-/* --- workers: JSON alone --- */
+/* --- workers: what breaks the contract has no form in protobuf --- */
+
+static const ProtobufCMessageDescriptor *const worker_messages[] = {&aethelos__call__descriptor, &aethelos__question__descriptor,
+        &aethelos__reply__descriptor, &aethelos__answer__descriptor, &aethelos__beat__descriptor, &aethelos__beat_answer__descriptor,
+        &aethelos__result__descriptor, &aethelos__result_answer__descriptor};
+
+/* The same in protobuf; false: there is none. */
+static bool in_protobuf(const char *message, const char *json, struct strbuf *b)
+{
+        _cleanup_(json_done) struct json_doc doc = {0};
+        _cleanup_(strbuf_done) struct strbuf field = {0}, back = {0};
+        const ProtobufCMessageDescriptor *d = NULL;
+        struct json_error error;
+        const char *why;
+        ProtobufCMessage *m;
+
+        for (size_t i = 0; i < ARRAY_SIZE(worker_messages); i++)
+                if (strcmp(worker_messages[i]->short_name, message) == 0)
+                        d = worker_messages[i];
+        assert_non_null(d);
+        assert_int_equal(json_parse(json, strlen(json), &doc, &error), 0);
+        if (pbjson_parse(d, &doc, json_root(&doc), &m, &why, &field) < 0)
+                return false;
+        pbjson_add_packed(b, m);
+        protobuf_c_message_free_unpacked(m, NULL);
+        assert_null(pbjson_unpack(&back, d, b->s, b->len));
+        assert_string_equal(back.s, json);
+        return true;
+}
 
 static void add_worker(struct file *f, const char *message, const char *name, const char *json, const char *means)
 {
+        _cleanup_(strbuf_done) struct strbuf packed = {0};
+
         begin_vector(f, message, name);
+        if (in_protobuf(message, json, &packed)) {
+                strbuf_adds(&f->text, ", \"protobuf\": \"");
+                add_hex(&f->text, (const uint8_t *)packed.s, packed.len);
+                strbuf_addc(&f->text, '"');
+        }
         strbuf_addf(&f->text, ", \"json\": %s", json);
         if (means)
                 strbuf_addf(&f->text, ", \"means\": \"%s\"", means);
         strbuf_addc(&f->text, '}');
 }
 
-static void workers(void **state)
+/* What was written in protobuf is the JSON, and the other way round. */
+static void assert_same(const char *message, const char *json, const struct strbuf *packed)
+{
+        _cleanup_(strbuf_done) struct strbuf other = {0};
+
+        assert_true(in_protobuf(message, json, &other));
+        assert_int_equal(packed->len, other.len);
+        assert_memory_equal(packed->s, other.s, other.len);
+}
+
+static void add_call(struct file *f, const char *name, const struct execution_call *call)
+{
+        _cleanup_(strbuf_done) struct strbuf json = {0}, packed = {0};
+
+        execution_call_body(&json, call);
+        execution_call_message(&packed, call);
+        assert_same("Call", json.s, &packed);
+        add_worker(f, "Call", name, json.s, NULL);
+}
+
+/* What execution makes of what a worker says. */
+static const char *meaning(const char *message, struct slice body, bool protobuf)
 {
         static const char *const means[] = {[EXECUTION_DONE] = "done",
                 [EXECUTION_ACCEPTED] = "accepted",
@@ -256,6 +312,29 @@ static void workers(void **state)
                 [EXECUTION_UNKNOWN] = "not known: asked about, never sent again blindly",
                 [EXECUTION_NOT_KNOWN] = "sent again"};
         static const char refused[] = "failed, no fault of the operator";
+        struct execution_reply reply = {.kind = EXECUTION_REPLY_ANSWERED, .status = 200, .protobuf = protobuf, .body = body};
+        struct execution_answer answer = {0};
+        struct execution_word word = {0};
+        const char *what;
+
+        if (strcmp(message, "Reply") == 0 || strcmp(message, "Answer") == 0) {
+                if (message[0] == 'R')
+                        execution_read_bus_call(&reply, true, &answer);
+                else
+                        execution_read_status(&reply, true, &answer);
+                what = answer.refused ? refused : means[answer.verdict];
+                execution_answer_done(&answer);
+        } else if (execution_read_worker(body, protobuf, strcmp(message, "Result") == 0, &word)) {
+                what = "invalid";
+        } else {
+                what = message[0] == 'B' ? "it has the run" : word.answer.refused ? refused : means[word.answer.verdict];
+                execution_word_done(&word);
+        }
+        return what;
+}
+
+static void workers(void **state)
+{
         static const struct {
                 const char *message, *name, *json;
         } replies[] = {
@@ -275,49 +354,53 @@ static void workers(void **state)
                 {"Beat", "without a token", "{\"run_id\":\"" RUN "\"}"},
                 {"Result", "done", "{\"run_id\":\"" RUN "\",\"token\":1,\"status\":\"done\",\"output\":[1,2]}"},
                 {"Result", "failed", "{\"run_id\":\"" RUN "\",\"token\":1,\"status\":\"failed\",\"error\":\"no such text\"}"},
+                {"Answer", "refused", "{\"status\":\"failed\",\"error\":\"no text at all\",\"refused\":true}"},
+                {"Result", "refused", "{\"run_id\":\"" RUN "\",\"token\":1,\"status\":\"failed\",\"error\":\"no text at all\",\"refused\":true}"},
                 {"Result", "neither", "{\"run_id\":\"" RUN "\",\"token\":1,\"status\":\"running\"}"},
         };
+        static const struct {
+                const char *message, *status, *error;
+        } answers[] = {
+                {"BeatAnswer", "held", NULL},
+                {"BeatAnswer", "over", NULL},
+                {"BeatAnswer", "invalid", "percent: an integer from 0 to 100"},
+                {"ResultAnswer", "committed", NULL},
+                {"ResultAnswer", "over", NULL},
+                {"ResultAnswer", "invalid", "status: done or failed"},
+        };
+        _cleanup_(strbuf_done) struct strbuf json = {0}, packed = {0};
         struct execution_call call = {.attempt = 1, .token = 1, .lease_ms = 10000, .input = slice_of("{\"text\":\"hello\"}")};
         struct file f = {0};
-        struct strbuf b = {0};
 
         (void)state;
         assert_true(uuid_parse(RUN, strlen(RUN), &call.run_id) && uuid_parse(JOB, strlen(JOB), &call.job_id));
-        execution_call_body(&b, &call);
-        add_worker(&f, "Call", "the first", b.s, NULL);
-        strbuf_reset(&b);
+        add_call(&f, "the first", &call);
         call.step = 2;
         call.attempt = 3;
         call.token = 7;
         call.context = slice_of("{\"priority\":\"high\"}");
-        execution_call_body(&b, &call);
-        add_worker(&f, "Call", "a later step, sent again", b.s, NULL);
-        strbuf_reset(&b);
-        execution_question_body(&b, &call.run_id);
-        add_worker(&f, "Question", "about a run", b.s, NULL);
-        strbuf_done(&b);
+        add_call(&f, "a later step, sent again", &call);
+        execution_question_body(&json, &call.run_id, false);
+        add_worker(&f, "Question", "about a run", json.s, NULL);
+        execution_question_body(&packed, &call.run_id, true);
+        assert_same("Question", json.s, &packed);
         for (size_t i = 0; i < ARRAY_SIZE(replies); i++) {
-                struct execution_reply reply = {.kind = EXECUTION_REPLY_ANSWERED, .status = 200, .body = slice_of(replies[i].json)};
-                struct execution_answer answer = {0};
-                const char *what;
+                const char *what = meaning(replies[i].message, slice_of(replies[i].json), false);
 
-                if (strcmp(replies[i].message, "Reply") == 0) {
-                        execution_read_bus_call(&reply, true, &answer);
-                        what = answer.refused ? refused : means[answer.verdict];
-                        execution_answer_done(&answer);
-                } else if (strcmp(replies[i].message, "Answer") == 0) {
-                        execution_read_status(&reply, true, &answer);
-                        what = answer.refused ? refused : means[answer.verdict];
-                        execution_answer_done(&answer);
-                } else {
-                        struct execution_word word = {0};
-                        const char *why = execution_read_worker(reply.body, strcmp(replies[i].message, "Result") == 0, &word);
-
-                        what = why ? "invalid" : replies[i].message[0] == 'B' ? "it has the run" : means[word.answer.verdict];
-                        if (!why)
-                                execution_word_done(&word);
-                }
+                strbuf_reset(&packed);
+                if (in_protobuf(replies[i].message, replies[i].json, &packed))
+                        assert_string_equal(meaning(replies[i].message, (struct slice){packed.s, packed.len}, true), what);
                 add_worker(&f, replies[i].message, replies[i].name, replies[i].json, what);
+        }
+        for (size_t i = 0; i < ARRAY_SIZE(answers); i++) {
+                bool result = strcmp(answers[i].message, "ResultAnswer") == 0;
+
+                strbuf_reset(&json);
+                strbuf_reset(&packed);
+                execution_word_answer(&json, result, answers[i].status, answers[i].error, false);
+                execution_word_answer(&packed, result, answers[i].status, answers[i].error, true);
+                assert_same(answers[i].message, json.s, &packed);
+                add_worker(&f, answers[i].message, answers[i].status, json.s, NULL);
         }
         settle(&f, "worker");
 }
