@@ -69,6 +69,7 @@ BEGIN
             NOT EXISTS (SELECT 1 FROM journal j WHERE j.chain_id = s.id
               HAVING sum(CASE 'customer_prepayment' WHEN j.credit THEN j.amount WHEN j.debit THEN -j.amount ELSE 0 END) <> 0)
             AND NOT (s.old_step = 'PAYMENT_INITIATED' AND EXISTS (SELECT 1 FROM payment_intent p WHERE p.id = s.id AND p.driver <> 'manual'))
+            AND NOT (s.old_step = 'PAYMENT_REQUIRED' AND EXISTS (SELECT 1 FROM provider_call p WHERE p.chain_id = s.id AND p.state IN ('calling', 'pending', 'unknown')))
           -- One job, one charge: what was paid once is not charged again.
           WHEN 'CHAIN_REOPENED' THEN NOT EXISTS (SELECT 1 FROM journal j WHERE j.chain_id = s.id)
           -- Not while an operator may still be at it, nor is it run while a refund may be under way.

@@ -49,3 +49,13 @@ EXCEPTION WHEN data_exception THEN -- an event that cannot be read
 END $$;
 COMMENT ON FUNCTION refold IS 'Re-folds a chain''s row from its events: sound (nothing to do), refolded, broken (the events themselves are not sound: nothing is changed) or unknown';
 GRANT EXECUTE ON FUNCTION refold TO aethelos_meta_repair;
+
+-- The row is locked to the end of the transaction, and payments takes none that is locked: either it is dropped, or it is asked for again.
+CREATE OR REPLACE FUNCTION drop_refused_intent(p_chain uuid) RETURNS void
+LANGUAGE sql SECURITY DEFINER
+SET search_path = aethelos, pg_temp
+AS $$
+  UPDATE provider_call p SET state = 'failed' WHERE p.chain_id = p_chain AND p.what = 'create' AND p.state = 'unknown' AND p.error LIKE 'refused: %';
+$$;
+COMMENT ON FUNCTION drop_refused_intent IS 'Has an intent that the provider has refused asked for no more; meta-repair does it in the transaction that closes the job';
+GRANT EXECUTE ON FUNCTION drop_refused_intent TO aethelos_meta_repair;

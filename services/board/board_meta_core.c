@@ -266,7 +266,7 @@ struct board_problem board_command_problem(enum board_command command, const cha
                 {"paid", 409, "paid", "the job is paid: refund it"},
                 {"refund_under_way", 409, "refund-under-way", "the refund may be under way at the provider"},
                 {"operator_at_it", 409, "operator-at-it", "an operator may be at it: its run must be resolved first"},
-                {"held_by_provider", 409, "held-by-provider", "the provider holds the payment intent, and ends it"},
+                {"held_by_provider", 409, "held-by-provider", "the provider holds the payment intent, or may hold it, and ends it"},
         };
         _cleanup_(json_done) struct json_doc doc = {0}, asked = {0};
         struct board_problem p = {0};

@@ -24,6 +24,7 @@ enum {
         CALL,
         REFUND_ASKED,
         ISSUE,
+        REFUSED,
         SUBJECT,
         SINCE,
         EXPIRES_AT,
@@ -53,6 +54,7 @@ static const char facts_sql[] =
         " EXISTS (SELECT 1 FROM call),"
         " EXISTS (SELECT 1 FROM provider_call q WHERE q.chain_id = $1 AND q.what = 'refund' AND q.state <> 'failed'),"
         " EXISTS (SELECT 1 FROM problem),"
+        " EXISTS (SELECT 1 FROM provider_call q WHERE q.chain_id = $1 AND q.what = 'create' AND q.state = 'unknown' AND q.error LIKE 'refused: %'),"
         " s.id,"
         " to_char(s.updated_at" UTC ","
         " to_char(p.expires_at" UTC ","
@@ -162,7 +164,8 @@ static void add_stand(struct strbuf *b, const PGresult *job, const PGresult *r)
                 .run = db_bool(r, 0, RUN),
                 .call = db_bool(r, 0, CALL),
                 .refund_asked = db_bool(r, 0, REFUND_ASKED),
-                .issue = db_bool(r, 0, ISSUE)};
+                .issue = db_bool(r, 0, ISSUE),
+                .refused = db_bool(r, 0, REFUSED)};
 
         strbuf_adds(b, "{\"job\":");
         job_view_add_job(b, job, 0, 0);

@@ -16,12 +16,13 @@ enum {
         UNPAID = 1 << 5,
         NO_REFUND = 1 << 6,
         INTENT = 1 << 7,
+        REFUSED = 1 << 8,
 };
 
 static bool fits(const struct dossier_facts *f, const char *kind, const char *step, unsigned conditions)
 {
         unsigned true_now = (f->manual ? MANUAL : 0) | (f->run ? RUN : NO_RUN) | (f->call ? CALL : 0) | (f->issue ? ISSUE : 0) |
-                            (f->paid ? 0 : UNPAID) | (f->refund_asked ? 0 : NO_REFUND) | (f->intent_alive ? INTENT : 0);
+                            (f->paid ? 0 : UNPAID) | (f->refund_asked ? 0 : NO_REFUND) | (f->intent_alive ? INTENT : 0) | (f->refused ? REFUSED : 0);
 
         return strcmp(kind, f->kind) == 0 && (!step || strcmp(step, f->step) == 0) && (conditions & ~true_now) == 0;
 }
@@ -82,6 +83,7 @@ size_t dossier_may(const struct dossier_facts *f, struct dossier_act ret_acts[DO
                 {"job", "JOB_CREATED", UNPAID, {"close", "POST /jobs/{id}/close"}},
                 {"job", "FLOW_CHOSEN", UNPAID, {"close", "POST /jobs/{id}/close"}},
                 {"job", "PRICED", UNPAID, {"close", "POST /jobs/{id}/close"}},
+                {"job", "PAYMENT_REQUIRED", REFUSED, {"close", "POST /jobs/{id}/close"}},
                 {"job", "CHAIN_REOPENED", UNPAID, {"close", "POST /jobs/{id}/close"}},
                 {"job", "PAYMENT_INITIATED", MANUAL | UNPAID, {"close", "POST /jobs/{id}/close"}},
                 {"job", "EXECUTION_STARTED", RUN, {"resolve_run", "POST /runs/{run_id}/resolve"}},

@@ -15,6 +15,7 @@ struct dossier_facts {
         bool run, call;    /* a run at an operator, a call at the payment provider is under way */
         bool refund_asked; /* the provider has, or may have, a refund */
         bool issue;        /* an issue about it is open */
+        bool refused;      /* the provider refuses its intent */
 };
 
 /* Whose time says when the next thing happens. */

@@ -22,6 +22,7 @@ static const struct row {
         {REPAIR_WISH_CLOSE, "JOB_CREATED", "FINAL_FAIL", false},
         {REPAIR_WISH_CLOSE, "FLOW_CHOSEN", "FINAL_FAIL", false},
         {REPAIR_WISH_CLOSE, "PRICED", "FINAL_FAIL", false},
+        {REPAIR_WISH_CLOSE, "PAYMENT_REQUIRED", "FINAL_FAIL", true},
         {REPAIR_WISH_CLOSE, "CHAIN_REOPENED", "FINAL_FAIL", false},
         {REPAIR_WISH_CLOSE, "PAYMENT_INITIATED", "FINAL_FAIL", true},
 };

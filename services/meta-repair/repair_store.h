@@ -202,6 +202,8 @@ enum repair_redrive_walk { REPAIR_REDRIVE_STANDING, REPAIR_REDRIVE_WAITING, REPA
 int repair_targets_page(struct db *db, enum repair_redrive_walk walk, const struct repair_filter *filter, struct uuid *after,
         struct repair_target **ret_v, size_t *ret_n, bool *ret_more);
 int repair_target_read(struct db *db, const struct uuid *id, struct repair_target *ret_target); /* -ENOENT */
+/* Has payments ask no more for an intent that the provider has refused; of others nothing. */
+int repair_drop_refused_intent(struct db *db, const struct uuid *chain);
 /* Stores a person's decision for the event; *ret_stored false: the chain does not take it. */
 int repair_decision_store(
         struct db *db, const struct repair_target *target, const char *event, const char *by, const char *reference, bool *ret_stored);

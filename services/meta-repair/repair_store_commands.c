@@ -170,6 +170,14 @@ int repair_decision_store(
         return e;
 }
 
+int repair_drop_refused_intent(struct db *db, const struct uuid *chain)
+{
+        _cleanup_(db_args_done) struct db_args args = {0};
+
+        db_arg_uuid(&args, chain);
+        return db_run(db, "SELECT drop_refused_intent($1)", &args, NULL);
+}
+
 /* Inserts a new version of something; sql returns its row. */
 static int write_version(struct db *db, const char *sql, struct db_args *args)
 {

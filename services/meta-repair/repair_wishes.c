@@ -50,6 +50,8 @@ static int decide_and_move(struct repair_step *st, const struct repair_target *t
         int e = db_run(db, "SAVEPOINT decision", NULL, NULL);
 
         uuid_format(&st->command.id, reference);
+        if (e == 0 && strcmp(t->step, "PAYMENT_REQUIRED") == 0)
+                e = repair_drop_refused_intent(db, &t->id);
         if (e == 0)
                 e = repair_decision_store(db, t, d->event, st->command.by, reference, &stored);
         if (e == 0 && stored) {

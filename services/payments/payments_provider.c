@@ -180,7 +180,9 @@ static struct provider_outcome outcome_of(struct payments_provider *p, const str
                 if (c->what == PROVIDER_QUERY)
                         o.what = PROVIDER_CREATE;
                 o.state = "unknown";
-                o.again = true;
+                o.refused = c->answer.status == PROVIDER_FAILED;
+                o.again = !o.refused;
+                o.error = c->answer.error;
                 o.next_ms = later;
                 break;
         case PROVIDER_ASK_LATER:

@@ -110,8 +110,12 @@ int provider_store_write(struct db *db, const struct provider_outcome outcomes[]
         for (size_t i = 0; i < n; i++)
                 text(&args, outcomes[i].state);
         db_array_begin(&args, DB_ARRAY_TEXT);
-        for (size_t i = 0; i < n; i++)
-                text(&args, outcomes[i].again ? "send" : outcomes[i].error);
+        for (size_t i = 0; i < n; i++) {
+                char refusal[sizeof(PROVIDER_REFUSED) + PROVIDER_TEXT_MAX];
+
+                snprintf(refusal, sizeof(refusal), PROVIDER_REFUSED "%s", outcomes[i].error ? outcomes[i].error : "");
+                text(&args, outcomes[i].again ? "send" : outcomes[i].refused ? refusal : outcomes[i].error);
+        }
         db_array_begin(&args, DB_ARRAY_BIGINT);
         for (size_t i = 0; i < n; i++)
                 db_array_int(&args, outcomes[i].next_ms);

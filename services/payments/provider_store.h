@@ -29,6 +29,9 @@ struct provider_call {
 /* Takes at most `limit` due calls for lease_ms; *ret_calls is a list of malloc'ed calls. */
 int provider_store_take(struct db *db, const char *owner, int limit, int64_t lease_ms, struct provider_call **ret_calls);
 
+/* error of an intent that the provider refused in its last word; it is asked for again all the same */
+#define PROVIDER_REFUSED "refused: "
+
 /* What came of one: state calling, pending, unknown, done or failed. */
 struct provider_outcome {
         const struct provider_call *call;
@@ -36,7 +39,8 @@ struct provider_outcome {
         const char *state, *error;
         int64_t next_ms;
         int probes;
-        bool again; /* to be sent again, not asked about */
+        bool again;   /* to be sent again, not asked about */
+        bool refused; /* an intent, of which error is the provider's last word */
 };
 /* ret_in[i]: the fence held and it was written. */
 int provider_store_write(struct db *db, const struct provider_outcome outcomes[], size_t n, bool ret_in[]);

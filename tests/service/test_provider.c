@@ -228,6 +228,53 @@ static void slow_and_refused_refunds(void **state)
         await_refunded(refused);
 }
 
+static void close_job(const char *id, long expected)
+{
+        char path[96];
+        long status = 0;
+
+        snprintf(path, sizeof(path), "/jobs/%s/close", id);
+        for (int tries = 0; tries < 50 && status != expected; tries++) { /* the intent may just be asked for */
+                free(stack_http(stack, true, "POST", path, NULL, "{\"reason\":\"it is refused\",\"by\":\"anna\"}", &status));
+                assert_true(status == 200 || status == 409);
+                usleep(20000);
+        }
+        assert_int_equal(status, expected);
+}
+
+/* An intent that is refused is asked for again; whoever has no more patience closes the job, and then it is not. One that the provider may have is
+ * left. */
+static void refused_intents(void **state)
+{
+        _cleanup_(freep) char *closed = NULL, *kept = NULL, *unknown = NULL;
+        char sql[200], path[96];
+        long status = 0;
+
+        (void)state;
+        fake_provider_mode(provider, "refuse");
+        closed = job_at("PAYMENT_REQUIRED");
+        kept = job_at("PAYMENT_REQUIRED");
+        stack_await(stack, "SELECT count(*) FROM provider_call WHERE state = 'unknown' AND error = 'refused: refused' AND probes > 0", "2", 30000);
+        snprintf(path, sizeof(path), "/jobs/%s/dossier", closed);
+        _cleanup_(freep) char *told = stack_http(stack, true, "GET", path, NULL, NULL, &status);
+        _cleanup_(freep) char *who = json_at(told, "waits.for"), *may = json_at(told, "may.0.what");
+        assert_string_equal(who, "provider");
+        assert_string_equal(may, "close");
+        close_job(closed, 200);
+        await_step(closed, "FINAL_FAIL");
+        snprintf(sql, sizeof(sql), "SELECT state FROM provider_call WHERE chain_id = '%s'", closed);
+        stack_await(stack, sql, "failed", 1000);
+        fake_provider_mode(provider, "down");
+        unknown = job_at("PAYMENT_REQUIRED");
+        snprintf(sql, sizeof(sql), "SELECT state FROM provider_call WHERE chain_id = '%s' AND probes > 0", unknown);
+        stack_await(stack, sql, "unknown", 30000);
+        close_job(unknown, 409);
+        fake_provider_mode(provider, "ok");
+        await_step(kept, "PAYMENT_INITIATED");
+        await_step(unknown, "PAYMENT_INITIATED");
+        assert_false(fake_provider_pay(provider, closed, -1)); /* it knows of no such intent */
+}
+
 /* While it is down single probes find out; then everything goes on. */
 static void a_provider_that_is_down(void **state)
 {
@@ -287,6 +334,7 @@ int main(void)
                 cmocka_unit_test(a_wrong_amount),
                 cmocka_unit_test(refunds_go_once),
                 cmocka_unit_test(slow_and_refused_refunds),
+                cmocka_unit_test(refused_intents),
                 cmocka_unit_test(a_provider_that_is_down),
                 cmocka_unit_test(killed_in_the_middle),
         };

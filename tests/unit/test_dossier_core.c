@@ -55,6 +55,8 @@ static void what_may_be_done(void **state)
                 const char *acts; /* separated by blanks */
         } cases[] = {
                 {{"job", "JOB_CREATED"}, "close"},
+                {{"job", "PAYMENT_REQUIRED", .call = true}, ""},
+                {{"job", "PAYMENT_REQUIRED", .call = true, .refused = true}, "close"},
                 {{"job", "PAYMENT_INITIATED", .manual = true, .intent_alive = true}, "confirm_payment close"},
                 {{"job", "PAYMENT_INITIATED", .manual = true}, "close"},
                 {{"job", "PAYMENT_INITIATED", .intent_alive = true}, "confirm_payment"},

@@ -243,6 +243,7 @@ static void what_people_may_decide(void **state)
                 {REPAIR_WISH_REFUND, {"job", "STEP_COMPLETED", "open", true, false}, "REFUND_REQUIRED", NULL, false},
                 {REPAIR_WISH_REFUND, {"job", "PRICED", "open", false, false}, NULL, "not_paid", false},
                 {REPAIR_WISH_CLOSE, {"job", "PAYMENT_INITIATED", "open", false, false}, "FINAL_FAIL", NULL, true},
+                {REPAIR_WISH_CLOSE, {"job", "PAYMENT_REQUIRED", "open", false, false}, "FINAL_FAIL", NULL, true},
                 {REPAIR_WISH_CLOSE, {"job", "PAYMENT_CONFIRMED", "open", true, false}, NULL, "paid", false},
                 {REPAIR_WISH_CLOSE, {"job", "PAYMENT_EXPIRED", "final_fail", false, false}, NULL, "final_fail", false},
         };
