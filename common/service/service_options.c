@@ -160,6 +160,9 @@ int skeleton_options(int argc, char *argv[], const struct service_spec *spec, st
                 }
         }
         unknown = settings_unknown(tables, ARRAY_SIZE(tables), argc, argv);
+        for (int i = 1; i < argc && !unknown; i++)
+                if (strncmp(argv[i], "--", 2) != 0 || !strchr(argv[i], '='))
+                        unknown = argv[i];
         if (unknown) {
                 fprintf(stderr, "aethelos-%s: unknown argument %s (try --help)\n", spec->name, unknown);
                 return -EINVAL;
