@@ -23,6 +23,8 @@ int cmd_runs(int argc, char **argv);
 int cmd_tasks(int argc, char **argv);
 int cmd_watch(int argc, char **argv);
 int cmd_worker(int argc, char **argv);
+int cmd_overview(int argc, char **argv);
+int cmd_quarantine(int argc, char **argv);
 int cmd_offers(int argc, char **argv);
 int cmd_payouts(int argc, char **argv);
 int cmd_refunds(int argc, char **argv);

@@ -1,4 +1,5 @@
-/* flows, operators, offers, payouts, refunds: the lists of the stack, and recording that a payout or a refund was transferred.
+/* overview, flows, operators, offers, payouts, refunds, quarantine: the figures and lists of the stack, and recording that a payout or a refund was
+ * transferred.
  *
  * Invariant: a payout is marked, and a refund confirmed, only for the id and the reference that the user typed. A crash here leaves nothing behind
  * but the evidence that the stack has stored, and the same command again finds it. */
@@ -231,9 +232,8 @@ static int payouts_mark(struct client *c, const char *id, const char *reference,
 }
 
 /* One line for each sum of the summary: {"earned": [amount...], ...} or {"earned": amount, ...}; plain numbers as they are. */
-static void print_summary(const struct json_doc *doc, json_value summary)
+static void print_summary(const struct json_doc *doc, json_value summary, int width)
 {
-        printf("\n");
         for (json_value name = json_is(summary, JSON_OBJECT) ? json_first(doc, summary) : NULL; name;) {
                 json_value value = json_after(doc, summary, name);
                 _cleanup_(freep) char *label = answer_text(doc, name, "");
@@ -244,13 +244,13 @@ static void print_summary(const struct json_doc *doc, json_value summary)
                         for (json_value v = json_first(doc, value); v; v = json_after(doc, value, v)) {
                                 _cleanup_(freep) char *count = answer_text(doc, v, "count");
                                 _cleanup_(freep) char *amount = answer_amount(doc, v, "");
-                                printf("  %-12s %s", label, amount);
+                                printf("  %-*s %s", width, label, amount);
                                 printf(*count ? " in %s\n" : "\n", count);
                         }
-                } else if (json_is(value, JSON_OBJECT)) {
-                        print_field(label, answer_amount(doc, value, ""));
                 } else {
-                        print_field(label, answer_text(doc, value, ""));
+                        _cleanup_(freep) char *text = json_is(value, JSON_OBJECT) ? answer_amount(doc, value, "") : answer_text(doc, value, "");
+                        if (*text)
+                                printf("  %-*s %s\n", width, label, text);
                 }
                 name = json_after(doc, summary, value);
         }
@@ -301,7 +301,8 @@ static int payouts_list(struct client *c, const char *status, const char *job)
         _cleanup_(answer_done) struct answer summary = {0};
         if (client_get(c, CLIENT_ADMIN, "/payouts/summary", &summary) < 0)
                 return 1;
-        print_summary(&summary.doc, summary.root);
+        printf("\n");
+        print_summary(&summary.doc, summary.root, 12);
         return 0;
 }
 
@@ -330,6 +331,51 @@ int cmd_payouts(int argc, char **argv)
                 return 1;
         c.json = json;
         return mark ? payouts_mark(&c, a.rest[1], reference, client_by(by)) : payouts_list(&c, status, job);
+}
+
+int cmd_overview(int argc, char **argv)
+{
+        _cleanup_(client_done) struct client c = {0};
+        _cleanup_(answer_done) struct answer answer = {0};
+        bool json = false;
+        struct args a = {
+                .help = "usage: aethelos overview [--json]\n"
+                        "\n"
+                        "Shows the figures of the stack, exact at this moment: jobs, revenue, payouts, what stands, waits, or lies in quarantine.\n"
+                        "\n"
+                        "  --json  prints the answer of the API, which has the steps and the repairs, too\n",
+                .options = (struct args_option[]){{"--json", .flag = &json}, {0}}};
+        int r = args_parse(&a, argc, argv);
+
+        if (r != ARGS_GO_ON)
+                return r;
+        if (client_find(&c) < 0)
+                return 1;
+        c.json = json;
+        r = client_get(&c, CLIENT_ADMIN, "/status/overview", &answer);
+        if (json && answer.body.len > 0)
+                print_json(&answer);
+        if (r < 0 || json)
+                return r < 0;
+        print_summary(&answer.doc, answer.root, 22);
+        return 0;
+}
+
+int cmd_quarantine(int argc, char **argv)
+{
+        static const struct list quarantine = {
+                .help = "usage: aethelos quarantine [--json]\n"
+                        "\n"
+                        "Lists what could not be used and was put aside for a person, the latest first: messages without a usable key,\n"
+                        "what a service cannot carry out. The bytes are in the answer of the API.\n"
+                        "\n"
+                        "  --json  prints the answer of the API\n",
+                .path = "/quarantine",
+                .side = CLIENT_ADMIN,
+                .none = "nothing was put aside",
+                .columns = {{"id", "id", .right = true}, {"time", "time"}, {"service", "service"}, {"subject", "subject"}, {"chain", "chain_id"},
+                        {"bytes", "length", .right = true}, {"reason", "reason"}}};
+        return list_command(argc, argv, &quarantine);
 }
 
 static char *refund_amount(const struct json_doc *doc, json_value refund)

@@ -21,6 +21,7 @@ static const struct command commands[] = {
         {"down", "", "end it", cmd_down},
         {"status", "", "addresses and processes", cmd_status},
         {"doctor", "", "look for what keeps a stack from running, and say what to do", cmd_doctor},
+        {"overview", "", "jobs, revenue, payouts, what stands: the figures of this moment", cmd_overview},
         {"submit", "FILE|-", "submit a job", cmd_submit},
         {"pay", "JOB --reference TEXT", "confirm the payment of a job", cmd_pay},
         {"show", "JOB", "a job with price, ledger entries and payout", cmd_show},
@@ -35,6 +36,7 @@ static const struct command commands[] = {
         {"payouts", "[mark ID --reference TEXT]", "what is owed to the owner; mark one as transferred", cmd_payouts},
         {"refunds", "[confirm JOB --reference TEXT]", "what must go back to payers; record that it went", cmd_refunds},
         {"issues", "[--kind KIND] [--all]", "what stands too long or is broken, and what is done about it", cmd_issues},
+        {"quarantine", "", "what could not be used and was put aside", cmd_quarantine},
         {"repair", "[ISSUE | --kind KIND]", "have issues handled now", cmd_repair},
         {"redrive", "JOB | --reason R ...", "have failed jobs run again", cmd_redrive},
         {"refund", "JOB --reason TEXT", "give the payment of a failed job back", cmd_refund},
@@ -67,10 +69,10 @@ static int usage(FILE *out)
 {
         fprintf(out, "usage: aethelos COMMAND ...\n\n");
         for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-                fprintf(out, "  %-9s %-30s %s\n", commands[i].name, commands[i].args, commands[i].help);
-        fprintf(out, "  %-9s %-30s %s\n", "fault", "[--seed N] [--minutes M]", "hurt a stack of its own while it works, and audit it");
-        fprintf(out, "  %-9s %-30s %s\n", "crash", "[--rounds N]", "kill every service at each of its crash points, and audit it");
-        fprintf(out, "  %-9s %-30s %s\n", "test", "", "build with sanitizers and run all tests");
+                fprintf(out, "  %-10s %-30s %s\n", commands[i].name, commands[i].args, commands[i].help);
+        fprintf(out, "  %-10s %-30s %s\n", "fault", "[--seed N] [--minutes M]", "hurt a stack of its own while it works, and audit it");
+        fprintf(out, "  %-10s %-30s %s\n", "crash", "[--rounds N]", "kill every service at each of its crash points, and audit it");
+        fprintf(out, "  %-10s %-30s %s\n", "test", "", "build with sanitizers and run all tests");
         fprintf(out, "\nEvery command has --help, and all but fault, crash and test --json. Exit status: 0 done, 1 failed, 2 used wrongly.\n");
         return out == stdout ? 0 : 2;
 }

@@ -39,6 +39,7 @@ says() { # what, exit status, what it must say, command...
 }
 says "what is missing is named" 2 "this is missing: JOB" "$aethelos" pay --reference x
 says "every way of a command is shown" 2 "webhooks rotate ID" "$aethelos" webhooks add
+says "a service that is told what it does not know" 2 "unknown argument \-\-bogus" env AETHELOS_DATABASE_URL=postgresql:///none "$bin/aethelos-intake" --bogus --check-config
 says "a state that cannot be made" 1 "\-\-state" "$aethelos" up --state "$work/none/state"
 
 "$aethelos" up --port 31000 >"$work/up.log" 2>&1
@@ -82,9 +83,10 @@ check "events of the job" "$("$aethelos" events "$job")" REVENUE_BOOKED
 echo '{"type":"none","payload":{}}' >"$work/bad.json"
 refuses "a job of an unknown type" 1 "$aethelos" submit "$work/bad.json"
 refuses "run of a job that is refused" 1 "$aethelos" run "$work/bad.json"
-for command in flows operators offers payouts issues rules tasks webhooks doctor; do "$aethelos" $command --json >/dev/null; done
-for command in up down status doctor run submit pay show events explain flows operators offers payouts refunds issues repair redrive refund close rules tasks webhooks backup restore migrate secrets bench; do "$aethelos" $command --help >/dev/null; done
+for command in overview flows operators offers payouts issues quarantine rules tasks webhooks doctor; do "$aethelos" $command --json >/dev/null; done
+for command in up down status doctor overview quarantine run submit pay show events explain flows operators offers payouts refunds issues repair redrive refund close rules tasks webhooks backup restore migrate secrets bench; do "$aethelos" $command --help >/dev/null; done
 check "help and json everywhere" ok ok
+check "the figures of this moment" "$("$aethelos" overview | tr -s ' ')" "jobs completed 3"
 for command in issues repair tasks; do refuses "$command of a kind that there is not" 1 "$aethelos" $command --kind NONE; done
 
 check "a hasty label" "$("$aethelos" rules haste set rush --late 1 --deadline 5 --why test --json)" '"version":1'
