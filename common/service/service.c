@@ -22,6 +22,7 @@
 #define HEARTBEAT_MS   5000
 #define REQUESTS_ROUND 512 /* taken per round, so that bells are not starved by requests */
 #define RETRY_MS       500 /* a batch that met an unreachable database comes again after this */
+#define CROWD_MAX      256 /* messages of a stream in one round that are a crowd, however many a round may take */
 #define DELIVERED_MAX  3   /* an envelope delivered more often is taken apart */
 /* Rounds that moved something do not follow each other closer than this: under load batches grow, for a batch costs more than a chain in it. Who
  * comes after a pause does not wait. */
@@ -34,6 +35,7 @@ struct service_state {
         int64_t wake_at_ms, tick_at_ms, beat_at_ms, drain_until_ms, database_retry_ms, rest_until_ms;
         int64_t moved_us; /* when the last round began that moved something */
         uint64_t rounds;
+        int64_t n_taken; /* from the stream, in this round */
         bool more;  /* something was left for the next round */
         bool dirty; /* something was published or acknowledged */
         bool paused;
@@ -91,6 +93,13 @@ void service_rest(struct service *s, int64_t ms)
 bool service_rests(const struct service *s)
 {
         return now_mono_ms() < s->skeleton->rest_until_ms && !stop_requested;
+}
+
+bool service_crowded(const struct service *s)
+{
+        const struct service_state *k = s->skeleton;
+
+        return k->n_taken >= (k->config.batch < CROWD_MAX ? k->config.batch : CROWD_MAX);
 }
 
 bool service_stopping(void)
@@ -211,6 +220,7 @@ static void hear_messages(struct service *s)
         struct bus_message *m;
         int n = 0;
 
+        s->skeleton->n_taken = 0;
         while (n++ < s->skeleton->config.batch && (m = bus_next_plain(s->bus)) != NULL) {
                 s->skeleton->dirty = true;
                 if (s->spec->on_message)
@@ -227,6 +237,7 @@ static void hear_messages(struct service *s)
                 return;
         for (int i = 0; s->spec->stream && s->spec->on_message && i < s->skeleton->config.batch && (m = bus_next(s->bus)) != NULL; i++) {
                 s->skeleton->dirty = s->skeleton->more = true;
+                s->skeleton->n_taken++;
                 s->spec->on_message(s, m);
         }
 }

@@ -103,18 +103,26 @@ static void quarantine(struct service *s, struct intake_item *item)
         intake_refuse(s, item, &broken);
 }
 
-/* Finish before you start: after a full batch nothing more is taken from the bus until the last of its jobs has come to its payment, and so has been
- * through all that lies before. Else starting would take the time that finishing needs, and what is started could only pile up. Who waits for
- * anybody outside (payer, provider, operator) holds up nothing; a service before the payment that stands still does for REST_MS a batch. */
-static void rest(struct service *s, struct intake_item *const items[], size_t n)
+/* Finish before you start: after a round that took as much from the bus as it may nothing more is taken there until the last of its jobs has come to
+ * its payment, and so has been through all that lies before. Else starting would take the time that finishing needs, and what is started could only
+ * pile up. Who waits for anybody outside (payer, provider, operator) holds up nothing; a service before the payment that stands still does for REST_MS
+ * a round. Requests are no crowd of the bus, however many they are. */
+static void rest(struct service *s)
 {
         struct intake_state *state = s->state;
 
-        for (size_t i = n; i > 0 && !service_rests(s); i--)
-                if (items[i - 1]->outcome == INTAKE_NEW) {
-                        state->last = items[i - 1]->id;
-                        state->look_ms = now_mono_ms() + REST_LOOK_MS;
-                        service_rest(s, REST_MS);
+        if (!state->admitted || !service_crowded(s))
+                return;
+        state->look_ms = now_mono_ms() + REST_LOOK_MS;
+        service_rest(s, REST_MS);
+}
+
+static void note_admitted(struct intake_state *state, struct intake_item *const items[], size_t n)
+{
+        for (size_t i = 0; i < n; i++)
+                if (items[i]->message && items[i]->outcome == INTAKE_NEW) {
+                        state->last = items[i]->id;
+                        state->admitted = true;
                 }
 }
 
@@ -138,11 +146,10 @@ static void submit_batch(struct service *s, struct intake_item *items[], size_t 
         struct work w = {.items = items, .n = n};
         int e = db_transaction(s->db, commit, &w);
 
-        if (e == 0 && n == BATCH_MAX)
-                rest(s, items, n);
-        if (e == 0)
+        if (e == 0) {
+                note_admitted(s->state, items, n);
                 service_ring(s, &w.a);
-        else if (e == -ENOTCONN || e == -EAGAIN)
+        } else if (e == -ENOTCONN || e == -EAGAIN)
                 log_warning("submissions wait for the database", LOG_I("jobs", (int64_t)n), LOG_S("error", db_error(s->db)));
         else if (n > 1)
                 log_warning("a batch failed and is tried one by one", LOG_I("jobs", (int64_t)n), LOG_S("error", db_error(s->db)));
@@ -163,6 +170,7 @@ void intake_on_round(struct service *s)
 {
         struct intake_state *state = s->state;
 
+        state->admitted = false;
         for (size_t at = 0, n; at < state->n_items; at += n) {
                 size_t bytes = 0;
 
@@ -171,6 +179,7 @@ void intake_on_round(struct service *s)
                 submit_batch(s, state->items + at, n);
         }
         state->n_items = 0;
+        rest(s);
         look_whether_rested(s);
         intake_look_at_held(s);
 }

@@ -353,6 +353,13 @@ static int handle(struct service *s, struct repair_work *w)
         return e;
 }
 
+/* Data that cannot be used, a constraint, what a function raised: it will be so again. Everything else (a full disk, a statement that took too long, a
+ * database of another version) is no fault of the issue. */
+static bool lasting(const char *sqlstate)
+{
+        return strncmp(sqlstate, "22", 2) == 0 || strncmp(sqlstate, "23", 2) == 0 || strncmp(sqlstate, "P0", 2) == 0;
+}
+
 /* Those of a batch that failed as a whole, each by itself. */
 static int handle_alone(struct service *s, const struct repair_issues *issues)
 {
@@ -366,7 +373,7 @@ static int handle_alone(struct service *s, const struct repair_issues *issues)
                 w.issues.v[0].subject.error = NULL;
                 e = handle(s, &w);
                 repair_work_done(&w);
-                if (e != -EINVAL)
+                if (e != -EINVAL || !lasting(db_sqlstate(s->db)))
                         continue;
                 log_error("an issue cannot be handled", LOG_S("issue", from->kind), LOG_S("error", db_error(s->db)));
                 if (strcmp(from->outcome, REPAIR_UNHANDLED) != 0)

@@ -330,7 +330,7 @@ static void store_away(void **state)
 
 #define CROWD_JOBS 700
 
-static void publish_crowd(const char *client)
+static void publish_crowd(const char *client, const char *const settings[])
 {
         char subject[64];
 
@@ -342,12 +342,12 @@ static void publish_crowd(const char *client)
                 publish(subject, key, "application/json", TEXT_JOB, strlen(TEXT_JOB));
         }
         (void)bus_flush(bus);
-        stack_spawn(stack, "intake", NULL);
+        stack_spawn(stack, "intake", settings);
 }
 
 /* Of the full batches of a client's jobs, of which there are some, none was followed by another before its last job had come to its payment or a
  * second was over. */
-static void assert_crowd(const char *client)
+static void assert_crowd(const char *client, int batch)
 {
         char sql[1000];
 
@@ -357,8 +357,8 @@ static void assert_crowd(const char *client)
                 " f AS (SELECT b.n, b.at, lead(b.at) OVER (ORDER BY b.at) AS next, r.at AS required FROM b"
                 "   LEFT JOIN event r ON r.chain_id = b.last AND r.type = 'PAYMENT_REQUIRED')"
                 " SELECT (count(*) > 0) || ' ' || count(*) FILTER (WHERE next < least(required, at + interval '0.95 s'))"
-                " FROM f WHERE n = 256 AND next IS NOT NULL",
-                client);
+                " FROM f WHERE n = %d AND next IS NOT NULL",
+                client, batch);
         stack_await(stack, sql, "true 0", 0);
 }
 
@@ -366,16 +366,29 @@ static void assert_crowd(const char *client)
  * because pricing stands still, all are admitted all the same, a batch a second. */
 static void a_crowd_on_the_bus(void **state)
 {
+        long status = 0;
+
         (void)state;
         stack_stop(stack, "intake", SIGTERM);
-        publish_crowd("crowd");
+        publish_crowd("crowd", NULL);
         stack_await(stack, "SELECT count(*) FROM chain WHERE client = 'crowd' AND step = 'PAYMENT_INITIATED'", "700", 30000);
-        assert_crowd("crowd");
+        assert_crowd("crowd", 256);
+        stack_stop(stack, "intake", SIGTERM);
+        publish_crowd("small", (const char *const[]){"AETHELOS_BATCH=100", NULL});
+        stack_await(stack, "SELECT count(*) FROM chain WHERE client = 'small' AND step = 'PAYMENT_INITIATED'", "700", 30000);
+        assert_crowd("small", 100);
         stack_stop(stack, "intake", SIGTERM);
         stack_stop(stack, "pricing", SIGTERM);
-        publish_crowd("still");
+        publish_crowd("still", NULL);
+        stack_await(stack, "SELECT count(*) > 0 FROM chain WHERE client = 'still'", "t", 20000);
+        /* A request does not stand in that line. */
+        free(stack_http(stack, false, "POST", "/jobs", (const char *const[]){"Idempotency-Key: urgent", "Prefer: respond-async", NULL},
+                "{\"type\":\"code19:issue\",\"payload\":{\"text\":\"x\"},\"context\":{\"label\":\"code19_issue\"}}", &status));
+        assert_int_equal(status, 202);
+        stack_await(stack, "SELECT lane FROM chain WHERE client = 'default' AND label = 'code19_issue'", "high", 0);
+        stack_await(stack, "SELECT count(*) < 700 FROM chain WHERE client = 'still'", "t", 0);
         stack_await(stack, "SELECT count(*) FROM chain WHERE client = 'still' AND step = 'JOB_CREATED'", "700", 30000);
-        assert_crowd("still");
+        assert_crowd("still", 256);
         stack_spawn(stack, "pricing", NULL);
         stack_await(stack, "SELECT count(*) FROM chain WHERE client = 'still' AND step = 'PAYMENT_INITIATED'", "700", 30000);
         stack_assert_sound(stack);
