@@ -36,8 +36,8 @@ struct service_state {
         int64_t moved_us; /* when the last round began that moved something */
         uint64_t rounds;
         int64_t n_taken; /* from the stream, in this round */
-        bool more;  /* something was left for the next round */
-        bool dirty; /* something was published or acknowledged */
+        bool more;       /* something was left for the next round */
+        bool dirty;      /* something was published or acknowledged */
         bool paused;
         char stream_name[32], stream_subject[48], durables[LANE_COUNT][24], filters[LANE_COUNT][48];
         struct bus_stream stream;

@@ -105,8 +105,8 @@ static void quarantine(struct service *s, struct intake_item *item)
 
 /* Finish before you start: after a round that took as much from the bus as it may nothing more is taken there until the last of its jobs has come to
  * its payment, and so has been through all that lies before. Else starting would take the time that finishing needs, and what is started could only
- * pile up. Who waits for anybody outside (payer, provider, operator) holds up nothing; a service before the payment that stands still does for REST_MS
- * a round. Requests are no crowd of the bus, however many they are. */
+ * pile up. Who waits for anybody outside (payer, provider, operator) holds up nothing; a service before the payment that stands still does for
+ * REST_MS a round. Requests are no crowd of the bus, however many they are. */
 static void rest(struct service *s)
 {
         struct intake_state *state = s->state;

@@ -353,8 +353,8 @@ static int handle(struct service *s, struct repair_work *w)
         return e;
 }
 
-/* Data that cannot be used, a constraint, what a function raised: it will be so again. Everything else (a full disk, a statement that took too long, a
- * database of another version) is no fault of the issue. */
+/* Data that cannot be used, a constraint, what a function raised: it will be so again. Everything else (a full disk, a statement that took too long,
+ * a database of another version) is no fault of the issue. */
 static bool lasting(const char *sqlstate)
 {
         return strncmp(sqlstate, "22", 2) == 0 || strncmp(sqlstate, "23", 2) == 0 || strncmp(sqlstate, "P0", 2) == 0;
