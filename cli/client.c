@@ -48,8 +48,9 @@ int client_find(struct client *ret_client)
         }
         _cleanup_(stack_state_done) struct stack_state state = {0};
         if (cli_state_read(&state) < 0) {
-                fprintf(stderr, "aethelos: no stack is running here. Start it with `./aethelos up`, or say where one runs: with AETHELOS_STATE (its "
-                                "directory, `up --state`), or with AETHELOS_PUBLIC_URL, AETHELOS_ADMIN_URL and AETHELOS_ADMIN_TOKEN_FILE.\n");
+                fprintf(stderr,
+                        "aethelos: no stack is running here. Start it with `./aethelos up`, or say where one runs: with --state or AETHELOS_STATE "
+                        "(its directory), or with AETHELOS_PUBLIC_URL, AETHELOS_ADMIN_URL and AETHELOS_ADMIN_TOKEN_FILE.\n");
                 return -1;
         }
         c.public_url = TAKE_PTR(state.public_url);

@@ -2,6 +2,7 @@
 #include "client_args.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 int args_usage(const struct args *a, const char *why, const char *what)
@@ -37,6 +38,10 @@ static const struct args_option *option_find(const struct args *a, const char *a
         return NULL;
 }
 
+/* Which stack is meant can be said to every command; those that have no use of their own for it find it where they look anyway. */
+static const char *stack_meant;
+static const struct args_option stack_option = {"--state", .value = &stack_meant};
+
 int args_parse(struct args *a, int argc, char **argv)
 {
         bool options = true;
@@ -58,6 +63,8 @@ int args_parse(struct args *a, int argc, char **argv)
                 }
                 size_t len = strcspn(arg, "=");
                 const struct args_option *o = option_find(a, arg, len);
+                if (!o && len == strlen(stack_option.name) && strncmp(arg, stack_option.name, len) == 0)
+                        o = &stack_option;
                 if (!o)
                         return args_usage(a, "there is no such option", arg);
                 if (o->flag) {
@@ -76,6 +83,11 @@ int args_parse(struct args *a, int argc, char **argv)
                 char name[32];
                 argument_name(a, a->n_rest, name);
                 return args_usage(a, "this is missing", name);
+        }
+        if (stack_meant) {
+                setenv("AETHELOS_STATE", stack_meant, 1);
+                unsetenv("AETHELOS_PUBLIC_URL"); /* of another one */
+                unsetenv("AETHELOS_ADMIN_URL");
         }
         return ARGS_GO_ON;
 }

@@ -22,7 +22,8 @@ struct args {
         size_t n_rest;
 };
 
-/* ARGS_GO_ON, or the exit status: 0 after --help, 2 after a wrong use, which was said on stderr. argv[0] is the command's name. */
+/* --state DIR, which a command need not have in its table, says which stack is meant, in place of AETHELOS_STATE and the addresses.
+ * ARGS_GO_ON, or the exit status: 0 after --help, 2 after a wrong use, which was said on stderr. argv[0] is the command's name. */
 int args_parse(struct args *a, int argc, char **argv);
 
 /* Says `why` and the usage on stderr; yields 2. */

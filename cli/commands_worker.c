@@ -112,7 +112,7 @@ int cmd_worker(int argc, char **argv)
         if (stack_locate(&s, NULL) < 0)
                 return 1;
         if (cli_state_read(&running) < 0) {
-                fprintf(stderr, "aethelos: no stack is running here. Start it with `./aethelos up`, or name its directory with AETHELOS_STATE.\n");
+                fprintf(stderr, "aethelos: no stack is running here. Start it with `./aethelos up`, or name its directory with --state.\n");
                 return 1;
         }
         conf = stack_path(&s, "nats/nats-server.conf");

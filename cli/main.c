@@ -73,7 +73,9 @@ static int usage(FILE *out)
         fprintf(out, "  %-10s %-30s %s\n", "fault", "[--seed N] [--minutes M]", "hurt a stack of its own while it works, and audit it");
         fprintf(out, "  %-10s %-30s %s\n", "crash", "[--rounds N]", "kill every service at each of its crash points, and audit it");
         fprintf(out, "  %-10s %-30s %s\n", "test", "", "build with sanitizers and run all tests");
-        fprintf(out, "\nEvery command has --help, and all but fault, crash and test --json. Exit status: 0 done, 1 failed, 2 used wrongly.\n");
+        fprintf(out, "\nEvery command has --help, and all but fault, crash and test --json. With several stacks on a machine, --state DIR says which "
+                     "one is\n"
+                     "meant, or AETHELOS_STATE for all that follow. Exit status: 0 done, 1 failed, 2 used wrongly.\n");
         return out == stdout ? 0 : 2;
 }
 

@@ -33,9 +33,13 @@ job() { "$aethelos" run "$home/examples/numeric-analysis.json" 2>&1 | grep -q ow
 "$aethelos" up --port 31300 >/dev/null
 [ "$("$aethelos" up --port 31300 --json | member public_url)" = "$("$aethelos" status --json | member public_url)" ] || fail "a second up shows the first stack"
 echo "ok: a second up shows the first stack"
-said=$(AETHELOS_STATE=$work/other "$aethelos" up --port 31300)
-AETHELOS_STATE=$work/other "$aethelos" down >/dev/null
-case $said in *"port 31300 is occupied"*) echo "ok: an occupied port is said" ;; *) fail "an occupied port is said: $said" ;; esac
+job "a job in the first stack"
+said=$("$aethelos" up --port 31300 --state "$work/other")
+case $said in *"port 31300 is occupied"*"is taken for the bus"*) echo "ok: occupied ports are said" ;; *) fail "occupied ports are said: $said" ;; esac
+"$aethelos" payouts --state "$work/other" | grep -q "no payouts yet" || fail "--state says which stack is meant"
+"$aethelos" payouts | grep -q "EUR 24.30" || fail "without --state it is the first one"
+echo "ok: --state says which stack is meant"
+"$aethelos" down --state "$work/other" >/dev/null
 
 for engine in postgresql nats-server intake; do
   pid=$(pid_of $engine)
