@@ -147,7 +147,7 @@ static void mischief(struct world *w)
 /* It does what it is asked, and its answer is lost or wrong; or it does nothing. What it has done it can be asked about. */
 static void hurt_provider(struct world *w)
 {
-        static const char *const modes[] = {"lost", "error", "never", "down"};
+        static const char *const modes[] = {"lost", "error", "never", "down", "refuse intents"};
 
         fake_provider_mode(w->provider, modes[number(w, 0, ARRAY_SIZE(modes) - 1)]);
         world_later(w, CURE_PROVIDER, number(w, 500, 3000), 0, NULL);

@@ -123,7 +123,7 @@ static enum MHD_Result post(struct fake_provider *p, struct MHD_Connection *conn
                 status = 0;
         } else if (strcmp(p->mode, "down") == 0) {
                 status = 503;
-        } else if (strcmp(p->mode, "refuse") == 0) {
+        } else if (strcmp(p->mode, "refuse") == 0 || (!refund && strcmp(p->mode, "refuse intents") == 0)) {
                 status = 422;
         } else {
                 describe(keep(p, &doc, id, refund), body, sizeof(body));
