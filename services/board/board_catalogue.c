@@ -1,7 +1,7 @@
 /* Operators and flows: registering is append-only, and repeating a registration is harmless. A crash before the commit leaves nothing, after it the
  * repeat finds the row. */
 #include "board.h"
-#include "board_store.h"
+#include "board_catalogue_store.h"
 #include "http/httpc.h"
 
 #include <errno.h>
