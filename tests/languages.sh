@@ -94,9 +94,27 @@ refused=0
 [ $refused = 1 ] || fail "$language: a refusal has status 1, not $refused"
 check "$language: a refusal is shown" "$(cat refused.log)" '"rejected"'
 
+# As execution asks: subject, body; the answer.
+ask() {
+  local word address=${nats#nats://}
+  exec 4<>"/dev/tcp/${address%:*}/${address##*:}"
+  printf 'CONNECT {"user":"execution","pass":"%s","verbose":false}\r\nSUB _INBOX_execution.ask 1\r\nPUB %s _INBOX_execution.ask %d\r\n%s\r\n' \
+    "$(<"$AETHELOS_STATE/secrets/nats/execution")" "$1" "${#2}" "$2" >&4
+  while read -r -t 10 -u 4 -a word; do
+    case ${word[0]} in MSG) read -r -t 10 -u 4 word && echo "$word" && break ;; -ERR*) echo "${word[*]}" && break ;; esac
+  done
+  exec 4>&-
+}
+# A run that is done is not done again, and its worker says what came of it. operator, what `run` has printed, what the result has
+asked() {
+  local run
+  run=$("$aethelos" explain "$(sed -n 's/^ *job  *\([0-9a-f-]\{36\}\).*/\1/p' <<<"$2" | head -1)" --json | grep -o '"runs":.*' | member id)
+  check "$language: asked, it says what came of the run" "$(ask "aethelos.operator.$1.status" "{\"run_id\":\"$run\"}")" '"status":"done"'
+  check "$language: given it again, it says the same" "$(ask "aethelos.operator.$1" "{\"run_id\":\"$run\",\"token\":9,\"input\":{\"text\":\"other\"}}")" "${3##* }"
+}
 # operator, what else it is registered with, what the result has, the command of its worker
 works() {
-  local operator=$1 more=$2 answer=$3 login
+  local operator=$1 more=$2 answer=$3 login job
   shift 3
   check "an operator" "$(echo "{\"name\":\"$operator\",\"kind\":\"bus\",\"tags\":[\"$operator\"],\"lease_ms\":2000$more}" | "$aethelos" operators add -)" bus
   check "a flow for it" "$(echo "{\"name\":\"${operator}_flow\",\"type\":\"$operator\",\"base\":\"1.00\",\"per_unit\":\"0\",\"currency\":\"EUR\",\"steps\":[{\"tag\":\"$operator\"}]}" |
@@ -110,7 +128,9 @@ works() {
     ls -l "/proc/$worker/fd" 2>/dev/null | grep -q socket: && break
     sleep 0.05
   done
-  check "$language: $* does the step of a paid job" "$("$aethelos" run job.json 2>&1)" "$answer"
+  job=$("$aethelos" run job.json 2>&1)
+  check "$language: $* does the step of a paid job" "$job" "$answer"
+  [ -n "$more" ] || asked "$operator" "$job" "$answer"
   kill -0 "$worker" || fail "$language: the worker has ended: $(cat worker.log)"
   kill "$worker"
   worker=

@@ -1,8 +1,10 @@
 /* A worker of an Aethelos operator on the bus: it turns input.text round, and takes its time. With the official client (Debian: libnats-dev).
  *   cc -o worker worker.c -lnats
  *   worker OPERATOR NATS_URL USER PASSWORD_FILE     (`./aethelos operators worker OPERATOR` prints the last three)
- * Run as many as you like. It accepts a run, says with every beat that it still has it, and says the result until it hears that it is committed. */
+ * Run as many as you like. It accepts a run, says with every beat that it still has it, and says the result until it hears that it is committed.
+ * Asked about a run, or given it again, it answers what came of it, for its last 64 runs and while it lives. */
 #include <nats/nats.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +19,30 @@ static void must(natsStatus s, const char *what)
                 return;
         fprintf(stderr, "worker: %s: %s\n", what, natsStatus_GetText(s));
         exit(1);
+}
+
+/* What came of the last runs; questions come on a thread of the client's. */
+static struct {
+        char run[64], answer[1200]; /* answer empty: free */
+} known[64];
+static pthread_mutex_t known_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* `answer` NULL: what is known is copied to ret, "" when nothing is. */
+static void remember(const char *run, const char *answer, char *ret, size_t size)
+{
+        static size_t next;
+        size_t at = 0;
+
+        pthread_mutex_lock(&known_lock);
+        while (at < 64 && strcmp(known[at].run, run) != 0)
+                at++;
+        if (!answer)
+                snprintf(ret, size, "%s", at < 64 ? known[at].answer : "");
+        else if (at == 64)
+                snprintf(known[at = next++ % 64].run, sizeof(known[0].run), "%s", run);
+        if (answer)
+                snprintf(known[at].answer, sizeof(known[at].answer), "%s", answer);
+        pthread_mutex_unlock(&known_lock);
 }
 
 /* What stands behind the first `"member":`, up to one of `ends`; "" when it is not there. Enough for texts without escapes; use a JSON library for
@@ -52,7 +78,7 @@ static void say(const char *what, const char *run, const char *token, const char
 
 static void work(const char *call)
 {
-        char run[64], token[32], text[1024], status[32], more[1200];
+        char run[64], token[32], text[1024], status[32], more[1190], answer[1200];
         const char *seconds = getenv("WORK_SECONDS");
         int pause_ms = (int)((seconds ? strtod(seconds, NULL) : 1) * 250);
         size_t len;
@@ -64,8 +90,10 @@ static void work(const char *call)
                 nats_Sleep(pause_ms);
                 snprintf(more, sizeof(more), "\"percent\":%d,\"progress\":\"turning\"", percent);
                 say("beat", run, token, more, status, sizeof(status));
-                if (strcmp(status, "held") != 0)
+                if (strcmp(status, "held") != 0) {
+                        remember(run, "", NULL, 0);
                         return; /* the run is not ours any more */
+                }
         }
         len = strlen(text);
         for (size_t i = 0; i < len / 2; i++) {
@@ -74,16 +102,32 @@ static void work(const char *call)
                 text[len - 1 - i] = c;
         }
         snprintf(more, sizeof(more), "\"status\":\"done\",\"output\":{\"text\":\"%s\"}", text);
+        snprintf(answer, sizeof(answer), "{%s}", more);
+        remember(run, answer, NULL, 0); /* before it is said: what is done is done once */
         say("result", run, token, more, status, sizeof(status));
         printf("%s %s\n", run, status);
         fflush(stdout);
 }
 
+/* Every worker hears every question, and is silent about runs that it does not know. */
+static void on_question(natsConnection *c, natsSubscription *sub, natsMsg *question, void *arg)
+{
+        char run[64], answer[1200];
+
+        (void)sub;
+        (void)arg;
+        member(natsMsg_GetData(question), "run_id", "\"", run, sizeof(run));
+        remember(run, NULL, answer, sizeof(answer));
+        if (answer[0])
+                natsConnection_PublishString(c, natsMsg_GetReply(question), answer);
+        natsMsg_Destroy(question);
+}
+
 int main(int argc, char **argv)
 {
-        char password[256] = "", inbox[128], host[64] = "", accepted[200];
+        char password[256] = "", inbox[128], host[64] = "", accepted[200], status[160], run[64], answer[1200];
         natsOptions *options = NULL;
-        natsSubscription *sub = NULL;
+        natsSubscription *sub = NULL, *questions = NULL;
         FILE *f = argc == 5 ? fopen(argv[4], "r") : NULL;
 
         if (!f || !fgets(password, sizeof(password), f)) {
@@ -105,6 +149,8 @@ int main(int argc, char **argv)
         must(natsOptions_SetMaxReconnect(options, -1), "reconnects");
         must(natsConnection_Connect(&nc, options), "connect");
         must(natsConnection_QueueSubscribeSync(&sub, nc, subject, argv[1]), "subscribe");
+        snprintf(status, sizeof(status), "%s.status", subject);
+        must(natsConnection_Subscribe(&questions, nc, status, on_question, NULL), "subscribe");
         for (;;) {
                 natsMsg *call = NULL;
                 natsStatus s = natsSubscription_NextMsg(&call, sub, 1000);
@@ -112,8 +158,13 @@ int main(int argc, char **argv)
                 if (s == NATS_TIMEOUT)
                         continue;
                 must(s, "next call");
-                must(natsConnection_PublishString(nc, natsMsg_GetReply(call), accepted), "reply");
-                work(natsMsg_GetData(call)); /* one run after the other; start more workers for more */
+                member(natsMsg_GetData(call), "run_id", "\"", run, sizeof(run));
+                remember(run, NULL, answer, sizeof(answer));
+                must(natsConnection_PublishString(nc, natsMsg_GetReply(call), answer[0] ? answer : accepted), "reply");
+                if (!answer[0]) {
+                        remember(run, "{\"status\":\"running\"}", NULL, 0);
+                        work(natsMsg_GetData(call)); /* one run after the other; start more workers for more */
+                }
                 natsMsg_Destroy(call);
         }
 }

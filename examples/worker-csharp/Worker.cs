@@ -1,7 +1,7 @@
 // A worker of an Aethelos operator on the bus for short work: it counts the bytes of input.text and answers at once. The standard library only; for
 // .NET and for Mono.
 //   mcs Worker.cs && mono Worker.exe OPERATOR NATS_URL USER PASSWORD_FILE     (`./aethelos operators worker OPERATOR` prints the last three)
-// Run as many as you like; each call goes to one of them.
+// Run as many as you like; each call goes to one of them. Asked about a run, or given it again, it answers what it has answered while it lives.
 using System;
 using System.Collections.Generic;
 using System.IO;
@@ -55,7 +55,8 @@ static class Worker
         input = new BufferedStream(output);
         Send("CONNECT {\"user\":\"" + args[2] + "\",\"pass\":\"" + File.ReadAllText(args[3]).Trim()
             + "\",\"verbose\":false,\"pedantic\":false,\"headers\":true,\"lang\":\"csharp\",\"version\":\"1\"}\r\n");
-        Send("SUB aethelos.operator." + args[0] + " " + args[0] + " 1\r\n");
+        Send("SUB aethelos.operator." + args[0] + " " + args[0] + " 1\r\nSUB aethelos.operator." + args[0] + ".status 2\r\n");
+        var answers = new Dictionary<string, string>();
         while (true)
         {
             var word = Line().Split(new[] { ' ' }, StringSplitOptions.RemoveEmptyEntries);
@@ -64,7 +65,13 @@ static class Worker
             if (word[0] != "MSG" && word[0] != "HMSG") continue;
             // Subject, subscription, where to answer; the last number is the length of all; in HMSG the one before is that of the headers.
             int length = int.Parse(word[word.Length - 1]), skip = word[0] == "HMSG" ? int.Parse(word[word.Length - 2]) : 0;
-            var answer = Answer(Encoding.UTF8.GetString(Take(length + 2), skip, length - skip));
+            var call = Encoding.UTF8.GetString(Take(length + 2), skip, length - skip);
+            string run = Regex.Match(call, "\"run_id\":\\s*\"([0-9a-f-]*)\"").Groups[1].Value, answer;
+            if (!answers.TryGetValue(run, out answer))
+            {
+                if (word[2] == "2") continue; // a question about a run of another worker
+                answers[run] = answer = Answer(call);
+            }
             Send("PUB " + word[3] + " " + Encoding.UTF8.GetByteCount(answer) + "\r\n" + answer + "\r\n");
         }
     }

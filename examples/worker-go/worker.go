@@ -3,6 +3,7 @@
 //	worker OPERATOR NATS_URL USER PASSWORD_FILE     (`./aethelos operators worker OPERATOR` prints the last three)
 //
 // Run as many as you like. It accepts a run, says with every beat that it still has it, and says the result until it hears that it is committed.
+// Asked about a run, or given it again, it answers what came of it, while it lives.
 package main
 
 import (
@@ -12,6 +13,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -27,6 +29,7 @@ type worker struct {
 	nc            *nats.Conn
 	subject, name string
 	pause         time.Duration
+	answers       sync.Map // of runs, in JSON
 }
 
 // say says one beat or result until it is answered: held, committed, or over.
@@ -47,6 +50,7 @@ func (w *worker) work(c call) {
 	for percent := 25; percent < 100; percent += 25 {
 		time.Sleep(w.pause)
 		if w.say("beat", c, map[string]any{"percent": percent, "progress": "turning"}) != "held" {
+			w.answers.Delete(c.RunID)
 			return // the run is not ours any more
 		}
 	}
@@ -54,7 +58,10 @@ func (w *worker) work(c call) {
 	for i, j := 0, len(text)-1; i < j; i, j = i+1, j-1 {
 		text[i], text[j] = text[j], text[i]
 	}
-	fmt.Println(c.RunID, w.say("result", c, map[string]any{"status": "done", "output": map[string]string{"text": string(text)}}))
+	result := map[string]any{"status": "done", "output": map[string]string{"text": string(text)}}
+	answer, _ := json.Marshal(result)
+	w.answers.Store(c.RunID, answer) // before it is said: what is done is done once
+	fmt.Println(c.RunID, w.say("result", c, result))
 }
 
 func main() {
@@ -83,9 +90,25 @@ func main() {
 			_ = m.Respond([]byte(`{"status":"failed","error":"input.text is wanted"}`))
 			return
 		}
+		if known, found := w.answers.LoadOrStore(c.RunID, []byte(`{"status":"running"}`)); found && string(known.([]byte)) != `{"status":"running"}` {
+			_ = m.Respond(known.([]byte))
+			return
+		}
 		accepted, _ := json.Marshal(map[string]string{"status": "accepted", "worker": w.name})
 		if m.Respond(accepted) == nil {
 			go w.work(c) // runs go on side by side
+		}
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	// Every worker hears every question, and is silent about runs that it does not know.
+	_, err = w.nc.Subscribe(w.subject+".status", func(m *nats.Msg) {
+		var c call
+		if json.Unmarshal(m.Data, &c) == nil {
+			if answer, found := w.answers.Load(c.RunID); found {
+				_ = m.Respond(answer.([]byte))
+			}
 		}
 	})
 	if err != nil {
