@@ -40,7 +40,7 @@ static class Worker
     {
         var text = Regex.Match(call, "\"input\":\\s*\\{\\s*\"text\":\\s*\"([^\"\\\\]*)\"\\s*\\}");
         return text.Success ? "{\"status\":\"done\",\"output\":{\"bytes\":" + Encoding.UTF8.GetByteCount(text.Groups[1].Value) + "}}"
-            : "{\"status\":\"failed\",\"error\":\"a text without quotes and backslashes is wanted\"}";
+            : "{\"status\":\"failed\",\"error\":\"a text without quotes and backslashes is wanted\",\"refused\":true}";
     }
 
     static int Main(string[] args)

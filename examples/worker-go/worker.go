@@ -87,7 +87,7 @@ func main() {
 	_, err = w.nc.QueueSubscribe(w.subject, operator, func(m *nats.Msg) {
 		var c call
 		if json.Unmarshal(m.Data, &c) != nil {
-			_ = m.Respond([]byte(`{"status":"failed","error":"input.text is wanted"}`))
+			_ = m.Respond([]byte(`{"status":"failed","error":"input.text is wanted","refused":true}`))
 			return
 		}
 		if known, found := w.answers.LoadOrStore(c.RunID, []byte(`{"status":"running"}`)); found && string(known.([]byte)) != `{"status":"running"}` {

@@ -35,7 +35,7 @@ public class Worker {
     static String answer(String call) {
         Matcher text = TEXT.matcher(call);
         return text.find() ? "{\"status\":\"done\",\"output\":{\"bytes\":" + text.group(1).getBytes(StandardCharsets.UTF_8).length + "}}"
-            : "{\"status\":\"failed\",\"error\":\"a text without quotes and backslashes is wanted\"}";
+            : "{\"status\":\"failed\",\"error\":\"a text without quotes and backslashes is wanted\",\"refused\":true}";
     }
 
     static void send(OutputStream out, String text) throws IOException {

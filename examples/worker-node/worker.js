@@ -53,7 +53,7 @@ for await (const call of nc.subscribe(subject, { queue: operator })) {
     continue;
   }
   if (typeof run.input?.text !== "string") {
-    call.respond(JSON.stringify({ status: "failed", error: "input.text must be a string" }));
+    call.respond(JSON.stringify({ status: "failed", error: "input.text must be a string", refused: true }));
     continue;
   }
   call.respond(JSON.stringify({ status: "accepted", worker }));

@@ -100,7 +100,7 @@ def main():
             bus.publish(reply, known)
             continue
         if not isinstance(run["input"], dict) or not isinstance(run["input"].get("text"), str):
-            bus.publish(reply, {"status": "failed", "error": "input.text must be a string"})
+            bus.publish(reply, {"status": "failed", "error": "input.text must be a string", "refused": True})
             continue
         bus.publish(reply, {"status": "accepted", "worker": name})
         answers[run["run_id"]] = {"status": "running"}

@@ -16,7 +16,7 @@ fn member<'a>(json: &'a str, name: &str) -> Option<&'a str> {
 fn answer(call: &str) -> String {
     match call.split_once("\"input\":").and_then(|(_, input)| member(input, "\"text\":")) {
         Some(text) => format!(r#"{{"status":"done","output":{{"bytes":{}}}}}"#, text.len()),
-        None => r#"{"status":"failed","error":"a text without quotes and backslashes is wanted"}"#.to_string(),
+        None => r#"{"status":"failed","error":"a text without quotes and backslashes is wanted","refused":true}"#.to_string(),
     }
 }
 

@@ -32,7 +32,7 @@ while read -r -u 3 -a word; do
       elif [[ $call =~ \"input\":\{\"text\":\"([^\"\\]*)\"\} ]]; then
         answer="{\"status\":\"done\",\"output\":{\"bytes\":${#BASH_REMATCH[1]}}}"
       else
-        answer='{"status":"failed","error":"a text without quotes and backslashes is wanted"}'
+        answer='{"status":"failed","error":"a text without quotes and backslashes is wanted","refused":true}'
       fi
       answers[$run]=$answer
       printf 'PUB %s %d\r\n%s\r\n' "${word[3]}" "${#answer}" "$answer" >&3

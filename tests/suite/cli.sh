@@ -207,6 +207,9 @@ kill "$worker"
 bash "$home/examples/worker-shell/worker.sh" "${as_worker[@]}" >"$work/worker-shell.log" 2>&1 &
 worker=$!
 check "the worker in shell" "$("$aethelos" run "$work/turn.json" 2>&1)" bytes
+echo '{"type":"turn","payload":{"text":"a \"quoted\" word"}}' >"$work/unturned.json"
+check "what a worker cannot use it refuses" "$("$aethelos" run "$work/unturned.json" 2>&1)" "a text without quotes"
+check "which counts against the job, and not against the operator" "$("$aethelos" operators --json | grep -o '"name":"turner".*')" '"failures":0,"refusals":1'
 kill "$worker"
 if command -v python3 >/dev/null; then
   MEMORY=$work/python.done WORK_SECONDS=0.4 python3 "$home/examples/worker-python/worker.py" "${as_worker[@]}" >"$work/worker-python.log" 2>&1 &
