@@ -27,21 +27,34 @@ static struct {
 } known[64];
 static pthread_mutex_t known_lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* `answer` NULL: what is known is copied to ret, "" when nothing is. */
-static void remember(const char *run, const char *answer, char *ret, size_t size)
+static size_t find(const char *run)
 {
-        static size_t next;
         size_t at = 0;
 
-        pthread_mutex_lock(&known_lock);
         while (at < 64 && strcmp(known[at].run, run) != 0)
                 at++;
-        if (!answer)
-                snprintf(ret, size, "%s", at < 64 ? known[at].answer : "");
-        else if (at == 64)
-                snprintf(known[at = next++ % 64].run, sizeof(known[0].run), "%s", run);
-        if (answer)
-                snprintf(known[at].answer, sizeof(known[at].answer), "%s", answer);
+        return at;
+}
+
+/* "" when nothing is known. */
+static void recall(const char *run, char *ret_answer, size_t size)
+{
+        pthread_mutex_lock(&known_lock);
+        size_t at = find(run);
+        snprintf(ret_answer, size, "%s", at < 64 ? known[at].answer : "");
+        pthread_mutex_unlock(&known_lock);
+}
+
+static void remember(const char *run, const char *answer)
+{
+        static size_t next;
+
+        pthread_mutex_lock(&known_lock);
+        size_t at = find(run);
+        if (at == 64)
+                at = next++ % 64;
+        snprintf(known[at].run, sizeof(known[at].run), "%s", run);
+        snprintf(known[at].answer, sizeof(known[at].answer), "%s", answer);
         pthread_mutex_unlock(&known_lock);
 }
 
@@ -91,7 +104,7 @@ static void work(const char *call)
                 snprintf(more, sizeof(more), "\"percent\":%d,\"progress\":\"turning\"", percent);
                 say("beat", run, token, more, status, sizeof(status));
                 if (strcmp(status, "held") != 0) {
-                        remember(run, "", NULL, 0);
+                        remember(run, "");
                         return; /* the run is not ours any more */
                 }
         }
@@ -103,7 +116,7 @@ static void work(const char *call)
         }
         snprintf(more, sizeof(more), "\"status\":\"done\",\"output\":{\"text\":\"%s\"}", text);
         snprintf(answer, sizeof(answer), "{%s}", more);
-        remember(run, answer, NULL, 0); /* before it is said: what is done is done once */
+        remember(run, answer); /* before it is said: what is done is done once */
         say("result", run, token, more, status, sizeof(status));
         printf("%s %s\n", run, status);
         fflush(stdout);
@@ -117,7 +130,7 @@ static void on_question(natsConnection *c, natsSubscription *sub, natsMsg *quest
         (void)sub;
         (void)arg;
         member(natsMsg_GetData(question), "run_id", "\"", run, sizeof(run));
-        remember(run, NULL, answer, sizeof(answer));
+        recall(run, answer, sizeof(answer));
         if (answer[0])
                 natsConnection_PublishString(c, natsMsg_GetReply(question), answer);
         natsMsg_Destroy(question);
@@ -159,10 +172,10 @@ int main(int argc, char **argv)
                         continue;
                 must(s, "next call");
                 member(natsMsg_GetData(call), "run_id", "\"", run, sizeof(run));
-                remember(run, NULL, answer, sizeof(answer));
+                recall(run, answer, sizeof(answer));
                 must(natsConnection_PublishString(nc, natsMsg_GetReply(call), answer[0] ? answer : accepted), "reply");
                 if (!answer[0]) {
-                        remember(run, "{\"status\":\"running\"}", NULL, 0);
+                        remember(run, "{\"status\":\"running\"}");
                         work(natsMsg_GetData(call)); /* one run after the other; start more workers for more */
                 }
                 natsMsg_Destroy(call);
