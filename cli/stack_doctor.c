@@ -233,7 +233,11 @@ static void check_stack(struct doctor *d, const struct stack *s)
 
         if (!stack_running(s)) {
                 const char *database_url = getenv("AETHELOS_DATABASE_URL"), *nats_url = getenv("AETHELOS_NATS_URL");
-                note(d, WELL, "stack", "not running; `./aethelos up` starts it");
+                if (access(s->state, F_OK) == 0 && access(s->state, W_OK) < 0)
+                        note(d, REFUSAL, "stack", "%s cannot be written by this user: run as its owner, or name another directory with --state",
+                                s->state);
+                else
+                        note(d, WELL, "stack", "not running; `./aethelos up` starts it");
                 check_ports(d);
                 if (database_url && *database_url)
                         check_database(d, database_url, getenv("AETHELOS_DATABASE_PASSFILE"));

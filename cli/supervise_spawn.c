@@ -194,6 +194,10 @@ void process_log_tail(struct supervisor *v, const char *name, struct strbuf *b)
         if (n <= 0)
                 return;
         text[n] = '\0';
-        const char *line = strrchr(text, '\n');
+        char *line = strrchr(text, '\n');
+        while (line && (line[1] == '\t' || line[1] == ' ')) { /* libpq goes on with hints: the line they belong to says what it is */
+                *line = '\0';
+                line = strrchr(text, '\n');
+        }
         strbuf_adds(b, line ? line + 1 : text);
 }

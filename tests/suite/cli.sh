@@ -40,6 +40,7 @@ says() { # what, exit status, what it must say, command...
 says "what is missing is named" 2 "this is missing: JOB" "$aethelos" pay --reference x
 says "every way of a command is shown" 2 "webhooks rotate ID" "$aethelos" webhooks add
 says "a service that is told what it does not know" 2 "unknown argument \-\-bogus" env AETHELOS_DATABASE_URL=postgresql:///none "$bin/aethelos-intake" --bogus --check-config
+says "a database that is not there" 1 "failed: Connection refused" env AETHELOS_DATABASE_URL=postgresql://owner@127.0.0.1:1/none AETHELOS_NATS_URL=nats://127.0.0.1:1 "$aethelos" up --state "$work/outside"
 says "a state that cannot be made" 1 "\-\-state" "$aethelos" up --state "$work/none/state"
 
 "$aethelos" up --port 31000 >"$work/up.log" 2>&1
