@@ -564,9 +564,19 @@ static void nobody_writes_around_it(void **state)
                 "INSERT INTO task_kind VALUES ('X', 'x', 'stack', 'x')",
                 "INSERT INTO evidence_mismatch VALUES (gen_random_uuid(), 'X', 'x', 'amount', 'provider', 'a', 'b', 1, now())",
         };
-        static const char *const everybody[] = {"intake", "pricing", "payments", "execution", "ledger", "payouts", "meta_repair", "feed", "board"};
+        static const char *const everybody[] = {
+                "intake", "pricing", "payments", "execution", "ledger", "payouts", "meta_repair", "feed", "webhooks", "board"};
+        /* What of these tables a role may do but read, whatever the statement; and how many roles there are, so that none is forgotten above. */
+        static const char rights[] =
+                "SELECT count(*) FROM pg_roles r CROSS JOIN (VALUES ('event'), ('chain'), ('journal'), ('evidence'), ('edge'), ('step')) t (name)"
+                " WHERE r.rolname LIKE 'aethelos\\_%' AND (has_table_privilege(r.oid, t.name, 'INSERT, UPDATE, DELETE, TRUNCATE')"
+                " OR has_any_column_privilege(r.oid, t.name, 'INSERT, UPDATE'))";
 
         (void)state;
+        _cleanup_(freep) char *may = pg_fixture_ask(pg, rights),
+                              *roles = pg_fixture_ask(pg, "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'aethelos\\_%'");
+        assert_string_equal(may, "0");
+        assert_int_equal(atoi(roles), ARRAY_SIZE(everybody));
         for (size_t s = 0; s < ARRAY_SIZE(everybody); s++) {
                 struct db *db = pg_fixture_connect(pg, everybody[s]);
                 for (size_t i = 0; i < ARRAY_SIZE(statements); i++) {
