@@ -261,3 +261,18 @@ const char *client_by(const char *by)
         const struct passwd *p = getpwuid(geteuid());
         return p && p->pw_name[0] ? p->pw_name : "aethelos command";
 }
+
+int client_operator(struct client *c, const char *name, const char *kind)
+{
+        _cleanup_(answer_done) struct answer answer = {0};
+        json_value items;
+
+        if (client_get(c, CLIENT_ADMIN, "/operators", &answer) < 0)
+                return -1;
+        items = answer_list(&answer, "operators");
+        for (json_value v = items ? json_first(&answer.doc, items) : NULL; v; v = json_after(&answer.doc, items, v))
+                if (json_string_is(&answer.doc, json_get(&answer.doc, v, "name"), name) &&
+                        (!kind || json_string_is(&answer.doc, json_get(&answer.doc, v, "kind"), kind)))
+                        return 1;
+        return 0;
+}

@@ -44,6 +44,9 @@ int client_post(struct client *c, enum client_side side, const char *path, const
 /* The same for any method; body NULL: none. */
 int client_do(struct client *c, enum client_side side, const char *method, const char *path, const char *body, size_t len, struct answer *ret_answer);
 
+/* Whether an operator of this name, and of this kind (NULL: any), is registered: 1, 0, or -1 when that could not be asked. */
+int client_operator(struct client *c, const char *name, const char *kind);
+
 /* Whether s can be the id of a job, intent or payout; says so if not. */
 bool client_id_ok(const char *what, const char *s);
 

@@ -90,6 +90,11 @@ int cmd_watch(int argc, char **argv)
         }
         if (client_find(&c) < 0)
                 return 1;
+        if (a.n_rest > 0 && (r = client_operator(&c, a.rest[0], NULL)) <= 0) {
+                if (r == 0)
+                        fprintf(stderr, "aethelos: there is no operator %s. `./aethelos operators` lists them.\n", a.rest[0]);
+                return 1;
+        }
         c.json = json;
         once |= json || !isatty(STDOUT_FILENO);
         do

@@ -82,17 +82,9 @@ static int make_known(const struct stack *s, const char *url, const char *user, 
 static void say_unknown(const char *name)
 {
         _cleanup_(client_done) struct client c = {0};
-        _cleanup_(answer_done) struct answer answer = {0};
-        json_value items;
 
-        if (client_find(&c) < 0 || !client_may_admin(&c) || client_get(&c, CLIENT_ADMIN, "/operators", &answer) < 0)
-                return;
-        items = answer_list(&answer, "operators");
-        for (json_value v = items ? json_first(&answer.doc, items) : NULL; v; v = json_after(&answer.doc, items, v))
-                if (json_string_is(&answer.doc, json_get(&answer.doc, v, "name"), name) &&
-                        json_string_is(&answer.doc, json_get(&answer.doc, v, "kind"), "bus"))
-                        return;
-        fprintf(stderr, "aethelos: no operator %s of kind bus is registered; `./aethelos operators add FILE` does it.\n", name);
+        if (client_find(&c) == 0 && client_may_admin(&c) && client_operator(&c, name, "bus") == 0)
+                fprintf(stderr, "aethelos: no operator %s of kind bus is registered; `./aethelos operators add FILE` does it.\n", name);
 }
 
 int cmd_worker(int argc, char **argv)

@@ -147,6 +147,7 @@ fi
 # Workers on the bus, as the user of their operator. The one that is killed at work is noticed by its lease, and the next does its run.
 check "a worker of nobody yet" "$("$aethelos" operators worker turner 2>&1)" "no operator turner of kind bus is registered"
 echo '{"name":"turner","kind":"bus","tags":["turn"],"idempotent":true,"lease_ms":1000}' >"$work/turner.json"
+says "watching nobody" 1 "no operator turner" "$aethelos" operators watch turner
 check "an operator on the bus" "$("$aethelos" operators add "$work/turner.json")" 'aethelos.operator.turner'
 check "the same again" "$("$aethelos" operators add "$work/turner.json")" 'nothing was changed'
 check "a flow for it" "$("$aethelos" flows add - --json <<<'{"name":"turn_flow","type":"turn","base":"1.00","per_unit":"0","currency":"EUR","steps":[{"tag":"turn"}]}')" '"turn"'
