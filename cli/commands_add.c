@@ -40,7 +40,8 @@ static int add(int argc, char **argv, const char *help, const char *path, const 
 
 int cmd_operators_add(int argc, char **argv)
 {
-        static const struct answer_member shown[] = {{"operator", "name"}, {"kind", "kind"}, {"url", "url"}, {"health", "health"}, {0}};
+        static const struct answer_member shown[] = {
+                {"operator", "name"}, {"kind", "kind"}, {"encoding", "encoding"}, {"url", "url"}, {"health", "health"}, {0}};
 
         return add(argc, argv,
                 "usage: aethelos operators add FILE|- [--json]\n"

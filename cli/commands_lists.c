@@ -139,6 +139,21 @@ static char *operator_tags(const struct json_doc *doc, json_value operator)
 
 #define REFUSES_ALL 5 /* in a row: either the jobs are wrong, or the operator is */
 
+/* Workers on the bus speak JSON unless it is said. */
+static char *operator_kind(const struct json_doc *doc, json_value operator)
+{
+        char *kind = answer_text(doc, operator, "kind");
+        _cleanup_(freep) char *encoding = answer_text(doc, operator, "encoding");
+
+        if (strcmp(encoding, "protobuf") == 0) {
+                struct strbuf both = {0};
+                strbuf_addf(&both, "%s, protobuf", kind);
+                free(kind);
+                kind = strbuf_take(&both);
+        }
+        return kind;
+}
+
 static void operator_errors(const struct json_doc *doc, json_value operators)
 {
         for (json_value o = json_first(doc, operators); o; o = json_after(doc, operators, o)) {
@@ -166,7 +181,7 @@ int cmd_operators(int argc, char **argv)
                         "  --json  prints the answer of the API\n",
                 .path = "/operators",
                 .side = CLIENT_ADMIN,
-                .columns = {{"operator", "name"}, {"kind", "kind"}, {"health", "health"}, {"done", "successes", .right = true},
+                .columns = {{"operator", "name"}, {"kind", .text = operator_kind}, {"health", "health"}, {"done", "successes", .right = true},
                         {"failed", "failures", .right = true}, {"refused", "refusals", .right = true}, {"streak", "streak", .right = true},
                         {"avoid until", "avoid_until"}, {"average ms", "average_ms", .right = true}, {"tags", .text = operator_tags}},
                 .after = operator_errors};

@@ -3,10 +3,12 @@
  *   cc -I. -o worker worker.c proto/aethelos.pb-c.c -lnats -lprotobuf-c     (Debian: libnats-dev, protobuf-c-compiler, libprotobuf-c-dev)
  *   worker OPERATOR NATS_URL USER PASSWORD_FILE     (`./aethelos operators worker OPERATOR` prints the last three)
  * Run as many as you like. It turns input.text round, says with every beat that it still has the run, and the result until it hears that it is
- * committed. What is JSON in the messages (input, context, output) is JSON text here too. */
+ * committed. Asked about its last run, or given it again, it answers what came of it, while it lives. What is JSON in the messages (input, context,
+ * output) is JSON text here too. */
 #include "proto/aethelos.pb-c.h"
 
 #include <nats/nats.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +16,12 @@
 
 static natsConnection *nc;
 static char subject[128], name[64];
+
+/* The last run; questions come on a thread of the client's. */
+static struct {
+        char run[64], output[2048]; /* output empty: under way */
+} last;
+static pthread_mutex_t last_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static void must(natsStatus s, const char *what)
 {
@@ -81,6 +89,27 @@ static void turn(const ProtobufCBinaryData *input, char *ret, size_t size)
         snprintf(ret, size, "{\"text\":\"%s\"}", text);
 }
 
+/* `output` "": it is under way. */
+static void remember(const char *run, const char *output)
+{
+        pthread_mutex_lock(&last_lock);
+        snprintf(last.run, sizeof(last.run), "%s", run);
+        snprintf(last.output, sizeof(last.output), "%s", output);
+        pthread_mutex_unlock(&last_lock);
+}
+
+/* Whether the run is known; ret_output: what came of it, "" while it is under way. */
+static int recall(const char *run, char *ret_output, size_t size)
+{
+        int known;
+
+        pthread_mutex_lock(&last_lock);
+        known = strcmp(run, last.run) == 0;
+        snprintf(ret_output, size, "%s", last.output);
+        pthread_mutex_unlock(&last_lock);
+        return known;
+}
+
 static void work(const Aethelos__Call *call)
 {
         const char *seconds = getenv("WORK_SECONDS");
@@ -88,6 +117,7 @@ static void work(const Aethelos__Call *call)
         Aethelos__Beat beat = AETHELOS__BEAT__INIT;
         Aethelos__Result result = AETHELOS__RESULT__INIT;
 
+        remember(call->run_id, "");
         beat.run_id = result.run_id = call->run_id;
         beat.token = result.token = call->token;
         beat.worker = result.worker = name;
@@ -95,10 +125,13 @@ static void work(const Aethelos__Call *call)
         beat.has_percent = 1;
         for (beat.percent = 25; beat.percent < 100; beat.percent += 25) {
                 nats_Sleep((int)((seconds ? strtod(seconds, NULL) : 1) * 250));
-                if (say("beat", &beat.base) != AETHELOS__BEAT_ANSWER__BEAT_STATUS__HELD)
+                if (say("beat", &beat.base) != AETHELOS__BEAT_ANSWER__BEAT_STATUS__HELD) {
+                        remember("", "");
                         return; /* the run is not ours any more */
+                }
         }
         turn(&call->input, output, sizeof(output));
+        remember(call->run_id, output); /* before it is said: what is done is done once */
         result.status = AETHELOS__RESULT__RESULT_STATUS__DONE;
         result.has_output = 1;
         result.output.data = (uint8_t *)output;
@@ -107,12 +140,40 @@ static void work(const Aethelos__Call *call)
         fflush(stdout);
 }
 
+static void respond(const natsMsg *to, const ProtobufCMessage *m)
+{
+        natsMsg *reply = packed(natsMsg_GetReply(to), m);
+
+        must(natsConnection_PublishMsg(nc, reply), "reply");
+        natsMsg_Destroy(reply);
+}
+
+/* Every worker hears every question, and is silent about runs that it does not know. */
+static void on_question(natsConnection *c, natsSubscription *sub, natsMsg *msg, void *arg)
+{
+        Aethelos__Question *q = aethelos__question__unpack(NULL, (size_t)natsMsg_GetDataLength(msg), (const uint8_t *)natsMsg_GetData(msg));
+        Aethelos__Answer answer = AETHELOS__ANSWER__INIT;
+        char output[2048];
+
+        (void)c, (void)sub, (void)arg;
+        if (q && recall(q->run_id, output, sizeof(output))) {
+                answer.has_output = output[0] != '\0';
+                answer.status = answer.has_output ? AETHELOS__ANSWER__ANSWER_STATUS__DONE : AETHELOS__ANSWER__ANSWER_STATUS__RUNNING;
+                answer.output.data = (uint8_t *)output;
+                answer.output.len = strlen(output);
+                respond(msg, &answer.base);
+        }
+        if (q)
+                aethelos__question__free_unpacked(q, NULL);
+        natsMsg_Destroy(msg);
+}
+
 int main(int argc, char **argv)
 {
-        char password[256] = "", inbox[128], host[32] = "";
+        char password[256] = "", inbox[128], host[32] = "", status[160], output[2048];
         natsOptions *options = NULL;
-        natsSubscription *sub = NULL;
-        Aethelos__Reply accepted = AETHELOS__REPLY__INIT;
+        natsSubscription *sub = NULL, *questions = NULL;
+        Aethelos__Reply accepted = AETHELOS__REPLY__INIT, done = AETHELOS__REPLY__INIT;
         FILE *f = argc == 5 ? fopen(argv[4], "r") : NULL;
 
         if (!f || !fgets(password, sizeof(password), f)) {
@@ -127,6 +188,8 @@ int main(int argc, char **argv)
         snprintf(inbox, sizeof(inbox), "_INBOX_%s", argv[3]);
         accepted.status = AETHELOS__REPLY__REPLY_STATUS__ACCEPTED;
         accepted.worker = name;
+        done.status = AETHELOS__REPLY__REPLY_STATUS__DONE;
+        done.has_output = 1;
 
         must(natsOptions_Create(&options), "options");
         must(natsOptions_SetURL(options, argv[2]), "url");
@@ -135,8 +198,10 @@ int main(int argc, char **argv)
         must(natsOptions_SetMaxReconnect(options, -1), "reconnects");
         must(natsConnection_Connect(&nc, options), "connect");
         must(natsConnection_QueueSubscribeSync(&sub, nc, subject, argv[1]), "subscribe");
+        snprintf(status, sizeof(status), "%s.status", subject);
+        must(natsConnection_Subscribe(&questions, nc, status, on_question, NULL), "subscribe");
         for (;;) {
-                natsMsg *msg = NULL, *reply;
+                natsMsg *msg = NULL;
                 natsStatus s = natsSubscription_NextMsg(&msg, sub, 1000);
                 Aethelos__Call *call;
 
@@ -148,10 +213,14 @@ int main(int argc, char **argv)
                         fprintf(stderr, "worker: a call that is not protobuf: is the operator registered with \"encoding\": \"protobuf\"?\n");
                         exit(1);
                 }
-                reply = packed(natsMsg_GetReply(msg), &accepted.base);
-                must(natsConnection_PublishMsg(nc, reply), "reply");
-                natsMsg_Destroy(reply);
-                work(call); /* one run after the other; start more workers for more */
+                if (recall(call->run_id, output, sizeof(output)) && output[0]) {
+                        done.output.data = (uint8_t *)output;
+                        done.output.len = strlen(output);
+                        respond(msg, &done.base);
+                } else {
+                        respond(msg, &accepted.base);
+                        work(call); /* one run after the other; start more workers for more */
+                }
                 aethelos__call__free_unpacked(call, NULL);
                 natsMsg_Destroy(msg);
         }
