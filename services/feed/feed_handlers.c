@@ -73,7 +73,6 @@ static void format_time(double seconds, char ret_text[40])
 static int tell(struct service *s, const struct feed_event *e, const char *time)
 {
         _cleanup_(strbuf_done) struct strbuf body = {0};
-        struct bus_header header = {"Content-Type", "application/json"};
         char subject[256];
 
         snprintf(subject, sizeof(subject), SUBJECT_EVENT, e->client, e->type, e->chain_id);
@@ -90,7 +89,7 @@ static int tell(struct service *s, const struct feed_event *e, const char *time)
         strbuf_adds(&body, "\",\"data\":");
         strbuf_add(&body, e->data.s, e->data.len);
         strbuf_addc(&body, '}');
-        return bus_publish(s->bus, subject, NULL, &header, 1, body.s, body.len);
+        return bus_publish(s->bus, subject, NULL, NULL, 0, body.s, body.len);
 }
 
 static void tell_all(struct service *s, const struct page *p)
