@@ -488,7 +488,8 @@ static int start(struct service *s)
         struct db_config database = {.url = k->config.database_url,
                 .user = k->config.database_user,
                 .passfile = k->config.database_passfile,
-                .password = k->config.database_password};
+                .password = k->config.database_password,
+                .generic_plans = s->spec->generic_plans};
         char name[128];
         int e;
 

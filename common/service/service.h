@@ -42,6 +42,9 @@ struct service_spec {
         size_t config_size;
         const struct service_subject *subjects; /* beyond the hop subjects it hears; .direction NULL ends */
         bool hears_hops;                        /* has a stream of its own, HOP_<NAME>, with three lanes */
+        /* Its statements look a batch up by key, with plans that OFFSET 0 pins: planning each call for its parameters, as PostgreSQL would for arrays
+         * of known length, costs more than a small batch itself. Not for statements whose best index depends on their parameters. */
+        bool generic_plans;
 
         int (*init)(struct service *s); /* after settings, before connections are used: 0 or a negative errno (logged; exit 1) */
         void (*fini)(struct service *s);

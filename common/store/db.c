@@ -21,7 +21,7 @@ struct db {
         int64_t next_attempt_ms;
         const char *prepared[STATEMENTS_MAX]; /* by address of their text */
         size_t n_prepared;
-        bool in_transaction;
+        bool generic_plans, in_transaction;
         char error[512];
         char sqlstate[6];
 };
@@ -35,6 +35,7 @@ struct db *db_new(const struct db_config *config)
         db->passfile = config->passfile ? xstrdup(config->passfile) : NULL;
         db->password = config->password ? xstrdup(config->password) : NULL;
         db->application_name = config->application_name ? xstrdup(config->application_name) : NULL;
+        db->generic_plans = config->generic_plans;
         return db;
 }
 
@@ -122,6 +123,8 @@ int db_ready(struct db *db)
                 return -ENOTCONN;
         }
         PQsetNoticeProcessor(db->connection, NULL, NULL);
+        if (db->generic_plans) /* a plan made while a table is empty is kept when it no longer is */
+                PQclear(PQexec(db->connection, "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off"));
         return 0;
 }
 

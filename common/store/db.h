@@ -22,6 +22,7 @@ struct db_config {
         const char *passfile; /* libpq password file; NULL: libpq's default */
         const char *password; /* NULL: from passfile or url */
         const char *application_name;
+        bool generic_plans; /* every statement is planned once per connection, whatever its parameters, and for tables that have grown: by index */
 };
 
 struct db *db_new(const struct db_config *config); /* does not connect; the strings are copied */

@@ -108,6 +108,7 @@ static const struct service_spec execution = {
         .config_size = sizeof(struct execution_config),
         .subjects = subjects,
         .hears_hops = true,
+        .generic_plans = true,
         .init = init,
         .fini = fini,
         .on_bells = execution_on_bells,

@@ -11,6 +11,7 @@ static const struct service_spec ledger = {
         .name = "ledger",
         .subjects = subjects,
         .hears_hops = true,
+        .generic_plans = true,
         .on_bells = ledger_on_bells,
 };
 

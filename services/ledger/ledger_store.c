@@ -6,7 +6,8 @@
 int ledger_unheard_payouts(struct db *db, const struct uuid jobs[], size_t n, struct ledger_payout **ret_payouts, size_t *ret_n)
 {
         static const char sql[] =
-                "SELECT c.id, c.version, c.lane FROM unnest($1) u(id) JOIN chain c ON c.parent = u.id WHERE c.step = 'PAYOUT_EARNED'";
+                "SELECT c.id, c.version, c.lane FROM unnest($1) u(id) JOIN LATERAL (SELECT * FROM chain x WHERE x.parent = u.id OFFSET 0) c ON true"
+                " WHERE c.step = 'PAYOUT_EARNED'";
         _cleanup_(db_args_done) struct db_args args = {0};
         _cleanup_(PQclearp) PGresult *r = NULL;
         int e;

@@ -43,6 +43,7 @@ static const struct service_spec payments = {
         .config_size = sizeof(struct payments_config),
         .subjects = subjects,
         .hears_hops = true,
+        .generic_plans = true,
         .init = payments_init,
         .fini = payments_fini,
         .on_bells = payments_on_bells,

@@ -102,7 +102,8 @@ int payments_expired(struct db *db, const char *after, struct uuid **ret_ids, si
 {
         /* An empty page may pass over intents that are being committed just now: so it goes on from a minute before the present. */
         static const char sql[] =
-                "WITH due AS (SELECT i.id, i.expires_at FROM payment_intent i JOIN chain c ON c.id = i.id"
+                "WITH due AS (SELECT i.id, i.expires_at FROM payment_intent i"
+                " JOIN LATERAL (SELECT x.step FROM chain x WHERE x.id = i.id OFFSET 0) c ON true"
                 " WHERE i.expires_at > $1::timestamptz AND i.expires_at <= now() AND i.driver = 'manual' AND c.step = 'PAYMENT_INITIATED'"
                 " ORDER BY i.expires_at LIMIT 500)"
                 " SELECT due.id, m.next FROM (SELECT CASE WHEN count(*) < 500 THEN now() - interval '1 minute' ELSE "

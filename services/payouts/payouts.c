@@ -10,6 +10,7 @@ static const struct service_spec payouts = {
         .name = "payouts",
         .subjects = subjects,
         .hears_hops = true,
+        .generic_plans = true,
         .on_bells = payouts_on_bells,
 };
 

@@ -11,6 +11,7 @@ static const struct service_spec pricing = {
         .name = "pricing",
         .subjects = subjects,
         .hears_hops = true,
+        .generic_plans = true,
         .on_bells = pricing_on_bells,
 };
 

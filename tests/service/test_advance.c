@@ -1,6 +1,7 @@
 /* The event store: what advance() lets through and what it refuses, for every place a chain can stand, every event and every service; and that nobody
  * writes around it. */
 #include "base/util.h"
+#include "service/service.h"
 #include "store/chain.h"
 #include "tests/support/pg_fixture.h"
 
@@ -681,6 +682,37 @@ static void plan_is_pinned(void **state)
 }
 
 /* Who waits for a person has nobody to ring before the person has spoken. */
+/* What a service reads for each batch is planned once, on an empty store, and never scans the chains afterwards. */
+static void batches_are_planned_once(void **state)
+{
+        static const char plans[] =
+                "SELECT bool_and(custom_plans = 0) AND sum(generic_plans) = 12 FROM pg_prepared_statements WHERE statement LIKE 'SELECT c.id%'";
+        static const char scans[] = "SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'chain'";
+        struct db *db = db_new(&(struct db_config){.url = pg_fixture_url(pg), .user = "aethelos_ledger", .generic_plans = true});
+        struct uuid id = new_job();
+        _cleanup_(freep) char *before = NULL, *after = NULL;
+        _cleanup_(PQclearp) PGresult *r = NULL;
+
+        (void)state;
+        assert_int_equal(db_ready(db), 0);
+        flush_statistics();
+        before = pg_fixture_ask(pg, scans);
+        for (int i = 0; i < 12; i++) {
+                _cleanup_(freep) struct chain *chains = NULL;
+                size_t n = 0;
+
+                assert_int_equal(chains_read(db, &id, 1, &chains, &n), 0);
+                assert_int_equal(n, 1);
+        }
+        assert_int_equal(db_run(db, plans, NULL, &r), 0);
+        assert_string_equal(PQgetvalue(r, 0, 0), "t");
+        assert_int_equal(db_run(db, "SELECT pg_stat_force_next_flush()", NULL, NULL), 0);
+        db = db_free(db);
+        flush_statistics();
+        after = pg_fixture_ask(pg, scans);
+        assert_string_equal(before, after);
+}
+
 static void waiting_rings_nobody(void **state)
 {
         struct uuid id = new_job();
@@ -745,6 +777,7 @@ int main(void)
                 cmocka_unit_test(readers_and_intake_cannot_advance_others),
                 cmocka_unit_test(evidence_verdicts),
                 cmocka_unit_test(plan_is_pinned),
+                cmocka_unit_test(batches_are_planned_once),
                 cmocka_unit_test(waiting_rings_nobody),
                 cmocka_unit_test(every_table_and_column_is_described),
                 cmocka_unit_test(the_picture_is_the_specification),
