@@ -7,6 +7,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -130,6 +131,40 @@ static void from_outside(void **state)
         }
 }
 
+/* Whatever arrives is refused, or is JSON: bytes of a message turned, cut off and repeated, always the same ones. */
+static void whatever_arrives(void **state)
+{
+        static const char message[] = "\x0a\x24"
+                                      "01890a5d-ac96-774b-bcce-b302099a8057"
+                                      "\x10\x01\x1a\x06"
+                                      "desk 1"
+                                      "\x20\x00\x2a\x05[1,2]\x32\x02no\x38\x01";
+        unsigned short seed[3] = {1, 2, 3};
+        int taken = 0, refused = 0;
+
+        (void)state;
+        for (int i = 0; i < 20000; i++) {
+                _cleanup_(strbuf_done) struct strbuf bytes = {0}, text = {0};
+                _cleanup_(json_done) struct json_doc doc = {0};
+                struct json_error error;
+
+                strbuf_add(&bytes, message, (size_t)nrand48(seed) % sizeof(message));
+                if (i % 3 == 0)
+                        strbuf_add(&bytes, message, sizeof(message) - 1);
+                for (long k = nrand48(seed) % 4; k > 0 && bytes.len > 0; k--)
+                        bytes.s[(size_t)nrand48(seed) % bytes.len] ^= (char)(1 << nrand48(seed) % 8);
+                if (pbjson_unpack(&text, &aethelos__result__descriptor, bytes.s, bytes.len)) {
+                        assert_int_equal(text.len, 0);
+                        refused++;
+                } else {
+                        assert_int_equal(json_parse_own(text.s, text.len, &doc, &error), 0);
+                        taken++;
+                }
+        }
+        print_message("%d taken, %d refused\n", taken, refused);
+        assert_true(taken > 1000 && refused > 1000);
+}
+
 static void which_encoding(void **state)
 {
         (void)state;
@@ -144,8 +179,8 @@ static void which_encoding(void **state)
 
 int main(void)
 {
-        const struct CMUnitTest tests[] = {
-                cmocka_unit_test(there_and_back), cmocka_unit_test(refusals), cmocka_unit_test(from_outside), cmocka_unit_test(which_encoding)};
+        const struct CMUnitTest tests[] = {cmocka_unit_test(there_and_back), cmocka_unit_test(refusals), cmocka_unit_test(from_outside),
+                cmocka_unit_test(whatever_arrives), cmocka_unit_test(which_encoding)};
 
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
