@@ -134,6 +134,9 @@ void execution_read_call(const struct execution_reply *reply, bool clean, struct
         }
 
         enum execution_verdict verdict = reply->status >= 400 && reply->status < 500 ? EXECUTION_FAILED : EXECUTION_UNKNOWN;
+        /* Too many at once: it will be done, and was not, as far as this call goes. */
+        if (reply->status == 429)
+                verdict = clean ? EXECUTION_NOT_SENT : EXECUTION_UNKNOWN;
         if (!json || !answer_error(ret_answer, verdict, &doc))
                 answer_status(ret_answer, verdict, "answered HTTP", reply->status);
         ret_answer->refused = refusal(reply->status);

@@ -134,9 +134,11 @@ static void answers_of_http_operators(void **state)
         jobs(w, 1, "[\"none\"]", "{}", true);
         stack_await(w->stack, STANDING, "EXECUTION_COMPLETED 60, EXECUTION_FAILED 3", 20000);
         expect_last(w, "\"reason\":\"no_operator\"");
+        jobs(w, 2, "[\"out\"]", "{\"mode\":\"busy\"}", true);
+        stack_await(w->stack, STANDING, "EXECUTION_COMPLETED 62, EXECUTION_FAILED 3", 20000);
         assert_int_equal(fake_operator_truth(w->one).most_per_step, 1);
         assert_int_equal(fake_operator_truth(w->one).wrong, 0);
-        assert_int_equal(number(w, "SELECT successes FROM aethelos.operator WHERE name = 'one'"), 60);
+        assert_int_equal(number(w, "SELECT successes FROM aethelos.operator WHERE name = 'one'"), 62);
         assert_int_equal(number(w, "SELECT 10 * refusals + failures FROM aethelos.operator WHERE name = 'one'"), 11);
         stack_assert_sound(w->stack);
 }

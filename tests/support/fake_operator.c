@@ -112,6 +112,8 @@ static unsigned perform(const struct fake_operator *f, struct fake_run *run, con
                 run->failed = true;
                 return 422;
         }
+        if (strcmp(mode, "busy") == 0 && run->calls == 1)
+                return 429;
         if (strcmp(mode, "denied") == 0)
                 return 401;
         if (strcmp(mode, "bad") == 0)

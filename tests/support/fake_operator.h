@@ -4,6 +4,7 @@
  * - done (also without a mode): does it, 200
  * - failed: does nothing, 422 {"error"}; failed@NAME: only the operator of that name, every other does it
  * - denied: does nothing, 401
+ * - busy: 429 to the first call of a run, which does nothing; the next does it
  * - error: does it, then 500
  * - lost: does it, then cuts the connection
  * - lost once: the same at the first call of a run; later calls are answered

@@ -108,6 +108,22 @@ static void refusals_are_no_faults(void **state)
         }
 }
 
+/* Who has too much to do has not done it, and is no reason for a job to fail. */
+static void too_many_at_once(void **state)
+{
+        struct execution_reply busy = {.kind = EXECUTION_REPLY_ANSWERED, .status = 429, .body = slice_of("{\"error\":\"slow down\"}")};
+        struct execution_answer a;
+
+        (void)state;
+        execution_read_call(&busy, true, &a);
+        expect(&a, "first call", EXECUTION_NOT_SENT, NULL, "slow down");
+        assert_true(execution_fault(&a));
+        execution_answer_done(&a);
+        execution_read_call(&busy, false, &a); /* an earlier call may have been done */
+        expect(&a, "later call", EXECUTION_UNKNOWN, NULL, "slow down");
+        execution_answer_done(&a);
+}
+
 static void no_answer_to_a_call(void **state)
 {
         struct execution_reply refused = {.kind = EXECUTION_REPLY_NOT_SENT, .why = "refused"},
@@ -380,6 +396,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(answers_to_calls),
                 cmocka_unit_test(refusals_are_no_faults),
+                cmocka_unit_test(too_many_at_once),
                 cmocka_unit_test(no_answer_to_a_call),
                 cmocka_unit_test(answers_to_status_queries),
                 cmocka_unit_test(answers_on_the_bus),
