@@ -62,13 +62,22 @@ bool nats_frame_read(const char *bytes, size_t n, struct nats_frame *ret_frame)
         return ret_frame->len <= n;
 }
 
+/* JSON, or the key that a receipt is asked for by. Envelopes begin with a control character. */
+static bool is_text(const char *body, size_t n)
+{
+        for (size_t i = 0; i < n; i++)
+                if ((unsigned char)body[i] < ' ' && !strchr("\t\n\r", body[i]))
+                        return false;
+        return true;
+}
+
 void nats_frame_garble(char *frame, const struct nats_frame *f, struct fault_random *r)
 {
         char *body = frame + f->body;
 
         if (f->n_body == 0)
                 return;
-        if (body[0] == '{') {
+        if (is_text(body, f->n_body)) {
                 body[fault_random_between(r, 0, (int64_t)f->n_body - 1)] = (char)0xff;
                 return;
         }
