@@ -116,9 +116,48 @@ static int print_pages(struct client *c, const char *path, const char *const col
         return 0;
 }
 
+/* refund and close: a job or an issue, and a reason. */
+static int on_thing(int argc, char **argv, const char *help, const char *what, const char *under, const char *verb)
+{
+        _cleanup_(strbuf_done) struct strbuf path = {0}, body = {0};
+        const char *reason = NULL, *by = NULL;
+        bool json = false;
+        struct args a = {.help = help,
+                .options = (struct args_option[]){{"--reason", .value = &reason}, {"--by", .value = &by}, {"--json", .flag = &json}, {0}},
+                .least = 1,
+                .most = 1};
+        int r = args_parse(&a, argc, argv);
+
+        if (r != ARGS_GO_ON)
+                return r;
+        if (!reason || !*reason)
+                return args_usage(&a, "say why: --reason TEXT", NULL);
+        if (!client_id_ok(what, a.rest[0]))
+                return 1;
+        strbuf_addf(&path, "%s/%s/%s", under, a.rest[0], verb);
+        strbuf_addc(&body, '{');
+        strbuf_add_member(&body, "reason", reason);
+        strbuf_add_member(&body, "by", client_by(by));
+        return send_command(json, path.s, &body);
+}
+
+static int close_issue(int argc, char **argv)
+{
+        return on_thing(argc, argv,
+                "usage: aethelos issues close ISSUE --reason TEXT [--by NAME] [--json]\n"
+                "\n"
+                "Ends an issue that only a person can end: EVIDENCE_MISMATCH. Every other one ends when what it is about is over.\n"
+                "\n"
+                "  --reason TEXT  what was found out\n"
+                "  --by NAME      who asks; without it the login name\n"
+                "  --json         prints the answer of the API\n",
+                "issue", "/meta/issues", "close");
+}
+
 int cmd_issues(int argc, char **argv)
 {
         static const char help[] = "usage: aethelos issues [--kind KIND] [--all] [--json]\n"
+                                   "       aethelos issues close ISSUE --reason TEXT [--by NAME] [--json]\n"
                                    "\n"
                                    "Lists what stands too long or is broken: where, since when, for whom it waits, and what is done about it.\n"
                                    "\n"
@@ -133,8 +172,11 @@ int cmd_issues(int argc, char **argv)
         bool json = false, all = false;
         struct args a = {
                 .help = help, .options = (struct args_option[]){{"--kind", .value = &kind}, {"--all", .flag = &all}, {"--json", .flag = &json}, {0}}};
-        int r = args_parse(&a, argc, argv);
+        int r;
 
+        if (argc > 1 && strcmp(argv[1], "close") == 0)
+                return close_issue(argc - 1, argv + 1);
+        r = args_parse(&a, argc, argv);
         if (r != ARGS_GO_ON)
                 return r;
         if (!word_ok(kind))
@@ -240,34 +282,9 @@ int cmd_redrive(int argc, char **argv)
         return send_command(json, "/meta/redrive", &body);
 }
 
-/* refund and close: a job and a reason. */
-static int on_job(int argc, char **argv, const char *help, const char *verb)
-{
-        _cleanup_(strbuf_done) struct strbuf path = {0}, body = {0};
-        const char *reason = NULL, *by = NULL;
-        bool json = false;
-        struct args a = {.help = help,
-                .options = (struct args_option[]){{"--reason", .value = &reason}, {"--by", .value = &by}, {"--json", .flag = &json}, {0}},
-                .least = 1,
-                .most = 1};
-        int r = args_parse(&a, argc, argv);
-
-        if (r != ARGS_GO_ON)
-                return r;
-        if (!reason || !*reason)
-                return args_usage(&a, "say why: --reason TEXT", NULL);
-        if (!client_id_ok("job", a.rest[0]))
-                return 1;
-        strbuf_addf(&path, "/jobs/%s/%s", a.rest[0], verb);
-        strbuf_addc(&body, '{');
-        strbuf_add_member(&body, "reason", reason);
-        strbuf_add_member(&body, "by", client_by(by));
-        return send_command(json, path.s, &body);
-}
-
 int cmd_refund(int argc, char **argv)
 {
-        return on_job(argc, argv,
+        return on_thing(argc, argv,
                 "usage: aethelos refund JOB --reason TEXT [--by NAME] [--json]\n"
                 "\n"
                 "Gives the payment of a failed job back, instead of running it again. Refused while an operator may be at it.\n"
@@ -275,12 +292,12 @@ int cmd_refund(int argc, char **argv)
                 "  --reason TEXT  why\n"
                 "  --by NAME      who asks; without it the login name\n"
                 "  --json         prints the answer of the API\n",
-                "refund");
+                "job", "/jobs", "refund");
 }
 
 int cmd_close(int argc, char **argv)
 {
-        return on_job(argc, argv,
+        return on_thing(argc, argv,
                 "usage: aethelos close JOB --reason TEXT [--by NAME] [--json]\n"
                 "\n"
                 "Ends an unpaid job. One that is paid is refunded instead.\n"
@@ -288,7 +305,7 @@ int cmd_close(int argc, char **argv)
                 "  --reason TEXT  why\n"
                 "  --by NAME      who asks; without it the login name\n"
                 "  --json         prints the answer of the API\n",
-                "close");
+                "job", "/jobs", "close");
 }
 
 int cmd_rules(int argc, char **argv)

@@ -43,6 +43,7 @@ static const struct http_route routes[] = {
         {"GET", "/meta/issues", HTTP_TOKEN, board_get_issues},
         {"GET", "/meta/issues/{id}", HTTP_TOKEN, board_get_issue},
         {"POST", "/meta/issues/{id}/repair", HTTP_TOKEN, board_repair_issue},
+        {"POST", "/meta/issues/{id}/close", HTTP_TOKEN, board_close_issue},
         {"POST", "/meta/auto_repair", HTTP_TOKEN, board_auto_repair},
         {"POST", "/meta/redrive", HTTP_TOKEN, board_redrive},
         {"POST", "/jobs/{id}/refund", HTTP_TOKEN, board_refund},

@@ -41,6 +41,7 @@ void board_on_round(struct service *s);
 void board_get_issues(void *ctx, struct http_request *r);
 void board_get_issue(void *ctx, struct http_request *r);
 void board_repair_issue(void *ctx, struct http_request *r);
+void board_close_issue(void *ctx, struct http_request *r);
 void board_auto_repair(void *ctx, struct http_request *r);
 void board_redrive(void *ctx, struct http_request *r);
 void board_refund(void *ctx, struct http_request *r);

@@ -246,6 +246,11 @@ void board_repair_issue(void *ctx, struct http_request *r)
         command_on(ctx, r, BOARD_DO_REPAIR_ISSUE, board_issue, "unknown-issue", "there is no such issue");
 }
 
+void board_close_issue(void *ctx, struct http_request *r)
+{
+        command_on(ctx, r, BOARD_DO_CLOSE_ISSUE, board_issue, "unknown-issue", "there is no such issue");
+}
+
 void board_run_task(void *ctx, struct http_request *r)
 {
         command_on(ctx, r, BOARD_DO_RUN_TASK, board_task, "unknown-task", "there is no such task");

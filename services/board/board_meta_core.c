@@ -40,6 +40,7 @@ static const struct {
 } commands[] = {
         [BOARD_DO_AUTO_REPAIR] = {"auto_repair", NULL, auto_repair_fields},
         [BOARD_DO_REPAIR_ISSUE] = {"auto_repair", "issue_id", issue_fields},
+        [BOARD_DO_CLOSE_ISSUE] = {"close", "issue_id", chain_fields},
         [BOARD_DO_REDRIVE] = {"redrive", NULL, redrive_fields},
         [BOARD_DO_REFUND] = {"refund", "chain_id", chain_fields},
         [BOARD_DO_CLOSE] = {"close", "chain_id", chain_fields},
@@ -266,6 +267,8 @@ struct board_problem board_command_problem(enum board_command command, const cha
                 {"paid", 409, "paid", "the job is paid: refund it"},
                 {"refund_under_way", 409, "refund-under-way", "the refund may be under way at the provider"},
                 {"operator_at_it", 409, "operator-at-it", "an operator may be at it: its run must be resolved first"},
+                {"over", 409, "issue-over", "the issue is over"},
+                {"not_closable", 409, "not-closable", "it ends when what it is about is over, and would be found again: have it repaired"},
                 {"held_by_provider", 409, "held-by-provider", "the provider holds the payment intent, or may hold it, and ends it"},
         };
         _cleanup_(json_done) struct json_doc doc = {0}, asked = {0};
@@ -284,7 +287,7 @@ struct board_problem board_command_problem(enum board_command command, const cha
         }
         first = json_get(&doc, json_root(&doc), "refusals");
         first = json_is(first, JSON_ARRAY) ? json_first(&doc, first) : NULL;
-        if (!first || !json_get(&asked, json_root(&asked), "chain_id") || command == BOARD_DO_AUTO_REPAIR)
+        if (!first || (!json_get(&asked, json_root(&asked), "chain_id") && command != BOARD_DO_CLOSE_ISSUE) || command == BOARD_DO_AUTO_REPAIR)
                 return p; /* of a set the counts are the answer */
         refuse(&p, 409, "refused", "the chain does not allow it", "", (struct slice){0});
         for (size_t i = 0; i < ARRAY_SIZE(refusals); i++)

@@ -178,24 +178,25 @@ int repair_do_refund(struct repair_step *st)
         return wish_one(st, REPAIR_WISH_REFUND);
 }
 
-/* An issue that only a person can end. */
+/* An issue that only a person can end: any other would be found again at once, its attempts forgotten. */
 static int close_issue(struct repair_step *st, const struct uuid *id)
 {
         _cleanup_(repair_issues_done) struct repair_issues issues = {0};
+        bool dry = json_is(repair_arg(st, "dry_run"), JSON_TRUE);
         struct uuid after = {0};
         char reference[UUID_TEXT_SIZE];
-        int e = repair_issues_page(st->s->db, st->s->instance, NULL, id, true, &after, 1, &issues);
+        int e = repair_issues_page(st->s->db, st->s->instance, NULL, id, !dry, &after, 1, &issues);
 
         if (e < 0)
                 return e;
         st->done = true;
         st->progress.found++;
         uuid_format(&st->command.id, reference);
-        if (issues.n == 0) {
-                repair_progress_refuse(&st->progress, id, "unknown");
+        if (issues.n == 0 || strcmp(issues.v[0].kind, ISSUE_EVIDENCE_MISMATCH) != 0) {
+                repair_progress_refuse(&st->progress, id, issues.n == 0 ? "over" : "not_closable");
                 return 0;
         }
-        e = repair_issue_close(st->s->db, &issues.v[0], st->command.by, reference);
+        e = dry ? 0 : repair_issue_close(st->s->db, &issues.v[0], st->command.by, reference);
         if (e == 0)
                 st->progress.done++;
         return e;

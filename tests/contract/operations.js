@@ -270,6 +270,9 @@ async function repair(completed) {
   const failed = await job('nobody');
   await pay(failed);
   await stands(failed, 'EXECUTION_FAILED'); // to be run again in 30 s
+  const found = async (chain) => (await call('getIssues', 200, { query: { chain_id: chain } })).json.items[0];
+  await until('its issue is there', async () => await found(failed));
+  await call('closeIssue', 'not-closable', { path: { id: (await found(failed)).id }, body: { reason: 'r', by: 'b' } });
   await call('refundJob', 200, { path: { id: failed }, body: { reason: 'nobody can do it', by: 'contract' } });
   await stands(failed, 'REFUND_INITIATED');
   check('a refund is asked for', (await call('getRefunds', 200)).json.items.some((r) => r.job_id === failed));
@@ -293,6 +296,19 @@ async function repair(completed) {
   await call('repairIssue', 'invalid-json', { path: { id: issue.id }, body: '{' });
   await reused('repairIssue', { id: issue.id }, { by: 'one' }, { by: 'another' });
   await reused('autoRepair', {}, { dry_run: true }, {});
+  await call('closeIssue', 'issue-over', { path: { id: issue.id }, body: { reason: 'r', by: 'b' } });
+  await call('closeIssue', 'unknown-issue', { path: { id: nobody }, body: { reason: 'r', by: 'b' } });
+  await call('closeIssue', 'invalid-value', { path: { id: issue.id }, body: { by: 'b' } });
+  await call('closeIssue', 'unknown-member', { path: { id: issue.id }, body: { reason: 'r', by: 'b', more: 1 } });
+  await call('closeIssue', 'invalid-json', { path: { id: issue.id }, body: '{' });
+  psql(`INSERT INTO aethelos.evidence_mismatch (chain_id, event, hash, verdict, kind, who, reference) VALUES
+    ('${completed}', 'PAYMENT_CONFIRMED', sha256(''), 'conflict', 'provider', 'p', 'r')`);
+  await until('a mismatch is found', async () => (await found(completed))?.kind === 'EVIDENCE_MISMATCH');
+  const mismatch = (await found(completed)).id;
+  await reused('closeIssue', { id: mismatch }, { reason: 'r', by: 'one', dry_run: true }, { reason: 'r', by: 'another', dry_run: true });
+  await call('closeIssue', 202, { path: { id: mismatch }, headers: { Prefer: 'respond-async' }, body: { reason: 'r', by: 'b', dry_run: true } });
+  await call('closeIssue', 200, { path: { id: mismatch }, body: { reason: 'the provider said it twice', by: 'contract' } });
+  check('it is over', (await call('getIssue', 200, { path: { id: mismatch } })).json.outcome === 'closed_by_person');
 
   await call('refundJob', 'completed', { path: { id: completed }, body: { reason: 'r', by: 'b' } });
   await call('refundJob', 'refunded', { path: { id: failed }, body: { reason: 'r', by: 'b' } });

@@ -395,6 +395,15 @@ static void an_event_that_cannot_be_read_stops_nobody(void **state)
         await("EXECUTION_REQUIRED", STEP, ended);
 }
 
+static void expect_close(const char *issue, const char *closed, const char *why)
+{
+        _cleanup_(strbuf_done) struct strbuf args = {0}, answer = {0};
+
+        strbuf_addf(&args, "{\"issue_id\":\"%s\"}", issue);
+        strbuf_addf(&answer, "{\"found\":1,\"closed\":%s,\"refused\":1,\"refusals\":[{\"chain_id\":\"%s\",\"why\":\"%s\"}]}", closed, issue, why);
+        expect_command("close", args.s, answer.s);
+}
+
 static void operators_and_evidence(void **state)
 {
         (void)state;
@@ -410,6 +419,14 @@ static void operators_and_evidence(void **state)
         await("EVIDENCE_MISMATCH repair quarantined person quarantined", ISSUE, id);
         RUN("UPDATE operator SET successes = 6, streak = 0 WHERE name = 'one'");
         await("resolved taken_back", "SELECT state || ' ' || outcome FROM issue WHERE operator = 'one'");
+        issue = ask("SELECT id FROM issue WHERE operator = 'one'");
+        expect_close(issue, "0", "over");
+        free(issue);
+        RUN("UPDATE operator SET failures = 9, streak = 2 WHERE name = 'one'");
+        await("1", "SELECT count(*) FROM issue WHERE operator = 'one' AND closed_at IS NULL");
+        issue = ask("SELECT id FROM issue WHERE operator = 'one' AND closed_at IS NULL");
+        expect_close(issue, "0", "not_closable"); /* it would be found again at once */
+        free(issue);
         issue = ask("SELECT id FROM issue WHERE chain_id = '%s'", id);
         _cleanup_(strbuf_done) struct strbuf args = {0};
         strbuf_addf(&args, "{\"issue_id\":\"%s\"}", issue);

@@ -40,6 +40,8 @@ static void reading(void **state)
                         "{\"chain_id\":\"01000000-0000-0000-0000-000000000000\",\"reason\":\"wish\"}", "ann", 0, NULL},
                 {BOARD_DO_CLOSE, "{\"by\":\"ann\"}", NULL, NULL, 422, "/reason"},
                 {BOARD_DO_CLOSE, "{\"by\":\"a\\nb\",\"reason\":\"r\"}", NULL, NULL, 422, "/by"},
+                {BOARD_DO_CLOSE_ISSUE, "{\"by\":\"ann\",\"reason\":\"looked\"}",
+                        "{\"issue_id\":\"01000000-0000-0000-0000-000000000000\",\"reason\":\"looked\"}", "ann", 0, NULL},
                 {BOARD_DO_REPAIR_ISSUE, "{}", "{\"issue_id\":\"01000000-0000-0000-0000-000000000000\"}", "admin", 0, NULL},
                 {BOARD_DO_RULE, "{\"by\":\"a\",\"kind\":\"job\",\"step\":\"PRICED\",\"deadline_s\":-1,\"why\":\"w\"}", NULL, NULL, 422,
                         "/deadline_s"},
@@ -49,7 +51,8 @@ static void reading(void **state)
 
         (void)state;
         for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-                bool of_path = cases[i].command == BOARD_DO_REFUND || cases[i].command == BOARD_DO_CLOSE || cases[i].command == BOARD_DO_REPAIR_ISSUE;
+                bool of_path = cases[i].command == BOARD_DO_REFUND || cases[i].command == BOARD_DO_CLOSE ||
+                               cases[i].command == BOARD_DO_REPAIR_ISSUE || cases[i].command == BOARD_DO_CLOSE_ISSUE;
                 struct strbuf args = {0};
                 struct board_problem p = {0};
                 char *by = NULL;
