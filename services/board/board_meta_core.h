@@ -21,8 +21,8 @@ enum board_command {
 const char *board_command_what(enum board_command command); /* its name in table repair_command */
 
 /* Reads a body: the arguments as JSON text without who asks, and who asks (malloc'ed). `id` is what the path names: an issue of
- * BOARD_DO_REPAIR_ISSUE and BOARD_DO_CLOSE_ISSUE, a chain of BOARD_DO_REFUND and BOARD_DO_CLOSE, a task of BOARD_DO_RUN_TASK; NULL for the others. False with the problem;
- * then nothing is left to free. */
+ * BOARD_DO_REPAIR_ISSUE and BOARD_DO_CLOSE_ISSUE, a chain of BOARD_DO_REFUND and BOARD_DO_CLOSE, a task of BOARD_DO_RUN_TASK; NULL for the others.
+ * False with the problem; then nothing is left to free. */
 bool board_read_command(enum board_command command, const char *body, size_t len, const struct uuid *id, struct strbuf *ret_args, char **ret_by,
         struct board_problem *ret_problem);
 
