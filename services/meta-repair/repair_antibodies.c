@@ -56,6 +56,8 @@ const char *repair_end_reason(const char *step)
 
 /* --- the antibodies --- */
 
+#define ASKED_BEFORE_CLEANUP 3
+
 /* What was paid for work that is not done: a customer's payment goes back, the internal transfer of a task is reversed. */
 static void refund(const struct repair_facts *f, struct repair_plan *p)
 {
@@ -77,6 +79,9 @@ static void ask(const struct repair_facts *f, enum repair_move move, const char 
         p->move = move;
         p->counts = true;
         p->longest = false;
+        /* Once: what stands although it was asked about so often is worth a task of its own, with its price, its result and its dossier. */
+        if (f->attempts == ASKED_BEFORE_CLEANUP && !f->early && !f->task)
+                p->task = "CLEANUP";
 }
 
 static void ring_again(const struct repair_facts *f, struct repair_plan *p)
@@ -197,10 +202,15 @@ static const struct antibody {
                 "refunded or "
                 "earned: rung on at the longest pause; a task: FINAL_FAIL, its internal transfer reversed",
                 ring_again, true},
-        {"ask_provider", "Has payments ask the provider at once; with driver manual the payer, or for a refund a person, is waited for",
+        {"ask_provider",
+                "Has payments ask the provider at once, and opens a CLEANUP when three questions did not help; with driver manual the payer, or for "
+                "a refund a person, "
+                "is waited for",
                 "moved on by the provider's or a person's evidence; PAYMENT_EXPIRED; unpaid, closed by a person; never by a time-out", ask_provider,
                 true},
-        {"ask_operator", "Has execution ask the operator of the live run at once; without a live run it rings again",
+        {"ask_operator",
+                "Has execution ask the operator of the live run at once, and opens a CLEANUP when three questions did not help; without a live run "
+                "it rings again",
                 "moved on by the operator's answer or a person's decision; without a live run REFUND_REQUIRED", ask_operator, true},
         {"run_again",
                 "Has the failed step run again (EXECUTION_REQUIRED) within the attempts of the rule and when there is an operator that may be "

@@ -30,6 +30,20 @@ int repair_task_open(struct db *db, const char *kind, const char *entity, const 
         return 0;
 }
 
+int repair_tasks_active(struct db *db, const char *kind, int64_t *ret_n)
+{
+        static const char sql[] = "SELECT count(*) FROM chain WHERE task IS NOT NULL AND status = 'open' AND split_part(task, '/', 1) = $1";
+        _cleanup_(db_args_done) struct db_args args = {0};
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        int e;
+
+        db_arg_text(&args, kind);
+        e = db_run(db, sql, &args, &r);
+        if (e == 0)
+                *ret_n = db_int(r, 0, 0);
+        return e;
+}
+
 int repair_task_read(struct db *db, const struct uuid *id, char ret_kind[32], char ret_entity[80])
 {
         static const char sql[] =

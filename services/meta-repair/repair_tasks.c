@@ -29,20 +29,46 @@ int repair_tasks_reverse(struct repair_work *w, struct db *db)
         return repair_reversals_store(db, tasks, issues, versions, n);
 }
 
+/* A CLEANUP is about its issue. When much is stuck at once, the antibodies go on without more of them. */
+#define CLEANUP     "CLEANUP"
+#define CLEANUP_MAX 16
+
+static bool is_cleanup(const struct repair_issue *i)
+{
+        return strcmp(i->plan.task, CLEANUP) == 0;
+}
+
 /* Whether an issue before this one wants the same task. */
 static bool wanted_before(const struct repair_work *w, size_t k)
 {
         const struct repair_issue *i = &w->issues.v[k];
 
-        for (size_t j = 0; j < k; j++)
+        for (size_t j = 0; j < k && !is_cleanup(i); j++)
                 if (w->fenced[j] && w->issues.v[j].plan.task == i->plan.task && strcmp(w->issues.v[j].operator, i->operator) == 0)
                         return true;
         return false;
 }
 
+/* How many more may be opened now; asked once a batch, when one is wanted. */
+static int cleanup_room(struct repair_work *w, struct db *db, int64_t *ret_room)
+{
+        int64_t active = 0;
+        bool wanted = false;
+        int e = 0;
+
+        for (size_t k = 0; k < w->issues.n; k++)
+                wanted |= w->fenced[k] && w->issues.v[k].plan.task && is_cleanup(&w->issues.v[k]);
+        if (wanted)
+                e = repair_tasks_active(db, CLEANUP, &active);
+        if (e == 0)
+                *ret_room = CLEANUP_MAX - active;
+        return e;
+}
+
 int repair_tasks_open(struct repair_work *w, struct db *db)
 {
-        int e = 0;
+        int64_t room = 0;
+        int e = cleanup_room(w, db, &room);
 
         w->n_tasks = 0;
         for (size_t k = 0; e == 0 && k < w->issues.n; k++) {
@@ -51,13 +77,18 @@ int repair_tasks_open(struct repair_work *w, struct db *db)
                 struct repair_task task;
                 char id[UUID_TEXT_SIZE];
 
-                if (!w->fenced[k] || !i->plan.task || wanted_before(w, k))
+                const char *entity = i->operator[0] ? i->operator: NULL;
+
+                if (!w->fenced[k] || !i->plan.task || wanted_before(w, k) || (is_cleanup(i) && room <= 0))
                         continue;
                 uuid_format(&i->id, id);
+                if (is_cleanup(i))
+                        entity = id;
                 strbuf_addf(&cause, "{\"issue\":\"%s\",\"issue_id\":\"%s\"}", i->kind, id);
-                e = repair_task_open(db, i->plan.task, i->operator[0] ? i->operator: NULL, cause.s, LANE_LOW, &task);
+                e = repair_task_open(db, i->plan.task, entity, cause.s, LANE_LOW, &task);
                 if (e < 0 || task.refusal[0])
-                        continue; /* its kind or its operator is not there any more */
+                        continue; /* its kind or its operator is not there any more, or no such task goes with the kind of issue */
+                room -= is_cleanup(i);
                 w->tasks = xrealloc(w->tasks, (w->n_tasks + 1) * sizeof(*w->tasks));
                 w->tasks[w->n_tasks++] = task;
         }
