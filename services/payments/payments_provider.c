@@ -91,7 +91,7 @@ static void on_answer(void *arg, const struct http_reply *reply)
         struct payments_provider *p = payments_provider_of(c->service);
 
         CRASH_POINT("payments: after call");
-        provider_read(reply->outcome == HTTP_ANSWERED ? reply->status : 0, reply->body, reply->why, c->call_over && !c->send, &c->answer);
+        provider_read(reply->outcome == HTTP_ANSWERED ? reply->status : 0, reply->body, reply->why, !c->send, c->call_over && !c->send, &c->answer);
         if (c->send && reply->outcome == HTTP_NOT_SENT)
                 c->answer.status = PROVIDER_NOT_KNOWN; /* it never left: it may be sent again */
         provider_window_answer(&p->window, c->answer.reached, now_mono_ms(), erand48(p->jitter));
@@ -164,6 +164,17 @@ struct batch {
         struct advance advance;
 };
 
+/* An intent that is refused was not made, unless an earlier call that was not answered may have made it: then only a word about the intent itself
+ * says so, for the contract keeps one for each key. */
+static enum provider_says says_of(const struct provider_call *c)
+{
+        if (c->what != PROVIDER_CREATE)
+                return PROVIDER_SAYS_SEND; /* it was asked about, and is not there */
+        if (c->answer.status == PROVIDER_FAILED)
+                return c->clean || !c->answer.about_call ? PROVIDER_SAYS_REFUSED : PROVIDER_SAYS_OPEN;
+        return c->clean && c->answer.status == PROVIDER_NOT_KNOWN ? PROVIDER_SAYS_SEND : PROVIDER_SAYS_OPEN;
+}
+
 static struct provider_outcome outcome_of(struct payments_provider *p, const struct provider_call *c)
 {
         struct provider_outcome o = {.call = c, .what = c->what, .state = "done", .probes = c->probes + 1};
@@ -180,8 +191,7 @@ static struct provider_outcome outcome_of(struct payments_provider *p, const str
                 if (c->what == PROVIDER_QUERY)
                         o.what = PROVIDER_CREATE;
                 o.state = "unknown";
-                o.refused = c->answer.status == PROVIDER_FAILED;
-                o.again = !o.refused;
+                o.says = says_of(c);
                 o.error = c->answer.error;
                 o.next_ms = later;
                 break;

@@ -91,7 +91,17 @@ static void read_status(const struct json_doc *doc, bool call_over, struct provi
         unknown(a, "the provider's answer has no usable status");
 }
 
-void provider_read(int http, struct slice body, const char *why, bool call_over, struct provider_answer *ret_answer)
+static bool about_call(int http)
+{
+        static const int statuses[] = {401, 403, 407, 408, 409, 425, 429};
+
+        for (size_t i = 0; i < ARRAY_SIZE(statuses); i++)
+                if (statuses[i] == http)
+                        return true;
+        return false;
+}
+
+void provider_read(int http, struct slice body, const char *why, bool asked, bool call_over, struct provider_answer *ret_answer)
 {
         struct json_error error;
         _cleanup_(json_done) struct json_doc doc = {0};
@@ -116,7 +126,8 @@ void provider_read(int http, struct slice body, const char *why, bool call_over,
                 return;
         }
         snprintf(text, sizeof(text), "answered HTTP %d", http);
-        ret_answer->status = http >= 400 && http < 500 ? PROVIDER_FAILED : PROVIDER_UNKNOWN;
+        ret_answer->status = http >= 400 && http < 500 && !asked ? PROVIDER_FAILED : PROVIDER_UNKNOWN;
+        ret_answer->about_call = about_call(http);
         if (!ret_answer->error[0])
                 keep(ret_answer->error, text, strlen(text));
 }

@@ -28,14 +28,16 @@ enum provider_status {
 
 struct provider_answer {
         enum provider_status status;
-        bool reached; /* there was an answer below 500: the provider is there */
+        bool reached;    /* there was an answer below 500: the provider is there */
+        bool about_call; /* of FAILED: about who calls, how often or when. Whether it has taken an earlier call is not said */
         bool has_amount;
         struct amount amount;
         char reference[PROVIDER_TEXT_MAX + 1], error[PROVIDER_TEXT_MAX + 1];
 };
 
-/* What an answer means. http: its status, 0 = none came (`why` says why). call_over: no POST of this matter can still be under way. */
-void provider_read(int http, struct slice body, const char *why, bool call_over, struct provider_answer *ret_answer);
+/* What an answer means. http: its status, 0 = none came (`why` says why). asked: to a GET, whose refusal refuses nothing else. call_over: no POST of
+ * this matter can still be under way. */
+void provider_read(int http, struct slice body, const char *why, bool asked, bool call_over, struct provider_answer *ret_answer);
 
 enum provider_next {
         PROVIDER_INITIATED,  /* the intent stands at the provider: PAYMENT_INITIATED, and from now on it is asked about */

@@ -1,5 +1,6 @@
 /* Invariant: a row is there before its call, and only who holds the present epoch writes what came of it. That a call is certainly not under way and
- * may be sent is kept in the row (error = 'send'), so that a crash after a take leaves a call that is asked about. */
+ * may be sent is kept in the row (error = 'send'), so that a crash after a take leaves a call that is asked about. So is whether the provider may
+ * have an intent that is sent again in any case: it has none after 'send' and 'refused: ...', and may have it after 'open: ...' or nothing. */
 #include "provider_store.h"
 
 #include "base/util.h"
@@ -42,14 +43,15 @@ int provider_store_take(struct db *db, const char *owner, int limit, int64_t lea
 {
         /* A query leaves lease_until alone: it says until when the last POST may still be under way. */
         static const char sql[] = "WITH due AS MATERIALIZED (SELECT c.id, c.lease_until <= now() AS over, c.what = 'create' OR c.error IS NOT "
-                                  "DISTINCT FROM 'send' AS send"
+                                  "DISTINCT FROM 'send' AS send,"
+                                  "   coalesce(c.error = 'send' OR c.error LIKE 'refused: %', false) AS clean"
                                   "   FROM provider_call c WHERE c.state IN ('calling', 'pending', 'unknown') AND c.next_at <= now()"
                                   "   ORDER BY c.next_at LIMIT $2 FOR UPDATE SKIP LOCKED)"
                                   " UPDATE provider_call p SET owner = $1, epoch = p.epoch + 1, state = 'calling', error = NULL, next_at = now() + "
                                   "$3 * interval '1 ms',"
                                   "   lease_until = CASE WHEN d.send THEN now() + $3 * interval '1 ms' ELSE p.lease_until END"
                                   " FROM due d, chain c LEFT JOIN payment_intent i ON i.id = c.id WHERE p.id = d.id AND c.id = p.chain_id"
-                                  " RETURNING p.id, p.chain_id, p.version, p.epoch, p.probes, p.what, d.send, d.over, c.amount, c.currency,"
+                                  " RETURNING p.id, p.chain_id, p.version, p.epoch, p.probes, p.what, d.send, d.over, d.clean, c.amount, c.currency,"
                                   "   to_char(i.expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
         _cleanup_(db_args_done) struct db_args args = {0};
         _cleanup_(PQclearp) PGresult *r = NULL;
@@ -72,12 +74,13 @@ int provider_store_take(struct db *db, const char *owner, int limit, int64_t lea
                         .probes = (int)db_int(r, row, 4),
                         .send = db_bool(r, row, 6),
                         .call_over = db_bool(r, row, 7),
-                        .amount = {.minor = db_int(r, row, 8)},
+                        .clean = db_bool(r, row, 8),
+                        .amount = {.minor = db_int(r, row, 9)},
                         .next = calls};
                 if (!provider_what_parse(PQgetvalue(r, row, 5), &c->what))
                         die("a provider call of an unknown kind");
-                snprintf(c->amount.currency, sizeof(c->amount.currency), "%s", PQgetvalue(r, row, 9));
-                snprintf(c->expires_at, sizeof(c->expires_at), "%s", PQgetvalue(r, row, 10));
+                snprintf(c->amount.currency, sizeof(c->amount.currency), "%s", PQgetvalue(r, row, 10));
+                snprintf(c->expires_at, sizeof(c->expires_at), "%s", PQgetvalue(r, row, 11));
                 calls = c;
         }
         *ret_calls = calls;
@@ -111,10 +114,13 @@ int provider_store_write(struct db *db, const struct provider_outcome outcomes[]
                 text(&args, outcomes[i].state);
         db_array_begin(&args, DB_ARRAY_TEXT);
         for (size_t i = 0; i < n; i++) {
-                char refusal[sizeof(PROVIDER_REFUSED) + PROVIDER_TEXT_MAX];
+                static const char *const says[] = {[PROVIDER_SAYS_REFUSED] = "refused", [PROVIDER_SAYS_OPEN] = "open"};
+                const char *said = says[outcomes[i].says];
+                char error[PROVIDER_TEXT_MAX + 16];
 
-                snprintf(refusal, sizeof(refusal), PROVIDER_REFUSED "%s", outcomes[i].error ? outcomes[i].error : "");
-                text(&args, outcomes[i].again ? "send" : outcomes[i].refused ? refusal : outcomes[i].error);
+                if (said)
+                        snprintf(error, sizeof(error), "%s: %s", said, outcomes[i].error ? outcomes[i].error : "");
+                text(&args, outcomes[i].says == PROVIDER_SAYS_SEND ? "send" : said ? error : outcomes[i].error);
         }
         db_array_begin(&args, DB_ARRAY_BIGINT);
         for (size_t i = 0; i < n; i++)

@@ -20,6 +20,7 @@ struct provider_call {
         enum provider_what what;
         bool send;      /* POST; else ask */
         bool call_over; /* see provider_read */
+        bool clean;     /* of create: no call before this one can have been taken */
         struct amount amount;
         char expires_at[40];
         struct provider_answer answer;
@@ -29,9 +30,6 @@ struct provider_call {
 /* Takes at most `limit` due calls for lease_ms; *ret_calls is a list of malloc'ed calls. */
 int provider_store_take(struct db *db, const char *owner, int limit, int64_t lease_ms, struct provider_call **ret_calls);
 
-/* error of an intent that the provider refused in its last word; it is asked for again all the same */
-#define PROVIDER_REFUSED "refused: "
-
 /* What came of one: state calling, pending, unknown, done or failed. */
 struct provider_outcome {
         const struct provider_call *call;
@@ -39,8 +37,12 @@ struct provider_outcome {
         const char *state, *error;
         int64_t next_ms;
         int probes;
-        bool again;   /* to be sent again, not asked about */
-        bool refused; /* an intent, of which error is the provider's last word */
+        enum provider_says {
+                PROVIDER_SAYS_ERROR,   /* the error as it is */
+                PROVIDER_SAYS_SEND,    /* to be sent again, not asked about: it was certainly not taken */
+                PROVIDER_SAYS_REFUSED, /* an intent: the provider's last word, and it has none; asked for again all the same */
+                PROVIDER_SAYS_OPEN,    /* an intent: the provider may have it; asked for again */
+        } says;                        /* what the row's error says */
 };
 /* ret_in[i]: the fence held and it was written. */
 int provider_store_write(struct db *db, const struct provider_outcome outcomes[], size_t n, bool ret_in[]);

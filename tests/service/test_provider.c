@@ -183,6 +183,11 @@ static void refunds_go_once(void **state)
                 refund(id);
                 for (int tries = 0; tries < 500 && fake_provider_truth(provider).posts == before.posts; tries++)
                         usleep(20000);
+                /* Who asks is told to go: that says nothing of what was done before. */
+                fake_provider_mode(provider, "deny");
+                before.queries = fake_provider_truth(provider).queries;
+                for (int tries = 0; i > 0 && tries < 500 && fake_provider_truth(provider).queries == before.queries; tries++)
+                        usleep(20000);
                 fake_provider_mode(provider, "ok");
                 await_refunded(id);
                 after = fake_provider_truth(provider);
@@ -275,6 +280,30 @@ static void refused_intents(void **state)
         assert_false(fake_provider_pay(provider, closed, -1)); /* it knows of no such intent */
 }
 
+/* The provider has made the intent, says so to nobody, and then tells who asks again to go: nobody may close the job, for the payer may pay. */
+static void an_intent_that_it_may_have(void **state)
+{
+        _cleanup_(freep) char *made = NULL, *not_made = NULL;
+        char sql[200];
+
+        (void)state;
+        fake_provider_mode(provider, "lost");
+        made = job_at("PAYMENT_REQUIRED");
+        snprintf(
+                sql, sizeof(sql), "SELECT error LIKE 'open: %%' FROM provider_call WHERE chain_id = '%s' AND state = 'unknown' AND probes > 0", made);
+        stack_await(stack, sql, "t", 30000);
+        fake_provider_mode(provider, "deny");
+        not_made = job_at("PAYMENT_REQUIRED");
+        snprintf(sql, sizeof(sql), "SELECT error FROM provider_call WHERE chain_id = '%s' AND state = 'unknown'", made);
+        stack_await(stack, sql, "open: refused", 30000);
+        close_job(made, 409);
+        snprintf(sql, sizeof(sql), "SELECT error FROM provider_call WHERE chain_id = '%s' AND state = 'unknown'", not_made);
+        stack_await(stack, sql, "refused: refused", 30000);
+        close_job(not_made, 200);
+        fake_provider_mode(provider, "ok");
+        await_step(made, "PAYMENT_INITIATED");
+}
+
 /* While it is down single probes find out; then everything goes on. */
 static void a_provider_that_is_down(void **state)
 {
@@ -335,6 +364,7 @@ int main(void)
                 cmocka_unit_test(refunds_go_once),
                 cmocka_unit_test(slow_and_refused_refunds),
                 cmocka_unit_test(refused_intents),
+                cmocka_unit_test(an_intent_that_it_may_have),
                 cmocka_unit_test(a_provider_that_is_down),
                 cmocka_unit_test(killed_in_the_middle),
         };

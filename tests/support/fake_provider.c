@@ -71,15 +71,15 @@ static enum MHD_Result query(struct fake_provider *p, struct MHD_Connection *con
 {
         const char *id = MHD_lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, refund ? "refund_id" : "intent_id");
         char body[256];
-        bool down;
+        unsigned status;
 
         pthread_mutex_lock(&p->lock);
         p->truth.queries++;
         p->truth.wrong += !id;
-        down = strcmp(p->mode, "down") == 0;
+        status = strcmp(p->mode, "down") == 0 ? 503 : strcmp(p->mode, "deny") == 0 ? 401 : 200;
         describe(find(p, id, refund), body, sizeof(body));
         pthread_mutex_unlock(&p->lock);
-        return say(connection, down ? 503 : 200, body);
+        return say(connection, status, body);
 }
 
 /* One entry for each key; the same key again finds it. */
@@ -123,6 +123,8 @@ static enum MHD_Result post(struct fake_provider *p, struct MHD_Connection *conn
                 status = 0;
         } else if (strcmp(p->mode, "down") == 0) {
                 status = 503;
+        } else if (strcmp(p->mode, "deny") == 0) {
+                status = 401;
         } else if (strcmp(p->mode, "refuse") == 0 || (!refund && strcmp(p->mode, "refuse intents") == 0)) {
                 status = 422;
         } else {

@@ -13,7 +13,7 @@ struct fake_provider *fake_provider_free(struct fake_provider *p); /* returns NU
 const char *fake_provider_url(const struct fake_provider *p);
 
 /* How POSTs are answered from now on: "ok"; "lost" (done, then the connection is cut); "error" (done, then 500); "never" (cut, nothing done); "down"
- * (503, nothing done, also queries); "refuse", "refuse intents" (422, nothing done). */
+ * (503, nothing done, also queries); "deny" (401, nothing done, also queries); "refuse", "refuse intents" (422, nothing done). */
 void fake_provider_mode(struct fake_provider *p, const char *mode);
 /* What happens at the provider: the payer pays the intent (with another amount when minor >= 0) or it runs out there; false: there is no such intent.
  */

@@ -16,7 +16,7 @@ static void answers(void **state)
         static const struct {
                 int http;
                 const char *body;
-                bool over;
+                bool over; /* asked, and no call under way; else an answer to a call */
                 enum provider_status status;
                 bool reached;
         } rows[] = {
@@ -32,8 +32,11 @@ static void answers(void **state)
                 {200, "{\"status\":\"paid\"}", true, PROVIDER_UNKNOWN, true},
                 {200, "{\"status\":\"confirmed\",\"reference\":\"r\",\"amount\":{\"minor\":1.5,\"currency\":\"EUR\"}}", true, PROVIDER_UNKNOWN, true},
                 {200, "not JSON", true, PROVIDER_UNKNOWN, true},
-                {422, "{\"error\":\"no\"}", true, PROVIDER_FAILED, true},
-                {404, "", true, PROVIDER_FAILED, true},
+                {422, "{\"error\":\"no\"}", false, PROVIDER_FAILED, true},
+                {404, "", false, PROVIDER_FAILED, true},
+                {401, "", false, PROVIDER_FAILED, true},
+                {401, "", true, PROVIDER_UNKNOWN, true}, /* who asks and is refused has learnt nothing */
+                {404, "", true, PROVIDER_UNKNOWN, true},
                 {301, "", true, PROVIDER_UNKNOWN, true},
                 {500, "{\"status\":\"done\",\"reference\":\"r\"}", true, PROVIDER_UNKNOWN, false},
                 {0, "", true, PROVIDER_UNKNOWN, false},
@@ -43,7 +46,8 @@ static void answers(void **state)
         for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
                 struct provider_answer a;
 
-                provider_read(rows[i].http, slice_of(rows[i].body), "lost", rows[i].over, &a);
+                provider_read(rows[i].http, slice_of(rows[i].body), "lost", rows[i].over, rows[i].over, &a);
+                assert_int_equal(a.about_call, rows[i].http == 401);
                 if (a.status != rows[i].status || a.reached != rows[i].reached)
                         fail_msg("%d %s: %d", rows[i].http, rows[i].body, (int)a.status);
         }
@@ -54,8 +58,8 @@ static void amounts_and_texts_are_kept(void **state)
         struct provider_answer a;
 
         (void)state;
-        provider_read(
-                200, slice_of("{\"status\":\"confirmed\",\"reference\":\"a\\nb\",\"amount\":{\"minor\":2588,\"currency\":\"EUR\"}}"), NULL, true, &a);
+        provider_read(200, slice_of("{\"status\":\"confirmed\",\"reference\":\"a\\nb\",\"amount\":{\"minor\":2588,\"currency\":\"EUR\"}}"), NULL,
+                true, true, &a);
         assert_string_equal(a.reference, "a b");
         assert_true(a.has_amount);
         assert_int_equal(a.amount.minor, 2588);
