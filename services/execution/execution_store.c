@@ -196,14 +196,15 @@ int execution_store_start(struct db *db, const char *owner, const struct executi
         return e;
 }
 
-/* beat_ms: a worker on the bus has said that it has the run, and has it for so long. */
+/* By key: the index of open runs, short as it is when this is planned (once), fills with the dead until it is vacuumed. Hence NOT IN, which does not
+ * offer it. beat_ms: a worker on the bus has said that it has the run, and has it for so long. */
 static const char sql_outcomes[] =
         "UPDATE operator_run r SET state = o.state, error = o.error, refused = o.refused > 0, next_at = now() + o.next_ms * interval '1 ms', probes "
         "= o.probes,"
         "   beat_at = CASE WHEN o.beat_ms > 0 THEN now() ELSE r.beat_at END, worker = coalesce(o.worker, r.worker),"
         "   lease_until = CASE WHEN o.beat_ms > 0 THEN now() + o.beat_ms * interval '1 ms' ELSE r.lease_until END"
         " FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) AS o(id, epoch, state, error, next_ms, probes, beat_ms, worker, refused)"
-        " WHERE r.id = o.id AND (r.epoch = o.epoch OR o.state = 'done') AND r.state IN ('calling', 'accepted', 'unknown') RETURNING r.id";
+        " WHERE r.id = ANY ($1) AND r.id = o.id AND (r.epoch = o.epoch OR o.state = 'done') AND r.state NOT IN ('done', 'failed') RETURNING r.id";
 
 int execution_store_outcomes(struct db *db, const struct execution_outcome outcomes[], size_t n, bool ret_in[])
 {
@@ -349,7 +350,7 @@ static const char sql_take[] =
         "   lease_until = CASE WHEN t.call <> 0 THEN now() + t.hold_ms * interval '1 ms' ELSE r.lease_until END, sends = r.sends + t.call,"
         "   beat_at = CASE WHEN t.call = 0 THEN r.beat_at END, worker = CASE WHEN t.call = 0 THEN r.worker END,"
         "   progress = CASE WHEN t.call = 0 THEN r.progress END, percent = CASE WHEN t.call = 0 THEN r.percent END"
-        " FROM unnest($2, $3, $4, $5, $6, $7) AS t(id, state, error, call, hold_ms, probes) WHERE r.id = t.id";
+        " FROM unnest($2, $3, $4, $5, $6, $7) AS t(id, state, error, call, hold_ms, probes) WHERE r.id = ANY ($2) AND r.id = t.id";
 
 int execution_store_take(struct db *db, const char *owner, const struct execution_take takes[], size_t n)
 {

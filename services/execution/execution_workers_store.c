@@ -16,7 +16,8 @@ static const char sql_beats[] =
         "   state = CASE r.state WHEN 'unknown' THEN 'accepted' ELSE r.state END, error = CASE r.state WHEN 'unknown' THEN NULL ELSE r.error END"
         " FROM l JOIN unnest($1, $2, $3, $4, $5, $6) AS b(id, operator, token, worker, progress, percent) ON b.id = l.id"
         " JOIN operator o ON o.name = b.operator AND o.kind = 'bus'"
-        " WHERE r.id = l.id AND r.operator = b.operator AND r.sends = b.token AND r.state IN ('calling', 'accepted', 'unknown') RETURNING r.id, "
+        " WHERE r.id = ANY ($1) AND r.id = l.id AND r.operator = b.operator AND r.sends = b.token AND r.state NOT IN ('done', 'failed') RETURNING "
+        "r.id, "
         "r.sends";
 
 static void ids_and_names(struct db_args *args, const struct execution_said said[], size_t n)

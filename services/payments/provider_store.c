@@ -89,10 +89,11 @@ int provider_store_take(struct db *db, const char *owner, int limit, int64_t lea
 
 int provider_store_write(struct db *db, const struct provider_outcome outcomes[], size_t n, bool ret_in[])
 {
+        /* By key, as execution_store_outcomes: what is joined to the state keeps the index of open calls away. */
         static const char sql[] = "UPDATE provider_call p SET what = o.what, state = o.state, error = o.error, next_at = now() + o.next_ms * "
                                   "interval '1 ms', probes = o.probes"
                                   " FROM unnest($1, $2, $3, $4, $5, $6, $7) o(id, epoch, what, state, error, next_ms, probes)"
-                                  " WHERE p.id = o.id AND p.epoch = o.epoch AND p.state = 'calling' RETURNING p.id";
+                                  " WHERE p.id = ANY ($1) AND p.id = o.id AND p.epoch = o.epoch AND p.state || '' = 'calling' RETURNING p.id";
         _cleanup_(db_args_done) struct db_args args = {0};
         _cleanup_(PQclearp) PGresult *r = NULL;
         int e;

@@ -140,6 +140,14 @@ static void answers_of_http_operators(void **state)
         assert_int_equal(fake_operator_truth(w->one).wrong, 0);
         assert_int_equal(number(w, "SELECT successes FROM aethelos.operator WHERE name = 'one'"), 62);
         assert_int_equal(number(w, "SELECT 10 * refusals + failures FROM aethelos.operator WHERE name = 'one'"), 11);
+        /* Outcomes find their runs by key: planned once, on an empty table, they must not go through the index of all that is open. Only who makes a
+         * run looks there, once. */
+        stack_await(w->stack,
+                "SELECT idx_scan >= (SELECT count(*) FROM aethelos.operator_run) FROM pg_stat_user_indexes WHERE indexrelname = 'operator_run_live'",
+                "t", 30000);
+        assert_int_equal(number(w, "SELECT idx_scan - (SELECT count(*) FROM aethelos.operator_run) FROM pg_stat_user_indexes"
+                                   " WHERE indexrelname = 'operator_run_live'"),
+                0);
         stack_assert_sound(w->stack);
 }
 
