@@ -124,7 +124,7 @@ int db_ready(struct db *db)
         }
         PQsetNoticeProcessor(db->connection, NULL, NULL);
         if (db->generic_plans) /* a plan made while a table is empty is kept when it no longer is */
-                PQclear(PQexec(db->connection, "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off"));
+                PQclear(PQexec(db->connection, "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off"));
         return 0;
 }
 
