@@ -112,7 +112,8 @@ unset "pids[load]"
 [ $status = 0 ] || { say "the load ended with status $status: $(tail -3 "$work/load.log")"; }
 
 per_second() { ask "SELECT round(count(*) / extract(epoch FROM timestamptz '$2' - timestamptz '$1')) FROM event WHERE type = 'PAYOUT_EARNED' AND at BETWEEN '$1' AND '$2'"; }
-pause() { ask "SELECT coalesce(round(max(extract(epoch FROM gap)), 1), 0) FROM (SELECT at - lag(at) OVER (ORDER BY at) AS gap FROM event WHERE type = 'PAYOUT_EARNED' AND at BETWEEN '$1' AND '$2') g"; }
+# The longest time without an end of a chain that reaches into the phase, whole.
+pause() { ask "SELECT coalesce(round(max(extract(epoch FROM at - before)), 1), 0) FROM (SELECT at, lag(at) OVER (ORDER BY at) AS before FROM event WHERE type = 'PAYOUT_EARNED') g WHERE before < '$2' AND at > '$1'"; }
 rates=() pauses=()
 for i in 0 1 2 3 4 5; do rates+=("$(per_second "${marks[i]}" "${marks[i + 1]}")") pauses+=("$(pause "${marks[i]}" "${marks[i + 1]}")"); done
 left=$(ask "SELECT count(*) FROM chain WHERE status = 'open' AND (waits_for IS NULL OR waits_for = 'payer')")

@@ -103,10 +103,13 @@ void load_repeat(struct load *l, size_t i)
         _cleanup_(strbuf_done) struct strbuf body = {0}, key = {0}, header = {0}, url = {0};
 
         strbuf_addf(&key, "%s-%zu", l->run, i);
-        strbuf_addf(&body, "{\"type\":\"puz19:text_analysis\",\"payload\":{\"text\":\"Code 19: Initial global activation payload %zu.\"}}", i);
+        /* Over the bus the key stands in the body, which spares the publisher, and the processors it shares with the stack, two headers. */
+        strbuf_adds(&body, "{");
+        if (l->by_bus)
+                strbuf_addf(&body, "\"key\":\"%s\",", key.s);
+        strbuf_addf(&body, "\"type\":\"puz19:text_analysis\",\"payload\":{\"text\":\"Code 19: Initial global activation payload %zu.\"}}", i);
         if (l->by_bus) {
-                const struct bus_header headers[] = {{"Idempotency-Key", key.s}, {"Content-Type", "application/json"}};
-                if (bus_publish(l->bus, SUBMIT_SUBJECT, NULL, headers, 2, body.s, body.len) < 0)
+                if (bus_publish(l->bus, SUBMIT_SUBJECT, NULL, NULL, 0, body.s, body.len) < 0)
                         *(l->careful ? &l->failed : &l->refused) += 1;
                 return;
         }
