@@ -23,6 +23,14 @@ static void expect(const struct execution_answer *a, const char *label, enum exe
                 fail_msg("%s: no error", label);
 }
 
+static void expect_text(const char *is, const char *wanted)
+{
+        if (wanted && is)
+                assert_string_equal(is, wanted);
+        else
+                assert_true(!is && !wanted);
+}
+
 static void answers_to_calls(void **state)
 {
         static const struct {
@@ -195,7 +203,7 @@ static void answers_on_the_bus(void **state)
                 enum execution_verdict verdict;
                 const char *output, *worker;
         } rows[] = {
-                {"{\"status\":\"done\",\"output\":{\"a\": 1}}", EXECUTION_DONE, "{\"a\": 1}", NULL},
+                {"{\"status\":\"done\",\"output\":{\"a\": 1}}", EXECUTION_DONE, "{\"a\":1}", NULL},
                 {"{\"status\":\"done\"}", EXECUTION_FAILED, NULL, NULL},
                 {"{\"status\":\"failed\",\"error\":\"no\"}", EXECUTION_FAILED, NULL, NULL},
                 {"{\"status\":\"accepted\",\"worker\":\"w\"}", EXECUTION_ACCEPTED, NULL, "w"},
@@ -212,8 +220,8 @@ static void answers_on_the_bus(void **state)
                 struct execution_reply reply = {.kind = EXECUTION_REPLY_ANSWERED, .status = 200, .body = slice_of(rows[i].body)};
                 execution_read_bus_call(&reply, true, &a);
                 assert_int_equal(a.verdict, rows[i].verdict);
-                assert_int_equal(a.output != NULL, rows[i].output != NULL);
-                assert_int_equal(a.worker != NULL, rows[i].worker != NULL);
+                expect_text(a.output, rows[i].output);
+                expect_text(a.worker, rows[i].worker);
                 execution_answer_done(&a);
         }
         execution_read_bus_call(&missing, true, &a);
@@ -230,16 +238,16 @@ static void answers_in_protobuf(void **state)
         static const struct {
                 struct slice body;
                 enum execution_verdict verdict;
-                const char *text;
+                const char *text, *worker;
         } rows[] = {
-                {{BYTES("\x08\x00\x12\x02{}")}, EXECUTION_DONE, "{}"},
-                {{BYTES("\x08\x00")}, EXECUTION_FAILED, "bad_output"},
-                {{BYTES("\x08\x02\x2a\x01w")}, EXECUTION_ACCEPTED, NULL},
-                {{BYTES("\x08\x01\x1a\x02no")}, EXECUTION_FAILED, "no"},
-                {{BYTES("\x08\x63")}, EXECUTION_UNKNOWN, "the answer has no usable status"},
-                {{BYTES("\x08\x00\x12\x01{")}, EXECUTION_UNKNOWN, "the answer is unusable: a field that must be JSON text is not"},
+                {{BYTES("\x08\x00\x12\x02{}")}, EXECUTION_DONE, "{}", NULL},
+                {{BYTES("\x08\x00")}, EXECUTION_FAILED, "bad_output", NULL},
+                {{BYTES("\x08\x02\x2a\x01w")}, EXECUTION_ACCEPTED, NULL, "w"},
+                {{BYTES("\x08\x01\x1a\x02no")}, EXECUTION_FAILED, "no", NULL},
+                {{BYTES("\x08\x63")}, EXECUTION_UNKNOWN, "the answer has no usable status", NULL},
+                {{BYTES("\x08\x00\x12\x01{")}, EXECUTION_UNKNOWN, "the answer is unusable: a field that must be JSON text is not", NULL},
                 {{BYTES("{\"status\":\"done\",\"output\":1}")}, EXECUTION_UNKNOWN,
-                        "the answer is unusable: not the protobuf message that it must be, or not whole"},
+                        "the answer is unusable: not the protobuf message that it must be, or not whole", NULL},
         };
         struct execution_answer a;
         char deep[2 * JSON_DEPTH_MAX + 5] = "\x08\x00\x12\x40";
@@ -250,7 +258,8 @@ static void answers_in_protobuf(void **state)
                 execution_read_bus_call(&reply, true, &a);
                 print_message("%zu: %s\n", i, a.error ? a.error : a.output ? a.output : "");
                 assert_int_equal(a.verdict, rows[i].verdict);
-                assert_string_equal(a.error ? a.error : a.output ? a.output : "", rows[i].text ? rows[i].text : "");
+                expect_text(a.error ? a.error : a.output, rows[i].text);
+                expect_text(a.worker, rows[i].worker);
                 execution_answer_done(&a);
         }
         /* As deep as a JSON text may be. */
@@ -301,6 +310,13 @@ static void what_workers_say(void **state)
                 if (!why)
                         execution_word_done(&w);
         }
+        struct execution_word said;
+        assert_null(execution_read_worker(slice_of(rows[1].body), false, false, &said));
+        assert_int_equal(said.token, 1);
+        assert_int_equal(said.percent, 100);
+        expect_text(said.progress, "p");
+        expect_text(said.answer.worker, "w");
+        execution_word_done(&said);
 }
 
 static void whose_result_counts(void **state)
