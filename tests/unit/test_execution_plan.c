@@ -63,8 +63,11 @@ static void check_plan(
 #define BUILTIN(s)                                                                                                                                   \
         "STEP_COMPLETED{\"step\":" s                                                                                                                 \
         ",\"tag\":\"puz19_text\",\"operator\":\"puz19_text_summary\",\"run_id\":null,\"attempt\":1,\"took_ms\":0,\"output\":"
-#define SUM_HI "{\"length\":2,\"word_count\":1,\"preview\":\"hi\"}"
-#define RUN_ID "01890000-0000-7000-8000-000000000001"
+#define SUM_HI                "{\"length\":2,\"word_count\":1,\"preview\":\"hi\"}"
+#define RUN_ID                "01890000-0000-7000-8000-000000000001"
+#define FAILED_RUN(step, who) "{\"step\":" step ",\"operator\":\"" who "\",\"state\":\"failed\",\"error\":\"no\"}"
+#define DONE_RUN(step, who)   "{\"step\":" step ",\"operator\":\"" who "\",\"state\":\"done\",\"error\":null}"
+#define LIVE_RUN(step, who)   "{\"step\":" step ",\"operator\":\"" who "\",\"state\":\"calling\",\"error\":null}"
 
 static void plans_of_built_in_steps(void **state)
 {
@@ -92,30 +95,25 @@ static void plans_with_outside_steps(void **state)
         check_plan("[\"out\"]", "{\"a\":1}", NULL, NULL, NULL, STARTED1 "call=out1@0.1<{\"a\":1}");
         check_plan("[\"puz19_text\",\"out\"]", "{\"text\":\"hi\"}", NULL, NULL, NULL, STARTED2 BUILTIN("0") SUM_HI "} call=out1@1.1<" SUM_HI);
         /* Its answer, and the rest of the flow. */
-        check_plan("[\"out\",\"puz19_text\"]", "{}", NULL, "[{\"step\":0,\"operator\":\"out1\",\"state\":\"calling\",\"error\":null}]", &done,
+        check_plan("[\"out\",\"puz19_text\"]", "{}", NULL, "[" LIVE_RUN("0", "out1") "]", &done,
                 "STEP_COMPLETED{\"step\":0,\"tag\":\"out\",\"operator\":\"out1\",\"run_id\":\"" RUN_ID
                 "\",\"attempt\":1,\"took_ms\":7,\"output\":{\"text\":\"hi\"}} " BUILTIN("1") SUM_HI "} EXECUTION_COMPLETED{\"result\":" SUM_HI "} ");
-        check_plan("[\"out\",\"out\"]", "{}", NULL, "[{\"step\":0,\"operator\":\"out1\",\"state\":\"calling\",\"error\":null}]", &done,
+        check_plan("[\"out\",\"out\"]", "{}", NULL, "[" LIVE_RUN("0", "out1") "]", &done,
                 "STEP_COMPLETED{\"step\":0,\"tag\":\"out\",\"operator\":\"out1\",\"run_id\":\"" RUN_ID
                 "\",\"attempt\":1,\"took_ms\":7,\"output\":{\"text\":\"hi\"}} call=out1@1.1<{\"text\":\"hi\"}");
         /* From a completed step on. */
         check_plan("[\"puz19_text\",\"out\"]", "{}", "{\"step\":0,\"output\":[5]}", NULL, NULL, "call=out1@1.1<[5]");
         check_plan("[\"puz19_text\"]", "{}", "{\"step\":0,\"output\":[5]}", NULL, NULL, "EXECUTION_COMPLETED{\"result\":[5]} ");
         /* Failed attempts: nobody is left; those of an earlier step do not count. */
-        check_plan("[\"out\"]", "{}", NULL, "[{\"step\":0,\"operator\":\"out1\",\"state\":\"failed\",\"error\":\"no\"}]", NULL,
+        check_plan("[\"out\"]", "{}", NULL, "[" FAILED_RUN("0", "out1") "]", NULL,
                 "EXECUTION_FAILED{\"error\":{\"reason\":\"all_operators_failed\",\"step\":0,\"tag\":\"out\",\"attempts\":[{\"operator\":\"out1\","
                 "\"error\":\"no\"}]}} ");
         check_plan("[\"out\"]", "{}", NULL, "[{\"step\":0,\"operator\":\"out1\",\"state\":\"failed\",\"error\":\"bad_output\"}]", NULL,
                 "EXECUTION_FAILED{\"error\":{\"reason\":\"bad_output\",\"step\":0,\"tag\":\"out\",\"attempts\":[{\"operator\":\"out1\",\"error\":"
                 "\"bad_output\"}]}} ");
-        check_plan("[\"out\",\"out\"]", "{}", "{\"step\":0,\"output\":[5]}",
-                "[{\"step\":0,\"operator\":\"out1\",\"state\":\"failed\",\"error\":\"no\"}]", NULL, "call=out1@1.1<[5]");
-        check_plan("[\"out\"]", "{}", NULL, "[{\"step\":0,\"operator\":\"gone\",\"state\":\"failed\",\"error\":\"no\"}]", NULL, "call=out1@0.2<{}");
+        check_plan("[\"out\",\"out\"]", "{}", "{\"step\":0,\"output\":[5]}", "[" FAILED_RUN("0", "out1") "]", NULL, "call=out1@1.1<[5]");
+        check_plan("[\"out\"]", "{}", NULL, "[" FAILED_RUN("0", "gone") "]", NULL, "call=out1@0.2<{}");
 }
-
-#define FAILED_RUN(step, who) "{\"step\":" step ",\"operator\":\"" who "\",\"state\":\"failed\",\"error\":\"no\"}"
-#define DONE_RUN(step, who)   "{\"step\":" step ",\"operator\":\"" who "\",\"state\":\"done\",\"error\":null}"
-#define LIVE_RUN(step, who)   "{\"step\":" step ",\"operator\":\"" who "\",\"state\":\"calling\",\"error\":null}"
 
 static void a_further_start_goes_on_at_the_failed_step(void **state)
 {
