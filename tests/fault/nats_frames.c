@@ -62,7 +62,7 @@ bool nats_frame_read(const char *bytes, size_t n, struct nats_frame *ret_frame)
         return ret_frame->len <= n;
 }
 
-/* JSON, or the key that a receipt is asked for by. Envelopes begin with a control character. */
+/* JSON, or the key that a receipt is asked for by. An Envelope has a control character in every item: the length of the chain's id. */
 static bool is_text(const char *body, size_t n)
 {
         for (size_t i = 0; i < n; i++)
@@ -81,6 +81,9 @@ void nats_frame_garble(char *frame, const struct nats_frame *f, struct fault_ran
                 body[fault_random_between(r, 0, (int64_t)f->n_body - 1)] = (char)0xff;
                 return;
         }
-        for (int64_t i = fault_random_between(r, 1, 8); i > 0; i--)
-                body[fault_random_between(r, 0, (int64_t)f->n_body - 1)] ^= (char)fault_random_between(r, 1, 255);
+        for (int64_t i = fault_random_between(r, 1, 8); i > 0; i--) {
+                int64_t at = fault_random_between(r, 0, (int64_t)f->n_body - 1);
+
+                body[at] ^= (char)fault_random_between(r, 1, 255);
+        }
 }

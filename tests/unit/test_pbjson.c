@@ -151,8 +151,11 @@ static void whatever_arrives(void **state)
                 strbuf_add(&bytes, message, (size_t)nrand48(seed) % sizeof(message));
                 if (i % 3 == 0)
                         strbuf_add(&bytes, message, sizeof(message) - 1);
-                for (long k = nrand48(seed) % 4; k > 0 && bytes.len > 0; k--)
-                        bytes.s[(size_t)nrand48(seed) % bytes.len] ^= (char)(1 << nrand48(seed) % 8);
+                for (long k = nrand48(seed) % 4; k > 0 && bytes.len > 0; k--) {
+                        size_t at = (size_t)nrand48(seed) % bytes.len;
+
+                        bytes.s[at] ^= (char)(1 << nrand48(seed) % 8);
+                }
                 if (pbjson_unpack(&text, &aethelos__result__descriptor, bytes.s, bytes.len)) {
                         assert_int_equal(text.len, 0);
                         refused++;
