@@ -1,0 +1,118 @@
+/* Plans: neither advance() nor what services read for each batch looks at a whole table, whatever its size was when they were planned. The order
+ * counts: the first test begins on an empty store, and there the services make the plans that the second judges. */
+#include "base/util.h"
+#include "service/service.h"
+#include "tests/support/chain_moves.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { MANY = 2000 };
+static const char fetched[] = "SELECT idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'chain'";
+
+static void flush_statistics(void)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(services); i++)
+                assert_int_equal(db_run(as[i], "SELECT pg_stat_force_next_flush()", NULL, NULL), 0);
+        expect("SELECT 1 FROM pg_stat_force_next_flush()", "1");
+}
+
+/* Admitted in one batch. */
+static void many_jobs(struct uuid ids[MANY])
+{
+        _cleanup_(advance_done) struct advance a = {0};
+
+        for (size_t i = 0; i < MANY; i++) {
+                ids[i] = uuid_v7();
+                advance_event(&a, advance_open(&a, &ids[i], "job", "default", LANE_LOW), "JOB_CREATED", "{}", 2);
+        }
+        assert_int_equal(advance_run(&a, db_of("intake")), 0);
+        expect("WITH k AS (INSERT INTO submission (client, key, hash, job_id) SELECT 'default', c.id::text, sha256('x'), c.id FROM chain c"
+               " WHERE c.kind = 'job' AND c.lane = 'low' ON CONFLICT DO NOTHING RETURNING 1) SELECT count(*) >= 2000 FROM k",
+                "t");
+}
+
+static void read_chain(struct db *db, const struct uuid *id, size_t found)
+{
+        _cleanup_(freep) struct chain *chains = NULL;
+        size_t n = SIZE_MAX;
+
+        assert_int_equal(chains_read(db, id, 1, &chains, &n), 0);
+        assert_int_equal(n, found);
+}
+
+/* What a service reads for each batch is planned once, on an empty store, and never scans the chains afterwards. */
+static void batches_are_planned_once(void **state)
+{
+        static const char plans[] =
+                "SELECT bool_and(custom_plans = 0) AND sum(generic_plans) = 13 FROM pg_prepared_statements WHERE statement LIKE 'SELECT c.id%'";
+        static const char scans[] = "SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'chain'";
+        enum { READS = 12 };
+        struct db *db = db_new(&(struct db_config){.url = pg_fixture_url(pg), .user = "aethelos_ledger", .generic_plans = true});
+        struct uuid unknown = uuid_v7(), id, ids[MANY];
+        _cleanup_(freep) char *before = NULL, *after = NULL, *from = NULL, *to = NULL;
+        _cleanup_(PQclearp) PGresult *r = NULL;
+
+        (void)state;
+        assert_int_equal(db_ready(db), 0);
+        expect("SELECT count(*) FROM chain", "0");
+        read_chain(db, &unknown, 0);
+        id = paid(); /* by way of the services, whose plans are made now */
+        many_jobs(ids);
+        flush_statistics();
+        before = pg_fixture_ask(pg, scans);
+        from = pg_fixture_ask(pg, fetched);
+        for (int i = 0; i < READS; i++)
+                read_chain(db, &id, 1);
+        assert_int_equal(db_run(db, plans, NULL, &r), 0);
+        assert_string_equal(PQgetvalue(r, 0, 0), "t");
+        assert_int_equal(db_run(db, "SELECT pg_stat_force_next_flush()", NULL, NULL), 0);
+        db = db_free(db);
+        flush_statistics();
+        after = pg_fixture_ask(pg, scans);
+        to = pg_fixture_ask(pg, fetched);
+        assert_string_equal(before, after);
+        assert_int_equal(atol(to) - atol(from), READS);
+}
+
+/* Neither an empty table nor one that was never analysed nor one that has grown since may be read as a whole for a batch, not even by its index. */
+static void plan_is_pinned(void **state)
+{
+        static const char scans[] = "SELECT string_agg(relname || ' ' || seq_scan, ' ' ORDER BY relname) FROM pg_stat_user_tables"
+                                    " WHERE relname IN ('chain', 'event', 'evidence', 'journal', 'payment_intent')";
+        enum { MOVED = 20 };
+        struct uuid ids[MANY];
+        _cleanup_(freep) char *before = NULL, *after = NULL, *from = NULL, *to = NULL;
+
+        (void)state;
+        many_jobs(ids);
+        flush_statistics();
+        before = pg_fixture_ask(pg, scans);
+        from = pg_fixture_ask(pg, fetched);
+        for (size_t i = 0; i < MOVED; i++) {
+                MOVE("pricing", ids[i], 1, "FLOW_CHOSEN", "PRICED");
+                MOVE("payments", ids[i], 3, "PAYMENT_REQUIRED", "PAYMENT_INITIATED");
+                give_evidence(ids[i], "PAYMENT_CONFIRMED");
+                assert_int_equal(MOVE("payments", ids[i], 5, "PAYMENT_CONFIRMED").verdict, ADVANCE_WON);
+        }
+        flush_statistics();
+        after = pg_fixture_ask(pg, scans);
+        to = pg_fixture_ask(pg, fetched);
+        assert_string_equal(before, after);
+        assert_in_range(atol(to) - atol(from), MOVED, MOVED * 20);
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(batches_are_planned_once),
+                cmocka_unit_test(plan_is_pinned),
+        };
+
+        return cmocka_run_group_tests(tests, set_up, tear_down);
+}
