@@ -1,4 +1,4 @@
-/* Workers on the bus that speak protobuf: calls, questions, beats and results and all that is answered, once each; what is malformed is refused with
+/* Workers on the bus that speak protobuf: calls, questions, beats and results and the answers that execution gives; what is malformed is refused with
  * its reason, and the run stands as it stood. What the words mean is tested in JSON (test_bus_operator), into which these are read. */
 #include "proto/aethelos.pb-c.h"
 #include "proto/pbjson.h"
@@ -59,6 +59,12 @@ static void expect_packed(struct bus *bus, const char *what, const ProtobufCMess
         bus_drop(bus, answer);
 }
 
+static void assert_text(const ProtobufCBinaryData *is, const char *wanted)
+{
+        assert_int_equal(is->len, strlen(wanted));
+        assert_memory_equal(is->data, wanted, is->len);
+}
+
 #define JSON_BYTES(s)                                                                                                                                \
         {                                                                                                                                            \
                 .len = sizeof(s) - 1, .data = (uint8_t *)(s)                                                                                         \
@@ -72,7 +78,7 @@ static void a_worker_speaks_protobuf(void **state)
         struct bus *bus = bus_world_worker(w, "packed");
         Aethelos__Answer running = AETHELOS__ANSWER__INIT;
         Aethelos__Beat beat = AETHELOS__BEAT__INIT;
-        Aethelos__Result result = AETHELOS__RESULT__INIT, wrong = AETHELOS__RESULT__INIT;
+        Aethelos__Result result = AETHELOS__RESULT__INIT, wrong = AETHELOS__RESULT__INIT, failed = AETHELOS__RESULT__INIT;
         Aethelos__Reply done = AETHELOS__REPLY__INIT;
 
         bus_world_operator(w, "packed", ",\"encoding\":\"protobuf\",\"answers_status\":true,\"timeout_ms\":2000");
@@ -80,8 +86,8 @@ static void a_worker_speaks_protobuf(void **state)
         struct bus_message *m = hear_packed(bus);
         Aethelos__Call *call = aethelos__call__unpack(NULL, m->len, (const uint8_t *)m->data);
         assert_non_null(call);
-        assert_memory_equal(call->input.data, "{\"text\":\"one two\"}", call->input.len);
-        assert_memory_equal(call->context.data, "{}", call->context.len);
+        assert_text(&call->input, "{\"text\":\"one two\"}");
+        assert_text(&call->context, "{}");
         assert_int_equal(call->token, 1);
         assert_int_equal(call->lease_ms, 10000);
         assert_int_equal(bus_publish(bus, m->reply, NULL, NULL, 0, "\xff\xff", 2), 0);
@@ -111,6 +117,10 @@ static void a_worker_speaks_protobuf(void **state)
         result.output = (ProtobufCBinaryData)JSON_BYTES("{\"text\":\"a b\"}");
         expect_packed(bus, "result", &result.base, "{\"status\":\"committed\"}");
         expect_packed(bus, "result", &result.base, "{\"status\":\"committed\"}");
+        failed.run_id = call->run_id;
+        failed.token = call->token;
+        failed.status = AETHELOS__RESULT__RESULT_STATUS__FAILED;
+        expect_packed(bus, "result", &failed.base, "{\"status\":\"over\"}");
         expect_packed(bus, "beat", &beat.base, "{\"status\":\"over\"}");
         bus_world_await_runs(w, "packed", "state || sends", "done1");
         bus_world_job(w, "packed");

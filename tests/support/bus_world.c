@@ -68,6 +68,7 @@ int bus_world_setup(void **state)
         paid_jobs_await_execution(w->stack, w->bus);
         for (int64_t until = now_mono_ms() + PATIENCE_MS; status != 200 && now_mono_ms() < until; usleep(20000))
                 free(stack_http(w->stack, true, "GET", "/operators", NULL, NULL, &status));
+        assert_int_equal(status, 200);
         *state = w;
         return 0;
 }
