@@ -434,6 +434,17 @@ static void cleaned_up_unasked(const char *job)
         stack_await(stack, sql, "1", 20000);
         sweep();
         sweep();
+        snprintf(sql, sizeof(sql), "SELECT attempts FROM issue WHERE chain_id = '%s' AND kind = 'STUCK_EXECUTION'", job);
+        expect(sql, "4");
+        snprintf(sql, sizeof(sql), "UPDATE issue SET next_at = now() WHERE chain_id = '%s' AND kind = 'STUCK_EXECUTION'", job);
+        free(pg_fixture_ask(stack->pg, sql));
+        snprintf(sql, sizeof(sql), "SELECT attempts > 4 FROM issue WHERE chain_id = '%s' AND kind = 'STUCK_EXECUTION'", job);
+        stack_await(stack, sql, "t", 20000);
+        sweep();
+        snprintf(sql, sizeof(sql),
+                "SELECT count(*) FROM chain c JOIN issue i ON c.task = 'CLEANUP/' || i.id JOIN event e ON e.chain_id = c.id AND e.version = 1"
+                " WHERE i.chain_id = '%s' AND e.data::json -> 'cause' ->> 'issue' = 'STUCK_EXECUTION'",
+                job);
         expect(sql, "1");
 }
 
