@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -54,11 +53,9 @@ static void cluster_start(struct cluster *c)
 
 static void connect_with(struct cluster *c, const struct bus_stream *stream)
 {
-        const struct bus_config config = {
-                .url = c->urls, .name = "aethelos-test/1", .inbox_prefix = "_INBOX_test", .wake_fd = c->p.fd, .send_asap = true};
         int64_t until = now_mono_ms() + CLUSTER_MS;
 
-        assert_int_equal(bus_open(&config, &c->p.bus), 0);
+        c->p = party_open(NULL, (struct bus_config){.url = c->urls, .send_asap = true});
         assert_int_equal(bus_source(c->p.bus, stream, lanes), 0);
         while (!bus_source_ready(c->p.bus)) {
                 assert_true(now_mono_ms() < until);
@@ -68,10 +65,9 @@ static void connect_with(struct cluster *c, const struct bus_stream *stream)
 
 static void cluster_end(struct cluster *c)
 {
-        c->p.bus = bus_free(c->p.bus);
+        party_close(&c->p);
         for (int i = 0; i < NODES; i++)
                 nats_fixture_free(c->nodes[i]);
-        close(c->p.fd);
 }
 
 static size_t count(const char *text, const char *part)
@@ -144,7 +140,7 @@ static void hear_all(struct cluster *c, int from, int to)
 /* One of the nodes is killed, and comes back without its storage. */
 static void test_a_node_is_killed(void **state)
 {
-        struct cluster c = {.p.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)};
+        struct cluster c = {0};
 
         (void)state;
         cluster_start(&c);
@@ -167,7 +163,7 @@ static void test_copies_are_not_lowered(void **state)
 {
         static const char one_copy[] = "{\"name\":\"SUBMIT_TEST\",\"subjects\":[\"submit.test.*\"],\"max_bytes\":67108864,\"num_replicas\":1}";
         struct bus_stream one = three;
-        struct cluster c = {.p.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)};
+        struct cluster c = {0};
         struct bus_message *m;
 
         (void)state;
@@ -175,12 +171,12 @@ static void test_copies_are_not_lowered(void **state)
         cluster_start(&c);
         connect_with(&c, &three);
         wait_kept_by_all(&c);
-        c.p.bus = bus_free(c.p.bus);
+        party_close(&c.p);
         connect_with(&c, &one);
         assert_int_equal(bus_request(c.p.bus, "$JS.API.STREAM.INFO.SUBMIT_TEST", "", 0, 2000, &m), 0);
         assert_non_null(strstr(m->data, "\"num_replicas\":3"));
         bus_drop(c.p.bus, m);
-        c.p.bus = bus_free(c.p.bus);
+        party_close(&c.p);
 
         connect_with(&c, &three);
         assert_int_equal(bus_request(c.p.bus, "$JS.API.STREAM.UPDATE.SUBMIT_TEST", one_copy, strlen(one_copy), 2000, &m), 0);

@@ -212,8 +212,7 @@ static void test_deleted_behind_our_back(void **state)
         party_api(&p, "$JS.API.STREAM.DELETE.HOP_TEST", "");
         assert_true(ring_until_heard(&p, "stream deleted") < 5000);
         party_api(&p, "$JS.API.STREAM.DELETE.HOP_TEST", "");
-        party_api(&p, "$JS.API.STREAM.CREATE.HOP_TEST",
-                "{\"name\":\"HOP_TEST\",\"subjects\":[\"hop.test.*\",\"party_hop.other\"],\"storage\":\"memory\"}");
+        party_api(&p, "$JS.API.STREAM.CREATE.HOP_TEST", "{\"name\":\"HOP_TEST\",\"subjects\":[\"hop.test.*\",\"hop.other\"],\"storage\":\"memory\"}");
         assert_true(ring_until_heard(&p, "another stream in its place") < 5000);
         party_close(&p);
         nats_fixture_free(nats);
@@ -223,7 +222,7 @@ static void test_declared_differently(void **state)
 {
         struct nats_fixture *nats = nats_fixture_start(NULL);
         static const struct bus_stream other = {
-                .name = "HOP_TEST", .subjects = {"hop.test.*", "party_hop.more"}, .max_bytes = 1 << 20, .max_age_ms = 60000};
+                .name = "HOP_TEST", .subjects = {"hop.test.*", "hop.more"}, .max_bytes = 1 << 20, .max_age_ms = 60000};
         struct party p = party_source(nats, &party_hop, true);
         struct bus_message *reply;
 
@@ -231,7 +230,7 @@ static void test_declared_differently(void **state)
         party_close(&p);
         p = party_source(nats, &other, true);
         assert_int_equal(bus_request(p.bus, "$JS.API.STREAM.INFO.HOP_TEST", "", 0, 2000, &reply), 0);
-        assert_non_null(strstr(reply->data, "party_hop.more"));
+        assert_non_null(strstr(reply->data, "hop.more"));
         assert_non_null(strstr(reply->data, "\"max_bytes\":1048576"));
         bus_drop(p.bus, reply);
         assert_int_equal(bus_request(p.bus, "$JS.API.CONSUMER.INFO.HOP_TEST.low", "", 0, 2000, &reply), 0);
@@ -252,13 +251,13 @@ static void test_declared_differently(void **state)
 /* A change that cannot be made now is made when it can. */
 static void test_a_refused_change_is_asked_for_again(void **state)
 {
-        static const struct bus_stream more = {.name = "HOP_TEST", .subjects = {"hop.test.*", "party_hop.more"}, .max_bytes = 1 << 20};
+        static const struct bus_stream more = {.name = "HOP_TEST", .subjects = {"hop.test.*", "hop.more"}, .max_bytes = 1 << 20};
         struct nats_fixture *nats = nats_fixture_start(NULL);
         struct party p = party_source(nats, &party_hop, true);
         bool changed = false;
 
         (void)state;
-        party_api(&p, "$JS.API.STREAM.CREATE.OTHER", "{\"name\":\"OTHER\",\"subjects\":[\"party_hop.more\"],\"storage\":\"memory\"}");
+        party_api(&p, "$JS.API.STREAM.CREATE.OTHER", "{\"name\":\"OTHER\",\"subjects\":[\"hop.more\"],\"storage\":\"memory\"}");
         party_close(&p);
         p = party_source(nats, &more, true);
         party_say(&p, "hop.test.high", "meanwhile");
@@ -269,7 +268,7 @@ static void test_a_refused_change_is_asked_for_again(void **state)
 
                 party_turn(&p, 50);
                 assert_int_equal(bus_request(p.bus, "$JS.API.STREAM.INFO.HOP_TEST", "", 0, 2000, &reply), 0);
-                changed = strstr(reply->data, "party_hop.more") != NULL;
+                changed = strstr(reply->data, "hop.more") != NULL;
                 bus_drop(p.bus, reply);
         }
         assert_true(changed);
@@ -379,7 +378,7 @@ static void test_weights(void **state)
         int taken[3] = {0};
 
         (void)state;
-        bus_source_pause(p.bus); /* the standing pulls may bring a first window; all party_lanes have their share of it */
+        bus_source_pause(p.bus); /* the standing pulls may bring a first window; all lanes have their share of it */
         party_fill(&w, "hop.test.low", EACH);
         party_fill(&w, "hop.test.normal", EACH);
         party_fill(&w, "hop.test.high", EACH);
@@ -387,7 +386,7 @@ static void test_weights(void **state)
         for (int i = 0; i < TAKEN; i++) {
                 struct bus_message *m;
 
-                /* Weights are for party_lanes that have work: between batches the pulls get the time they have while a service commits. */
+                /* Weights are for lanes that have work: between batches the pulls get the time they have while a service commits. */
                 if (i % 24 == 0)
                         TURN_UNTIL(&p, bus_queued(p.bus) >= 90);
                 m = party_next(&p);

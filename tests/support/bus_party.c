@@ -28,7 +28,8 @@ struct party party_open(const struct nats_fixture *nats, struct bus_config confi
 {
         struct party p = {.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)};
 
-        config.url = nats_fixture_url(nats);
+        if (!config.url)
+                config.url = nats_fixture_url(nats);
         config.wake_fd = p.fd;
         if (!config.inbox_prefix)
                 config.inbox_prefix = "_INBOX_test";
