@@ -52,12 +52,14 @@ struct column {
         char *(*text)(const struct json_doc *doc, json_value row); /* NULL: the member as it is */
 };
 
+#define COLUMNS_MAX 10
+
 /* A command without arguments that prints a list. */
 struct list {
         const char *help, *path;
         enum client_side side;
-        const char *none; /* what is said instead of an empty table; NULL: it is never empty */
-        struct column columns[10];
+        const char *none;                                           /* what is said instead of an empty table; NULL: it is never empty */
+        struct column columns[COLUMNS_MAX + 1];                     /* the last one has no heading */
         void (*after)(const struct json_doc *doc, json_value rows); /* what is printed below; or NULL */
 };
 
@@ -137,7 +139,7 @@ static char *operator_tags(const struct json_doc *doc, json_value operator)
         return joined(doc, json_get(doc, operator, "tags"));
 }
 
-#define REFUSES_ALL 5 /* in a row: either the jobs are wrong, or the operator is */
+#define REFUSES_ALL 5 /* without a success between: either the jobs are wrong, or the operator is */
 
 /* Workers on the bus speak JSON unless it is said. */
 static char *operator_kind(const struct json_doc *doc, json_value operator)
@@ -163,7 +165,7 @@ static void operator_errors(const struct json_doc *doc, json_value operators)
                 if (*error)
                         printf("  last error of %s: %s\n", name, error);
                 if (json_int64(doc, json_get(doc, o, "refused_in_a_row"), &refused) == 0 && refused >= REFUSES_ALL)
-                        printf("  %s has refused the last %" PRId64 " jobs that it was given, and done none\n", name, refused);
+                        printf("  %s has refused %" PRId64 " jobs, and done none meanwhile\n", name, refused);
         }
 }
 
