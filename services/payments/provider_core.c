@@ -91,6 +91,23 @@ static void read_status(const struct json_doc *doc, bool call_over, struct provi
         unknown(a, "the provider's answer has no usable status");
 }
 
+static bool reads_as_mark(const char *error)
+{
+        return strcmp(error, "send") == 0 || strncmp(error, "refused: ", 9) == 0 || strncmp(error, "open: ", 6) == 0;
+}
+
+const char *provider_row_error(enum provider_says says, const char *error, char buffer[PROVIDER_ROW_ERROR_MAX])
+{
+        static const char *const marks[] = {[PROVIDER_SAYS_ERROR] = "said", [PROVIDER_SAYS_REFUSED] = "refused", [PROVIDER_SAYS_OPEN] = "open"};
+
+        if (says == PROVIDER_SAYS_SEND)
+                return "send";
+        if (says == PROVIDER_SAYS_ERROR && (!error || !reads_as_mark(error)))
+                return error;
+        snprintf(buffer, PROVIDER_ROW_ERROR_MAX, "%s: %s", marks[says], error ? error : "");
+        return buffer;
+}
+
 static bool about_call(int http)
 {
         static const int statuses[] = {401, 403, 407, 408, 409, 425, 429};

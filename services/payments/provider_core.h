@@ -39,6 +39,18 @@ struct provider_answer {
  * this matter can still be under way. */
 void provider_read(int http, struct slice body, const char *why, bool asked, bool call_over, struct provider_answer *ret_answer);
 
+/* What the error of a row says. */
+enum provider_says {
+        PROVIDER_SAYS_ERROR,   /* the error as it is */
+        PROVIDER_SAYS_SEND,    /* to be sent again, not asked about: it was certainly not taken */
+        PROVIDER_SAYS_REFUSED, /* an intent: the provider's last word, and it has none; asked for again all the same */
+        PROVIDER_SAYS_OPEN,    /* an intent: the provider may have it; asked for again */
+};
+#define PROVIDER_ROW_ERROR_MAX (PROVIDER_TEXT_MAX + 16)
+/* As it stands in the row: "send", "refused: ...", "open: ..." or the error (NULL: none), which never reads as one of these marks, whatever the
+ * provider says. Written to `buffer` or borrowed. */
+const char *provider_row_error(enum provider_says says, const char *error, char buffer[PROVIDER_ROW_ERROR_MAX]);
+
 enum provider_next {
         PROVIDER_INITIATED,  /* the intent stands at the provider: PAYMENT_INITIATED, and from now on it is asked about */
         PROVIDER_PAID,       /* evidence for PAYMENT_CONFIRMED */

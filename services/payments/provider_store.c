@@ -115,13 +115,9 @@ int provider_store_write(struct db *db, const struct provider_outcome outcomes[]
                 text(&args, outcomes[i].state);
         db_array_begin(&args, DB_ARRAY_TEXT);
         for (size_t i = 0; i < n; i++) {
-                static const char *const says[] = {[PROVIDER_SAYS_REFUSED] = "refused", [PROVIDER_SAYS_OPEN] = "open"};
-                const char *said = says[outcomes[i].says];
-                char error[PROVIDER_TEXT_MAX + 16];
+                char error[PROVIDER_ROW_ERROR_MAX];
 
-                if (said)
-                        snprintf(error, sizeof(error), "%s: %s", said, outcomes[i].error ? outcomes[i].error : "");
-                text(&args, outcomes[i].says == PROVIDER_SAYS_SEND ? "send" : said ? error : outcomes[i].error);
+                text(&args, provider_row_error(outcomes[i].says, outcomes[i].error, error));
         }
         db_array_begin(&args, DB_ARRAY_BIGINT);
         for (size_t i = 0; i < n; i++)

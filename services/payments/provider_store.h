@@ -37,12 +37,7 @@ struct provider_outcome {
         const char *state, *error;
         int64_t next_ms;
         int probes;
-        enum provider_says {
-                PROVIDER_SAYS_ERROR,   /* the error as it is */
-                PROVIDER_SAYS_SEND,    /* to be sent again, not asked about: it was certainly not taken */
-                PROVIDER_SAYS_REFUSED, /* an intent: the provider's last word, and it has none; asked for again all the same */
-                PROVIDER_SAYS_OPEN,    /* an intent: the provider may have it; asked for again */
-        } says;                        /* what the row's error says */
+        enum provider_says says; /* what the row's error says */
 };
 /* ret_in[i]: the fence held and it was written. */
 int provider_store_write(struct db *db, const struct provider_outcome outcomes[], size_t n, bool ret_in[]);

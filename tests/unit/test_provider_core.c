@@ -16,39 +16,44 @@ static void answers(void **state)
         static const struct {
                 int http;
                 const char *body;
-                bool over; /* asked, and no call under way; else an answer to a call */
+                bool asked, over; /* else an answer to a call; over: and no call can be under way */
                 enum provider_status status;
-                bool reached;
+                bool reached, about_call;
         } rows[] = {
-                {200, "{\"status\":\"pending\"}", false, PROVIDER_PENDING, true},
-                {200, "{\"status\":\"confirmed\",\"reference\":\"r\"}", false, PROVIDER_CONFIRMED, true},
-                {200, "{\"status\":\"confirmed\"}", false, PROVIDER_UNKNOWN, true}, /* no reference, no evidence */
-                {200, "{\"status\":\"done\",\"reference\":\"\"}", false, PROVIDER_UNKNOWN, true},
-                {200, "{\"status\":\"done\",\"reference\":\"r\"}", false, PROVIDER_DONE, true},
-                {200, "{\"status\":\"expired\"}", false, PROVIDER_EXPIRED, true},
-                {200, "{\"status\":\"failed\",\"error\":\"e\"}", false, PROVIDER_FAILED, true},
-                {200, "{\"status\":\"unknown\"}", false, PROVIDER_UNKNOWN, true}, /* a call may still be under way */
-                {200, "{\"status\":\"unknown\"}", true, PROVIDER_NOT_KNOWN, true},
-                {200, "{\"status\":\"paid\"}", true, PROVIDER_UNKNOWN, true},
-                {200, "{\"status\":\"confirmed\",\"reference\":\"r\",\"amount\":{\"minor\":1.5,\"currency\":\"EUR\"}}", true, PROVIDER_UNKNOWN, true},
-                {200, "not JSON", true, PROVIDER_UNKNOWN, true},
-                {422, "{\"error\":\"no\"}", false, PROVIDER_FAILED, true},
-                {404, "", false, PROVIDER_FAILED, true},
-                {401, "", false, PROVIDER_FAILED, true},
-                {401, "", true, PROVIDER_UNKNOWN, true}, /* who asks and is refused has learnt nothing */
-                {404, "", true, PROVIDER_UNKNOWN, true},
-                {301, "", true, PROVIDER_UNKNOWN, true},
-                {500, "{\"status\":\"done\",\"reference\":\"r\"}", true, PROVIDER_UNKNOWN, false},
-                {0, "", true, PROVIDER_UNKNOWN, false},
+                {200, "{\"status\":\"pending\"}", false, false, PROVIDER_PENDING, true, false},
+                {200, "{\"status\":\"confirmed\",\"reference\":\"r\"}", false, false, PROVIDER_CONFIRMED, true, false},
+                {200, "{\"status\":\"confirmed\"}", false, false, PROVIDER_UNKNOWN, true, false}, /* no reference, no evidence */
+                {200, "{\"status\":\"done\",\"reference\":\"\"}", false, false, PROVIDER_UNKNOWN, true, false},
+                {200, "{\"status\":\"done\",\"reference\":\"r\"}", false, false, PROVIDER_DONE, true, false},
+                {200, "{\"status\":\"expired\"}", false, false, PROVIDER_EXPIRED, true, false},
+                {200, "{\"status\":\"failed\",\"error\":\"e\"}", false, false, PROVIDER_FAILED, true, false},
+                {200, "{\"status\":\"unknown\"}", false, false, PROVIDER_UNKNOWN, true, false},
+                {200, "{\"status\":\"unknown\"}", true, false, PROVIDER_UNKNOWN, true, false}, /* a call may still be under way */
+                {404, "", true, false, PROVIDER_UNKNOWN, true, false},
+                {200, "{\"status\":\"unknown\"}", true, true, PROVIDER_NOT_KNOWN, true, false},
+                {200, "{\"status\":\"paid\"}", true, true, PROVIDER_UNKNOWN, true, false},
+                {200, "{\"status\":\"confirmed\",\"reference\":\"r\",\"amount\":{\"minor\":1.5,\"currency\":\"EUR\"}}", true, true, PROVIDER_UNKNOWN,
+                        true, false},
+                {200, "not JSON", true, true, PROVIDER_UNKNOWN, true, false},
+                {422, "{\"error\":\"no\"}", false, false, PROVIDER_FAILED, true, false},
+                {404, "", false, false, PROVIDER_FAILED, true, false},
+                {401, "", false, false, PROVIDER_FAILED, true, true},
+                {403, "", false, false, PROVIDER_FAILED, true, true},
+                {409, "", false, false, PROVIDER_FAILED, true, true},
+                {429, "", false, false, PROVIDER_FAILED, true, true},
+                {401, "", true, true, PROVIDER_UNKNOWN, true, true}, /* who asks and is refused has learnt nothing */
+                {404, "", true, true, PROVIDER_UNKNOWN, true, false},
+                {301, "", true, true, PROVIDER_UNKNOWN, true, false},
+                {500, "{\"status\":\"done\",\"reference\":\"r\"}", true, true, PROVIDER_UNKNOWN, false, false},
+                {0, "", true, true, PROVIDER_UNKNOWN, false, false},
         };
 
         (void)state;
         for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
                 struct provider_answer a;
 
-                provider_read(rows[i].http, slice_of(rows[i].body), "lost", rows[i].over, rows[i].over, &a);
-                assert_int_equal(a.about_call, rows[i].http == 401);
-                if (a.status != rows[i].status || a.reached != rows[i].reached)
+                provider_read(rows[i].http, slice_of(rows[i].body), "lost", rows[i].asked, rows[i].over, &a);
+                if (a.status != rows[i].status || a.reached != rows[i].reached || a.about_call != rows[i].about_call)
                         fail_msg("%d %s: %d", rows[i].http, rows[i].body, (int)a.status);
         }
 }
@@ -80,6 +85,30 @@ static void only_a_clear_word_moves_money(void **state)
                         if (w == PROVIDER_REFUND)
                                 assert_int_equal(next == PROVIDER_SEND_AGAIN, s == PROVIDER_NOT_KNOWN);
                 }
+}
+
+/* A row's marks decide whether money is sent again and whether a job may be closed: no provider writes them. */
+static void no_provider_writes_our_marks(void **state)
+{
+        static const struct {
+                enum provider_says says;
+                const char *error, *row;
+        } rows[] = {
+                {PROVIDER_SAYS_ERROR, "refused by the bank", "refused by the bank"},
+                {PROVIDER_SAYS_ERROR, "send", "said: send"},
+                {PROVIDER_SAYS_ERROR, "refused: no", "said: refused: no"},
+                {PROVIDER_SAYS_ERROR, "open: yes", "said: open: yes"},
+                {PROVIDER_SAYS_SEND, "whatever", "send"},
+                {PROVIDER_SAYS_REFUSED, "no", "refused: no"},
+                {PROVIDER_SAYS_OPEN, "send", "open: send"},
+                {PROVIDER_SAYS_OPEN, NULL, "open: "},
+        };
+        char buffer[PROVIDER_ROW_ERROR_MAX];
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+                assert_string_equal(provider_row_error(rows[i].says, rows[i].error, buffer), rows[i].row);
+        assert_null(provider_row_error(PROVIDER_SAYS_ERROR, NULL, buffer));
 }
 
 static void pauses(void **state)
@@ -120,6 +149,7 @@ int main(void)
                 cmocka_unit_test(answers),
                 cmocka_unit_test(amounts_and_texts_are_kept),
                 cmocka_unit_test(only_a_clear_word_moves_money),
+                cmocka_unit_test(no_provider_writes_our_marks),
                 cmocka_unit_test(pauses),
                 cmocka_unit_test(the_breaker),
         };
