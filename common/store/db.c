@@ -86,6 +86,15 @@ static void note_error(struct db *db, const char *text, const char *sqlstate)
         snprintf(db->sqlstate, sizeof(db->sqlstate), "%s", sqlstate ? sqlstate : "");
 }
 
+/* A plan made while a table is empty is kept when it no longer is. */
+static bool settle_plans(struct db *db)
+{
+        static const char sql[] = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off";
+        _cleanup_(PQclearp) PGresult *r = db->generic_plans ? PQexec(db->connection, sql) : NULL;
+
+        return !db->generic_plans || PQresultStatus(r) == PGRES_COMMAND_OK;
+}
+
 int db_ready(struct db *db)
 {
         const char *keys[16], *values[16];
@@ -116,15 +125,13 @@ int db_ready(struct db *db)
         keys[n] = values[n] = NULL;
 
         db->connection = PQconnectdbParams(keys, values, 1);
-        if (PQstatus(db->connection) != CONNECTION_OK) {
+        if (PQstatus(db->connection) != CONNECTION_OK || !settle_plans(db)) {
                 note_error(db, PQerrorMessage(db->connection), NULL);
                 forget_connection(db);
                 db->next_attempt_ms = now_mono_ms() + 200;
                 return -ENOTCONN;
         }
         PQsetNoticeProcessor(db->connection, NULL, NULL);
-        if (db->generic_plans) /* a plan made while a table is empty is kept when it no longer is */
-                PQclear(PQexec(db->connection, "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off"));
         return 0;
 }
 

@@ -275,11 +275,9 @@ void execution_word_answer(struct strbuf *b, bool result, const char *status, co
 {
         _cleanup_(strbuf_done) struct strbuf json = {0};
 
-        strbuf_addf(&json, "{\"status\":\"%s\"", status);
-        if (error) {
-                strbuf_adds(&json, ",\"error\":");
-                strbuf_add_json(&json, error, strlen(error));
-        }
+        strbuf_addc(&json, '{');
+        strbuf_add_member(&json, "status", status);
+        strbuf_add_member(&json, "error", error);
         strbuf_addc(&json, '}');
         if (protobuf)
                 pbjson_pack(b, result ? &aethelos__result_answer__descriptor : &aethelos__beat_answer__descriptor, json.s, json.len);

@@ -166,8 +166,8 @@ struct repair_task {
 };
 /* open_task(). entity NULL: what the kind is always about; cause: JSON text. */
 int repair_task_open(struct db *db, const char *kind, const char *entity, const char *cause, enum lane lane, struct repair_task *ret_task);
+int repair_tasks_active(struct db *db, const char *kind, int64_t *ret_n); /* how many of the kind are open */
 /* What a task is about; -ENOENT: there is no such task. */
-int repair_tasks_active(struct db *db, const char *kind, int64_t *ret_n);
 int repair_task_read(struct db *db, const struct uuid *id, char ret_kind[32], char ret_entity[80]);
 /* The evidence that the internal transfers of tasks are reversed: internal, by REPAIR_REVERSES, with the issue as its reference. -EAGAIN: one has
  * moved on from its version, and the transaction must not be committed, or evidence would stay behind of what did not happen. */

@@ -49,46 +49,34 @@ static bool wanted_before(const struct repair_work *w, size_t k)
         return false;
 }
 
-/* How many more may be opened now; asked once a batch, when one is wanted. */
-static int cleanup_room(struct repair_work *w, struct db *db, int64_t *ret_room)
-{
-        int64_t active = 0;
-        bool wanted = false;
-        int e = 0;
-
-        for (size_t k = 0; k < w->issues.n; k++)
-                wanted |= w->fenced[k] && w->issues.v[k].plan.task && is_cleanup(&w->issues.v[k]);
-        if (wanted)
-                e = repair_tasks_active(db, CLEANUP, &active);
-        if (e == 0)
-                *ret_room = CLEANUP_MAX - active;
-        return e;
-}
-
 int repair_tasks_open(struct repair_work *w, struct db *db)
 {
-        int64_t room = 0;
-        int e = cleanup_room(w, db, &room);
+        int64_t cleanups = -1; /* open; asked once a batch, when one more is wanted */
+        int e = 0;
 
         w->n_tasks = 0;
         for (size_t k = 0; e == 0 && k < w->issues.n; k++) {
                 const struct repair_issue *i = &w->issues.v[k];
+                const char *entity = i->operator[0] ? i->operator: NULL;
                 _cleanup_(strbuf_done) struct strbuf cause = {0};
                 struct repair_task task;
                 char id[UUID_TEXT_SIZE];
 
-                const char *entity = i->operator[0] ? i->operator: NULL;
-
-                if (!w->fenced[k] || !i->plan.task || wanted_before(w, k) || (is_cleanup(i) && room <= 0))
+                if (!w->fenced[k] || !i->plan.task || wanted_before(w, k))
                         continue;
                 uuid_format(&i->id, id);
-                if (is_cleanup(i))
+                if (is_cleanup(i)) {
                         entity = id;
+                        if (cleanups < 0)
+                                e = repair_tasks_active(db, CLEANUP, &cleanups);
+                        if (e < 0 || cleanups >= CLEANUP_MAX)
+                                continue;
+                }
                 strbuf_addf(&cause, "{\"issue\":\"%s\",\"issue_id\":\"%s\"}", i->kind, id);
                 e = repair_task_open(db, i->plan.task, entity, cause.s, LANE_LOW, &task);
                 if (e < 0 || task.refusal[0])
                         continue; /* its kind or its operator is not there any more, or no such task goes with the kind of issue */
-                room -= is_cleanup(i);
+                cleanups += is_cleanup(i);
                 w->tasks = xrealloc(w->tasks, (w->n_tasks + 1) * sizeof(*w->tasks));
                 w->tasks[w->n_tasks++] = task;
         }
