@@ -78,6 +78,8 @@ int args_parse(struct args *a, int argc, char **argv)
                 } else {
                         return args_usage(a, "this option needs a value", arg);
                 }
+                if (o == &stack_option && !**o->value)
+                        return args_usage(a, "this option needs a directory", arg);
         }
         if (a->n_rest < a->least) {
                 char name[32];

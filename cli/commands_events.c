@@ -119,7 +119,7 @@ int cmd_events(int argc, char **argv)
                         return args_usage(&a, "--limit is a number from 1 to 1000", limit_text);
         }
         const char *id = a.n_rest > 0 ? a.rest[0] : NULL;
-        if ((id && !client_id_ok("job", id)) || client_find(&c) < 0)
+        if ((id && !client_id_ok("job, payout, task or issue", id)) || client_find(&c) < 0)
                 return 1;
         c.json = json && !follow;
         enum client_side side = id && !client_may_admin(&c) ? CLIENT_PUBLIC : CLIENT_ADMIN;

@@ -149,7 +149,7 @@ int cmd_explain(int argc, char **argv)
 
         if (r != ARGS_GO_ON)
                 return r;
-        if (!client_id_ok("job", a.rest[0]) || client_find(&c) < 0)
+        if (!client_id_ok("job, payout or task", a.rest[0]) || client_find(&c) < 0)
                 return 1;
         c.json = json;
         strbuf_addf(&path, "/jobs/%s/dossier", a.rest[0]);

@@ -20,7 +20,7 @@ static const char RUNS_HELP[] =
         "Lists the runs that are open at operators. `resolve` records what came of the run RUN, when its operator cannot say it: it counts as\n"
         "the operator's answer, and is kept with your reference. Repeating it changes nothing; what was decided cannot be decided otherwise.\n"
         "\n"
-        "  --state STATE      only runs in this state\n"
+        "  --state STATE      only runs in this state (another stack: AETHELOS_STATE=DIR)\n"
         "  --job JOB          only the run of this job\n"
         "  --outcome OUTCOME  done: its output is in FILE; failed: nothing was done, and nothing will be\n"
         "  --output FILE      the output, JSON\n"
@@ -132,6 +132,8 @@ int cmd_runs(int argc, char **argv)
                 return args_usage(&a, "a run that is done has an output (--output FILE), one that failed has none", NULL);
         if (!decide && (outcome || output || reference || by))
                 return args_usage(&a, "--outcome, --output, --reference and --by belong to runs resolve RUN", NULL);
+        if (decide && (state || job))
+                return args_usage(&a, "--state and --job belong to the list of runs", NULL);
         if (state && strspn(state, "abcdefghijklmnopqrstuvwxyz") != strlen(state))
                 return args_usage(&a, "there is no such state", state);
         if ((decide && !client_id_ok("run", a.rest[1])) || (job && !client_id_ok("job", job)) || client_find(&c) < 0)

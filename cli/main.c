@@ -75,7 +75,8 @@ static int usage(FILE *out)
         fprintf(out, "  %-10s %-30s %s\n", "test", "", "build with sanitizers and run all tests");
         fprintf(out, "\nEvery command has --help, and all but fault, crash and test --json. With several stacks on a machine, --state DIR says which "
                      "one is\n"
-                     "meant, or AETHELOS_STATE for all that follow. Exit status: 0 done, 1 failed, 2 used wrongly.\n");
+                     "meant (with runs AETHELOS_STATE=DIR before the command), or AETHELOS_STATE for all that follow. Exit status: 0 done, 1 failed, "
+                     "2 used wrongly.\n");
         return out == stdout ? 0 : 2;
 }
 
