@@ -71,22 +71,30 @@ static int say(const char *what, const ProtobufCMessage *m)
         return status;
 }
 
-/* {"text":"abc"} with the text turned round. Enough for texts without escapes; use a JSON library for more. */
-static void turn(const ProtobufCBinaryData *input, char *ret, size_t size)
+/* {"text":"abc"} with the text turned round; 0 when it is too long, or no plain ASCII without escapes: use a JSON library for more. */
+static int turn(const ProtobufCBinaryData *input, char *ret, size_t size)
 {
         char text[1024] = "";
         size_t len;
 
+        if (input->len >= size)
+                return 0;
         snprintf(ret, size, "%.*s", (int)input->len, (const char *)input->data);
         if (strstr(ret, "\"text\":"))
                 sscanf(strstr(ret, "\"text\":") + 7, " \"%1023[^\"]", text);
         len = strlen(text);
+        for (size_t i = 0; i < len; i++)
+                if (text[i] < ' ' || text[i] > '~' || text[i] == '\\')
+                        return 0;
+        if (len == sizeof(text) - 1)
+                return 0;
         for (size_t i = 0; i < len / 2; i++) {
                 char c = text[i];
                 text[i] = text[len - 1 - i];
                 text[len - 1 - i] = c;
         }
         snprintf(ret, size, "{\"text\":\"%s\"}", text);
+        return 1;
 }
 
 /* `output` "": it is under way. */
@@ -130,8 +138,8 @@ static void work(const Aethelos__Call *call)
                         return; /* the run is not ours any more */
                 }
         }
-        turn(&call->input, output, sizeof(output));
-        remember(call->run_id, output); /* before it is said: what is done is done once */
+        (void)turn(&call->input, output, sizeof(output)); /* it can be: the call was accepted */
+        remember(call->run_id, output);                   /* before it is said: what is done is done once */
         result.status = AETHELOS__RESULT__RESULT_STATUS__DONE;
         result.has_output = 1;
         result.output.data = (uint8_t *)output;
@@ -173,7 +181,7 @@ int main(int argc, char **argv)
         char password[256] = "", inbox[128], host[32] = "", status[160], output[2048];
         natsOptions *options = NULL;
         natsSubscription *sub = NULL, *questions = NULL;
-        Aethelos__Reply accepted = AETHELOS__REPLY__INIT, done = AETHELOS__REPLY__INIT;
+        Aethelos__Reply accepted = AETHELOS__REPLY__INIT, done = AETHELOS__REPLY__INIT, refused = AETHELOS__REPLY__INIT;
         FILE *f = argc == 5 ? fopen(argv[4], "r") : NULL;
 
         if (!f || !fgets(password, sizeof(password), f)) {
@@ -190,6 +198,9 @@ int main(int argc, char **argv)
         accepted.worker = name;
         done.status = AETHELOS__REPLY__REPLY_STATUS__DONE;
         done.has_output = 1;
+        refused.status = AETHELOS__REPLY__REPLY_STATUS__FAILED;
+        refused.error = (char *)"less than 1000 plain ASCII characters are wanted";
+        refused.has_refused = refused.refused = 1;
 
         must(natsOptions_Create(&options), "options");
         must(natsOptions_SetURL(options, argv[2]), "url");
@@ -217,6 +228,8 @@ int main(int argc, char **argv)
                         done.output.data = (uint8_t *)output;
                         done.output.len = strlen(output);
                         respond(msg, &done.base);
+                } else if (!turn(&call->input, output, sizeof(output))) {
+                        respond(msg, &refused.base);
                 } else {
                         respond(msg, &accepted.base);
                         work(call); /* one run after the other; start more workers for more */

@@ -75,6 +75,16 @@ static void member(const char *json, const char *member_name, const char *ends, 
         snprintf(ret, size, "%.*s", (int)strcspn(at, ends), at);
 }
 
+/* A text that can be turned byte by byte and put into JSON as it is. */
+static int plain(const char *s)
+{
+        size_t n = 0;
+
+        while (s[n] >= ' ' && s[n] <= '~' && s[n] != '\\')
+                n++;
+        return !s[n] && n < 1000;
+}
+
 /* One beat or result, said until it is answered: held, committed, or over. */
 static void say(const char *what, const char *run, const char *token, const char *more, char *ret_status, size_t size)
 {
@@ -138,7 +148,7 @@ static void on_question(natsConnection *c, natsSubscription *sub, natsMsg *quest
 
 int main(int argc, char **argv)
 {
-        char password[256] = "", inbox[128], host[64] = "", accepted[200], status[160], run[64], answer[1200];
+        char password[256] = "", inbox[128], host[64] = "", accepted[200], status[160], run[64], text[1024], answer[1200];
         natsOptions *options = NULL;
         natsSubscription *sub = NULL, *questions = NULL;
         FILE *f = argc == 5 ? fopen(argv[4], "r") : NULL;
@@ -173,6 +183,10 @@ int main(int argc, char **argv)
                 must(s, "next call");
                 member(natsMsg_GetData(call), "run_id", "\"", run, sizeof(run));
                 recall(run, answer, sizeof(answer));
+                member(natsMsg_GetData(call), "text", "\"", text, sizeof(text));
+                if (!answer[0] && !plain(text))
+                        snprintf(answer, sizeof(answer),
+                                "{\"status\":\"failed\",\"error\":\"less than 1000 plain ASCII characters are wanted\",\"refused\":true}");
                 must(natsConnection_PublishString(nc, natsMsg_GetReply(call), answer[0] ? answer : accepted), "reply");
                 if (!answer[0]) {
                         remember(run, "{\"status\":\"running\"}");

@@ -97,6 +97,8 @@ func main() {
 		accepted, _ := json.Marshal(map[string]string{"status": "accepted", "worker": w.name})
 		if m.Respond(accepted) == nil {
 			go w.work(c) // runs go on side by side
+		} else {
+			w.answers.Delete(c.RunID) // nobody works on it
 		}
 	})
 	if err != nil {
