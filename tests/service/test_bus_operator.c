@@ -329,26 +329,26 @@ static void workers_share(void **state)
 static void long_work_outlives_execution_and_the_broker(void **state)
 {
         struct bus_world *w = *state;
-        struct bus *bus = bus_world_worker(w, "stubborn");
+        struct bus *bus = bus_world_worker(w, "patient");
 
-        bus_world_operator(w, "stubborn", ",\"lease_ms\":60000");
-        bus_world_job(w, "stubborn");
+        bus_world_operator(w, "patient", ",\"lease_ms\":60000");
+        bus_world_job(w, "patient");
         _cleanup_(heard_done) struct heard h = listen_to(bus);
         reply(bus, &h, "{\"status\":\"accepted\"}");
-        bus_world_await_runs(w, "stubborn", "state", "accepted");
+        bus_world_await_runs(w, "patient", "state", "accepted");
         stack_stop(w->stack, "execution", SIGKILL);
         stack_spawn(w->stack, "execution", NULL);
-        expect_said(bus, "stubborn", "beat", &h, ",\"progress\":\"after a crash\"", "held");
+        expect_said(bus, "patient", "beat", &h, ",\"progress\":\"after a crash\"", "held");
         nats_fixture_kill(w->stack->nats);
         nats_fixture_wipe(w->stack->nats);
         nats_fixture_restart(w->stack->nats);
-        expect_said(bus, "stubborn", "beat", &h, ",\"progress\":\"after another\"", "held");
-        bus_world_await_runs(w, "stubborn", "progress || ' ' || sends", "after another 1");
+        expect_said(bus, "patient", "beat", &h, ",\"progress\":\"after another\"", "held");
+        bus_world_await_runs(w, "patient", "progress || ' ' || sends", "after another 1");
         /* The answer to the result is lost with execution: it is said again. */
         stack_stop(w->stack, "execution", SIGKILL);
         stack_spawn(w->stack, "execution", NULL);
-        expect_said(bus, "stubborn", "result", &h, DONE("x"), "committed");
-        bus_world_await_runs(w, "stubborn", "state || sends", "done1");
+        expect_said(bus, "patient", "result", &h, DONE("x"), "committed");
+        bus_world_await_runs(w, "patient", "state || sends", "done1");
         bus_free(bus);
 }
 

@@ -37,6 +37,7 @@ job "a job in the first stack"
 said=$("$aethelos" up --port 31300 --state "$work/other")
 case $said in *"port 31300 is occupied"*"is taken for the bus"*) echo "ok: occupied ports are said" ;; *) fail "occupied ports are said: $said" ;; esac
 "$aethelos" payouts --state "$work/other" | grep -q "no payouts yet" || fail "--state says which stack is meant"
+"$aethelos" payouts --state "" >/dev/null 2>&1 && fail "--state needs a directory"
 "$aethelos" payouts | grep -q "EUR 24.30" || fail "without --state it is the first one"
 echo "ok: --state says which stack is meant"
 "$aethelos" down --state "$work/other" >/dev/null
@@ -54,9 +55,17 @@ kill -9 "$("$aethelos" status --json | grep -o '"pid":[0-9]*,"engines"' | grep -
 wait_for "nothing outlives its supervisor" all_gone "$before"
 echo "ok: nothing outlives its supervisor"
 "$aethelos" status >/dev/null && fail "a stack that was killed does not count as running"
+# Changed meanwhile, as docs/operations.md says: the admin token, and the passwords of a service.
+cp "$AETHELOS_STATE/secrets/admin-token" "$work/old-token"
+rm "$AETHELOS_STATE"/secrets/{admin-token,nats/pricing,roles/aethelos_pricing}
 "$aethelos" up --port 31300 >/dev/null
 [ "$("$aethelos" payouts --json | grep -o '"status":"ready"' | wc -l)" -ge 3 ] || fail "what was booked is still there"
 job "work goes on after the supervisor was killed"
+admin=$("$aethelos" status --json | member admin_url)
+with_token() { AETHELOS_ADMIN_URL=$admin AETHELOS_ADMIN_TOKEN_FILE=$1 "$aethelos" payouts >/dev/null 2>&1; }
+with_token "$work/old-token" && fail "the old token is refused"
+with_token "$AETHELOS_STATE/secrets/admin-token" || fail "the new token is taken"
+echo "ok: token and passwords are changed by removing them before a start"
 
 # The migration runner, against the database of this stack.
 url=$("$aethelos" status --json | member database_url) passfile=$("$aethelos" status --json | member database_passfile)
@@ -118,6 +127,9 @@ migrate || fail "a new generation: $(cat "$work/migrate.log")"
 [ "$(psql -qAt "$url" -c 'SELECT max(n) FROM aethelos.generation')" = 2 ] || fail "another cluster under the data opens a generation"
 echo "ok: another cluster under the data opens a generation"
 job "work goes on in the new generation"
+
+psql -qAt "$url" -c "UPDATE aethelos.operator SET refused_in_a_row = 5"
+grep -q "has refused 5 jobs, and done none meanwhile" <<<"$("$aethelos" operators)" || fail "an operator that refuses everything is said"
 
 before=$(pids)
 "$aethelos" down >/dev/null

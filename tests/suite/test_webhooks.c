@@ -490,10 +490,10 @@ static void a_secret_is_changed_in_place(void **state)
         free(ask("POST", path, "{}", 404));
 }
 
-static void *subscribe_one_more(void *arg)
+static void *subscribe_one_more(void *ret_status)
 {
-        (void)arg;
-        return ask("POST", "/webhooks", "{\"url\":\"http://127.0.0.1:9/\"}", 409);
+        free(stack_http(stack, true, "POST", "/webhooks", NULL, "{\"url\":\"http://127.0.0.1:9/\"}", ret_status));
+        return NULL;
 }
 
 /* Two boards that make the last one at the same time: one of them does. */
@@ -501,7 +501,7 @@ static void not_one_too_many(void **state)
 {
         struct db *other = pg_fixture_connect(stack->pg, NULL);
         pthread_t thread;
-        void *answer;
+        long status = 0;
 
         (void)state;
         free(pg_fixture_ask(stack->pg, "INSERT INTO webhook (id, url, types, secret, state, reason, generation, xid, event_id)"
@@ -514,11 +514,11 @@ static void not_one_too_many(void **state)
                                  " SELECT gen_random_uuid(), url, types, secret, state, reason, 0, 0, 0 FROM webhook LIMIT 1",
                                  NULL, NULL),
                 0);
-        assert_int_equal(pthread_create(&thread, NULL, subscribe_one_more, NULL), 0);
+        assert_int_equal(pthread_create(&thread, NULL, subscribe_one_more, &status), 0);
         stack_await(stack, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted", "1", PATIENCE);
         assert_int_equal(db_commit(other), 0);
-        pthread_join(thread, &answer);
-        free(answer);
+        pthread_join(thread, NULL);
+        assert_int_equal(status, 409);
         db_free(other);
         free(pg_fixture_ask(stack->pg, "DELETE FROM webhook"));
 }

@@ -25,7 +25,7 @@ struct fake_provider {
         pthread_mutex_t lock;
         struct entry *entries;
         size_t n;
-        bool hold;
+        bool hold, deny_queries;
         struct fake_provider_truth truth;
 };
 
@@ -76,7 +76,7 @@ static enum MHD_Result query(struct fake_provider *p, struct MHD_Connection *con
         pthread_mutex_lock(&p->lock);
         p->truth.queries++;
         p->truth.wrong += !id;
-        status = strcmp(p->mode, "down") == 0 ? 503 : strcmp(p->mode, "deny") == 0 ? 401 : 200;
+        status = strcmp(p->mode, "down") == 0 ? 503 : p->deny_queries || strcmp(p->mode, "deny") == 0 ? 401 : 200;
         describe(find(p, id, refund), body, sizeof(body));
         pthread_mutex_unlock(&p->lock);
         return say(connection, status, body);
@@ -227,6 +227,13 @@ int fake_provider_pay(struct fake_provider *p, const char *intent, long long min
 int fake_provider_expire(struct fake_provider *p, const char *intent)
 {
         return happen(p, intent, false, -1);
+}
+
+void fake_provider_deny_queries(struct fake_provider *p, int deny)
+{
+        pthread_mutex_lock(&p->lock);
+        p->deny_queries = deny != 0;
+        pthread_mutex_unlock(&p->lock);
 }
 
 void fake_provider_hold_refunds(struct fake_provider *p, int hold)

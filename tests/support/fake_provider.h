@@ -21,6 +21,7 @@ int fake_provider_pay(struct fake_provider *p, const char *intent, long long min
 int fake_provider_expire(struct fake_provider *p, const char *intent);
 /* New refunds stay pending until they are let go. */
 void fake_provider_hold_refunds(struct fake_provider *p, int hold);
+void fake_provider_deny_queries(struct fake_provider *p, int deny); /* 401, whatever the mode */
 
 struct fake_provider_truth {
         size_t posts, queries;

@@ -110,19 +110,33 @@ static void forget(struct stack *s, size_t i)
         s->processes[i] = s->processes[--s->n];
 }
 
+/* Who has no handler yet has not begun, and has nothing to drain. */
+static bool catches_sigterm(pid_t pid)
+{
+        char path[64];
+        _cleanup_(freep) char *text = NULL;
+        const char *mask;
+
+        snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+        if (read_file(path, 1 << 16, &text) < 0 || !(mask = strstr(text, "SigCgt:")))
+                return true;
+        return strtoull(mask + strlen("SigCgt:"), NULL, 16) >> (SIGTERM - 1) & 1;
+}
+
 void stack_stop(struct stack *s, const char *service, int signal_number)
 {
         for (size_t i = 0; i < s->n;) {
+                bool had_begun;
                 int status = 0;
 
                 if (strcmp(s->processes[i].name, service) != 0) {
                         i++;
                         continue;
                 }
+                had_begun = catches_sigterm(s->processes[i].pid);
                 kill(s->processes[i].pid, signal_number);
                 waitpid(s->processes[i].pid, &status, 0);
-                /* Who ends by the signal itself had not begun yet, and has nothing to drain. */
-                if (signal_number == SIGTERM && status != 0 && !(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM)) {
+                if (signal_number == SIGTERM && status != 0 && (had_begun || !WIFSIGNALED(status) || WTERMSIG(status) != SIGTERM)) {
                         fprintf(stderr, "%s ended with wait status 0x%x\n", service, (unsigned)status);
                         fail(s, "a service did not drain well");
                 }
