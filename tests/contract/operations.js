@@ -430,9 +430,8 @@ async function crowd(id, most, options) {
 // What is documented for when parts of the stack stand still or are away: pricing, payments, the database (for board alone), places for streams.
 async function trouble() {
   const text = 'puz19:text_analysis', named = key();
-  let waits;
   await standing('pricing', async () => {
-    waits = (await call('submitJob', 202, { headers: { ...named, Prefer: 'respond-async' }, body: { type: text, payload: { text: 'not priced' } } })).json.id;
+    await call('submitJob', 202, { headers: { ...named, Prefer: 'respond-async' }, body: { type: text, payload: { text: 'not priced' } } });
     await call('getReceipt', 202, { path: { key: named['Idempotency-Key'] } });
   });
   const back = await job('nobody');
