@@ -1,7 +1,8 @@
 /* The bell-ringer, the first of the two clocks: once a second the instance that holds the lease `ringer` reads what stands and rings the hearers of
  * what has stood too long (I2: a chain moves, or waits for a named party). Each service has a sweep of its own: oldest first, at most ring_rate a
- * second, going on at the next tick behind the last chain rung. While a service cannot be rung (the bus is away, or its backlog moves) its clock
- * stands still, so that nothing that came due meanwhile is forgotten. All of it is memory that may be lost: a new holder of the lease rings
+ * second, going on at the next tick behind the last chain rung. While a service cannot be rung (the bus is away, it has no consumers there, or its
+ * backlog moves) its clock stands still, so that nothing that came due meanwhile is forgotten. All of it is memory that may be lost, and it is
+ * dropped when what was rung may be lost with the broker: a new holder of the lease, and the same one after each new connection to the bus, rings
  * everything older than 2 s once. It writes nothing but its lease. */
 #include "base/crashpoint.h"
 #include "base/util.h"
@@ -33,12 +34,14 @@ struct hearer {
         struct ring_backlog look;
         int64_t looked_ms; /* monotonic; 0: never */
         bool held;         /* what the last look said */
+        bool absent;       /* and this: it has no consumers, and a bell would reach nobody */
         size_t taken;      /* in the present tick */
         bool more;         /* there is more than the rate allows */
 };
 
 struct ringer {
-        int64_t epoch; /* of the lease, while the sweeps below go on under it */
+        int64_t epoch;      /* of the lease, while the sweeps below go on under it */
+        unsigned bus_epoch; /* of the connection they rang over */
         struct hearer hearers[HEARERS_MAX];
         size_t n_hearers;
         int64_t now_ms;
@@ -150,10 +153,12 @@ static int read_standing(struct service *s)
         return e;
 }
 
-/* What the three lanes of a service have before them. A service that has never started has no consumers, and no backlog. */
-static int look(struct service *s, const char *name, struct ring_backlog *ret_backlog)
+/* What the three lanes of a service have before them. A service that has never started has no consumers and no backlog; after the loss of the
+ * broker's storage neither has one that has not come back to declare them. */
+static int look(struct service *s, const char *name, struct ring_backlog *ret_backlog, bool *ret_absent)
 {
         struct ring_backlog all = {0};
+        bool absent = false;
         char stream[32] = STREAM_HOP;
         size_t n = strlen(stream);
 
@@ -166,10 +171,12 @@ static int look(struct service *s, const char *name, struct ring_backlog *ret_ba
 
                 if (e < 0 && e != -ENOENT)
                         return e;
+                absent = absent || e == -ENOENT;
                 all.waiting += b.pending + b.ack_pending;
                 all.acked += b.acked;
         }
         *ret_backlog = all;
+        *ret_absent = absent;
         return 0;
 }
 
@@ -178,12 +185,12 @@ static bool held(struct service *s, struct hearer *h)
 {
         struct ring_backlog now;
         int64_t at = now_mono_ms();
-        bool fresh = h->looked_ms && at - h->looked_ms <= LOOK_OLD_MS;
+        bool fresh = h->looked_ms && at - h->looked_ms <= LOOK_OLD_MS, absent;
         int e;
 
         if (h->looked_ms && at - h->looked_ms < LOOK_NEW_MS)
                 return h->held;
-        e = look(s, h->name, &now);
+        e = look(s, h->name, &now, &absent);
         h->held = true;
         if (e < 0) {
                 log_warning("cannot see a backlog, nothing is rung", LOG_S("hearer", h->name), LOG_S("error", strerror(-e)));
@@ -192,6 +199,9 @@ static bool held(struct service *s, struct hearer *h)
         h->held = ring_withheld(fresh ? &h->look : NULL, &now);
         h->look = now;
         h->looked_ms = at;
+        if (absent && !h->absent)
+                log_info("not rung until it has consumers", LOG_S("hearer", h->name));
+        h->absent = absent;
         if (h->held)
                 log_info("not rung, its backlog moves", LOG_S("hearer", h->name), LOG_I("waiting", (int64_t)now.waiting),
                         LOG_I("due", (int64_t)h->taken));
@@ -237,18 +247,21 @@ static void forget(struct ringer *state)
         state->n_hearers = 0;
 }
 
-/* Asked again before ringing: reading may have taken longer than the lease. */
+/* Asked again before ringing: reading may have taken longer than the lease. A broker that was away may have come back without its storage, and
+ * then the next regular bell of an old chain is a minute away. */
 static bool leads(struct service *s)
 {
         const struct repair_config *config = s->config;
         struct ringer *state = ringer_of(s);
+        unsigned bus = bus_epoch(s->bus);
         int64_t epoch = 0;
 
         if (repair_lease(s->db, LEASE, s->instance, 3 * config->tick_ms, &epoch) < 0 || epoch == 0)
                 return false;
-        if (epoch != state->epoch)
-                forget(state); /* somebody else rang meanwhile */
+        if (epoch != state->epoch || bus != state->bus_epoch)
+                forget(state); /* somebody else rang meanwhile, or what was rung may be lost */
         state->epoch = epoch;
+        state->bus_epoch = bus;
         return true;
 }
 
@@ -256,12 +269,14 @@ void ringer_tick(struct service *s)
 {
         const struct repair_config *config = s->config;
         struct ringer *state = ringer_of(s);
+        unsigned bus;
         int64_t epoch;
         int e;
 
         if (!bus_connected(s->bus) || !leads(s))
                 return;
         epoch = state->epoch;
+        bus = state->bus_epoch;
         state->n_due = 0;
         for (size_t i = 0; i < state->n_hearers; i++)
                 state->hearers[i].more = false;
@@ -272,13 +287,13 @@ void ringer_tick(struct service *s)
                 return;
         }
         cut(state, (size_t)config->ring_rate);
-        if (!leads(s) || state->epoch != epoch)
+        if (!leads(s) || state->epoch != epoch || state->bus_epoch != bus)
                 return;
         for (size_t i = 0; i < state->n_hearers; i++) {
                 struct hearer *h = &state->hearers[i];
 
                 if (h->taken > 0) {
-                        if (held(s, h))
+                        if (held(s, h) || h->absent)
                                 continue;
                         ring(s, h);
                 }

@@ -1,5 +1,6 @@
 /* Instances of meta-repair: several share the work, a frozen one writes nothing, and one that is killed anywhere leaves nothing undone. Neither one
  * client's flood nor what is finished takes their time from others. */
+#include "tests/support/bus_party.h"
 #include "tests/support/repair_world.h"
 
 #include <setjmp.h>
@@ -133,6 +134,41 @@ static void killed_at_every_point(void **state)
 #endif
 }
 
+/* Hears one bell of execution, as an instance that has just come to the broker, and leaves. */
+static void hear_one_bell(void)
+{
+        static const struct bus_stream stream = {.name = "HOP_EXECUTION", .subjects = {"aethelos.hop.execution.*"}, .memory = true};
+        static const struct bus_lane lanes[] = {
+                {.durable = "high", .filter = "aethelos.hop.execution.high", .weight = 8},
+                {.durable = "normal", .filter = "aethelos.hop.execution.normal", .weight = 3},
+                {.durable = "low", .filter = "aethelos.hop.execution.low", .weight = 1},
+                {0},
+        };
+        struct party execution = party_open(stack->nats, (struct bus_config){.send_asap = true});
+
+        assert_int_equal(bus_source(execution.bus, &stream, lanes), 0);
+        bus_ack(execution.bus, party_next(&execution));
+        party_close(&execution);
+}
+
+/* Its bell is lost with the broker, the next regular one is most of a minute away, and there is nobody to hear it until execution is back. */
+static void what_stands_is_rung_once_at_a_new_broker(void **state)
+{
+        (void)state;
+        rule("PAYMENT_CONFIRMED", 3600, 7200, 1, 3600, 3600);
+        _cleanup_(freep) char *id = paid();
+        age(id, "65 s");
+        start();
+        hear_one_bell();
+        nats_fixture_kill(stack->nats);
+        nats_fixture_wipe(stack->nats);
+        _cleanup_(freep) char *wiped = ask("SELECT clock_timestamp()");
+        nats_fixture_restart(stack->nats);
+        /* It is there, and has looked, before execution is: it renews its lease of 0.6 s only while it is connected. */
+        await("t", "SELECT until > '%s'::timestamptz + interval '1 s' FROM lease WHERE name = 'ringer'", wiped);
+        hear_one_bell();
+}
+
 static void one_clients_flood_does_not_delay_another(void **state)
 {
         (void)state;
@@ -182,6 +218,7 @@ int main(int argc, char *argv[])
                 TEST(instances_share_the_work),
                 TEST(a_frozen_instance_writes_nothing),
                 TEST(killed_at_every_point),
+                TEST(what_stands_is_rung_once_at_a_new_broker),
                 TEST(one_clients_flood_does_not_delay_another),
                 TEST(what_is_finished_costs_nothing),
         };
