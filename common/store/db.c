@@ -22,6 +22,7 @@ struct db {
         const char *prepared[STATEMENTS_MAX]; /* by address of their text */
         size_t n_prepared;
         bool generic_plans, in_transaction;
+        bool sending; /* pipeline mode: the answers to what was sent since then are still to be heard */
         char error[512];
         char sqlstate[6];
 };
@@ -44,7 +45,7 @@ static void forget_connection(struct db *db)
         PQfinish(db->connection);
         db->connection = NULL;
         db->n_prepared = 0;
-        db->in_transaction = false;
+        db->in_transaction = db->sending = false;
 }
 
 struct db *db_free(struct db *db)
@@ -84,6 +85,13 @@ static void note_error(struct db *db, const char *text, const char *sqlstate)
 
         snprintf(db->error, sizeof(db->error), "%.*s", (int)len, text);
         snprintf(db->sqlstate, sizeof(db->sqlstate), "%s", sqlstate ? sqlstate : "");
+}
+
+static int lose(struct db *db)
+{
+        forget_connection(db);
+        db->next_attempt_ms = now_mono_ms() + 200;
+        return -ENOTCONN;
 }
 
 /* A plan made while a table is empty is kept when it no longer is. */
@@ -127,9 +135,7 @@ int db_ready(struct db *db)
         db->connection = PQconnectdbParams(keys, values, 1);
         if (PQstatus(db->connection) != CONNECTION_OK || !settle_plans(db)) {
                 note_error(db, PQerrorMessage(db->connection), NULL);
-                forget_connection(db);
-                db->next_attempt_ms = now_mono_ms() + 200;
-                return -ENOTCONN;
+                return lose(db);
         }
         PQsetNoticeProcessor(db->connection, NULL, NULL);
         return 0;
@@ -142,32 +148,68 @@ static int fail(struct db *db, const PGresult *r)
         const char *text = r ? PQresultErrorMessage(r) : PQerrorMessage(db->connection);
 
         note_error(db, text, state);
-        if (PQstatus(db->connection) != CONNECTION_OK || !state) {
-                forget_connection(db);
-                db->next_attempt_ms = now_mono_ms() + 200;
-                return -ENOTCONN;
-        }
+        if (PQstatus(db->connection) != CONNECTION_OK || !state)
+                return lose(db);
         /* Shutting down, starting up, or a time-out of the server's own: like a lost connection, try later. */
-        if (strncmp(state, "57", 2) == 0 || strncmp(state, "53", 2) == 0 || strncmp(state, "08", 2) == 0) {
-                forget_connection(db);
-                db->next_attempt_ms = now_mono_ms() + 200;
-                return -ENOTCONN;
-        }
+        if (strncmp(state, "57", 2) == 0 || strncmp(state, "53", 2) == 0 || strncmp(state, "08", 2) == 0)
+                return lose(db);
         if (strcmp(state, "40001") == 0 || strcmp(state, "40P01") == 0)
                 return -EAGAIN;
         return -EINVAL;
 }
 
-static int simple(struct db *db, const char *sql)
-{
-        _cleanup_(PQclearp) PGresult *r = NULL;
+/* --- statements: what is sent since the last answer is one message whose answers are heard together; after one that failed none is run --- */
 
+static int begin_sending(struct db *db)
+{
         if (!db->connection)
                 return -ENOTCONN;
-        r = PQexec(db->connection, sql);
-        if (PQresultStatus(r) != PGRES_COMMAND_OK)
-                return fail(db, r);
+        db->sending = db->sending || PQenterPipelineMode(db->connection);
+        return db->sending ? 0 : fail(db, NULL);
+}
+
+/* Hears all the answers. *ret_result (may be NULL): the last one. */
+static int hear(struct db *db, PGresult **ret_result)
+{
+        _cleanup_(PQclearp) PGresult *failed = NULL, *last = NULL;
+        bool heard = false;
+        int nulls = 0; /* one ends each statement's answer */
+
+        if (!PQpipelineSync(db->connection))
+                return fail(db, NULL);
+        while (!heard && nulls < 2) {
+                _cleanup_(PQclearp) PGresult *r = PQgetResult(db->connection);
+                ExecStatusType status = PQresultStatus(r);
+
+                nulls = r ? 0 : nulls + 1;
+                heard = r && status == PGRES_PIPELINE_SYNC;
+                if (!r || heard || status == PGRES_PIPELINE_ABORTED)
+                        continue;
+                if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK) {
+                        if (!failed)
+                                failed = TAKE_PTR(r);
+                        continue;
+                }
+                PQclearp(&last);
+                last = TAKE_PTR(r);
+        }
+        db->sending = false;
+        if (!heard || !PQexitPipelineMode(db->connection)) {
+                (void)fail(db, failed);
+                return lose(db);
+        }
+        if (failed)
+                return fail(db, failed);
+        if (ret_result)
+                *ret_result = TAKE_PTR(last);
         return 0;
+}
+
+static int send_simple(struct db *db, const char *sql)
+{
+        int e = begin_sending(db);
+
+        return e == 0 && !PQsendQueryParams(db->connection, sql, 0, NULL, NULL, NULL, NULL, 0) ? fail(db, NULL) : e;
 }
 
 static int prepare(struct db *db, const char *sql, const struct db_args *args, char ret_name[32])
@@ -181,36 +223,49 @@ static int prepare(struct db *db, const char *sql, const struct db_args *args, c
                         return 0;
         if (db->n_prepared == STATEMENTS_MAX)
                 die("more than 128 prepared statements in one service");
-        r = PQprepare(db->connection, ret_name, sql, args ? args->n : 0, args ? args->oids : NULL);
+        if (db->sending) {
+                int e = hear(db, NULL);
+
+                if (e < 0)
+                        return e;
+        }
+        r = PQprepare(db->connection, ret_name, sql, args->n, args->oids);
         if (PQresultStatus(r) != PGRES_COMMAND_OK)
                 return fail(db, r);
         db->prepared[db->n_prepared++] = sql;
         return 0;
 }
 
-int db_run(struct db *db, const char *sql, const struct db_args *args, PGresult **ret_result)
+static int send(struct db *db, const char *sql, const struct db_args *args)
 {
-        _cleanup_(PQclearp) PGresult *r = NULL;
+        static const struct db_args none = {0};
         char name[32];
         int e;
 
-        if (!db->in_transaction) {
-                e = db_ready(db);
-                if (e < 0)
-                        return e;
-        }
+        if (!args)
+                args = &none;
         if (!db->connection)
                 return -ENOTCONN;
         e = prepare(db, sql, args, name);
-        if (e < 0)
-                return e;
-        r = args ? PQexecPrepared(db->connection, name, args->n, args->values, args->lengths, args->formats, 0)
-                 : PQexecPrepared(db->connection, name, 0, NULL, NULL, NULL, 0);
-        if (PQresultStatus(r) != PGRES_COMMAND_OK && PQresultStatus(r) != PGRES_TUPLES_OK)
-                return fail(db, r);
-        if (ret_result)
-                *ret_result = TAKE_PTR(r);
-        return 0;
+        if (e == 0)
+                e = begin_sending(db);
+        if (e == 0 && !PQsendQueryPrepared(db->connection, name, args->n, args->values, args->lengths, args->formats, 0))
+                e = fail(db, NULL);
+        return e;
+}
+
+int db_run(struct db *db, const char *sql, const struct db_args *args, PGresult **ret_result)
+{
+        int e = db->in_transaction ? 0 : db_ready(db);
+
+        if (e == 0)
+                e = send(db, sql, args);
+        return e == 0 ? hear(db, ret_result) : e;
+}
+
+int db_send(struct db *db, const char *sql, const struct db_args *args)
+{
+        return db->in_transaction ? send(db, sql, args) : db_run(db, sql, args, NULL);
 }
 
 int db_begin(struct db *db)
@@ -218,7 +273,7 @@ int db_begin(struct db *db)
         int e = db_ready(db);
 
         if (e == 0)
-                e = simple(db, "BEGIN");
+                e = send_simple(db, "BEGIN");
         db->in_transaction = e == 0;
         return e;
 }
@@ -228,34 +283,63 @@ int db_commit(struct db *db)
         int e;
 
         CRASH_POINT("before commit");
-        e = simple(db, "COMMIT");
-        db->in_transaction = false;
+        e = send_simple(db, "COMMIT");
+        if (e == 0)
+                e = hear(db, NULL);
+        db->in_transaction = e < 0 && db->connection; /* what was sent before may have failed */
         CRASH_POINT("after commit");
         return e;
 }
 
 void db_rollback(struct db *db)
 {
-        if (db->in_transaction && db->connection)
-                (void)simple(db, "ROLLBACK");
+        if (db->in_transaction && db->connection && (!db->sending || hear(db, NULL) != -ENOTCONN) && send_simple(db, "ROLLBACK") == 0)
+                (void)hear(db, NULL);
         db->in_transaction = false;
+}
+
+static int in_transaction(struct db *db, int (*work)(struct db *db, void *arg), void *arg)
+{
+        int e = db_begin(db);
+
+        if (e == 0)
+                e = work(db, arg);
+        if (e == 0)
+                e = db_commit(db);
+        if (e < 0)
+                db_rollback(db);
+        return e;
+}
+
+static int alone(struct db *db, int (*work)(struct db *db, void *arg), void *arg)
+{
+        int e;
+
+        CRASH_POINT("before commit");
+        e = work(db, arg);
+        CRASH_POINT("after commit");
+        return e;
+}
+
+/* Again on -EAGAIN. */
+static int persist(
+        struct db *db, int (*how)(struct db *db, int (*work)(struct db *db, void *arg), void *arg), int (*work)(struct db *db, void *arg), void *arg)
+{
+        int e = how(db, work, arg);
+
+        for (int attempt = 1; attempt < 5 && e == -EAGAIN; attempt++) {
+                usleep((useconds_t)(1000 * (1 + random() % (5 << attempt)))); /* so that two instances do not meet again */
+                e = how(db, work, arg);
+        }
+        return e;
 }
 
 int db_transaction(struct db *db, int (*work)(struct db *db, void *arg), void *arg)
 {
-        int e = -EAGAIN;
+        return persist(db, in_transaction, work, arg);
+}
 
-        for (int attempt = 0; attempt < 5 && e == -EAGAIN; attempt++) {
-                if (attempt > 0)
-                        usleep((useconds_t)(1000 * (1 + random() % (5 << attempt)))); /* so that two instances do not meet again */
-                e = db_begin(db);
-                if (e < 0)
-                        continue;
-                e = work(db, arg);
-                if (e == 0)
-                        e = db_commit(db);
-                if (e < 0)
-                        db_rollback(db);
-        }
-        return e;
+int db_statement(struct db *db, int (*work)(struct db *db, void *arg), void *arg)
+{
+        return persist(db, alone, work, arg);
 }

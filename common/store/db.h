@@ -62,11 +62,17 @@ void db_array_null(struct db_args *a);
 /* Runs one statement; `sql` must be a string that lives as long as the program (it is prepared once per connection, found by its address).
  * args may be NULL. Results are text format. *ret_result (may be NULL) is freed with PQclear. */
 int db_run(struct db *db, const char *sql, const struct db_args *args, PGresult **ret_result);
-int db_begin(struct db *db); /* READ COMMITTED */
+/* The same in a transaction, for a statement whose rows nobody needs: it is sent with the next one or the COMMIT, and what it says is heard there, so
+ * that nothing is waited for twice. One that fails ends the transaction, and is what the next call returns. Outside a transaction it is
+ * run at once. */
+int db_send(struct db *db, const char *sql, const struct db_args *args);
+int db_begin(struct db *db); /* READ COMMITTED; sent with the first statement */
 int db_commit(struct db *db);
 void db_rollback(struct db *db); /* harmless outside a transaction */
 /* Runs `work` in a transaction, again on -EAGAIN (at most 5 times, with jitter). work's other results end it: 0 commits, negative rolls back. */
 int db_transaction(struct db *db, int (*work)(struct db *db, void *arg), void *arg);
+/* The same for work that runs one statement and nothing else: it is its own transaction, and two answers less are waited for. */
+int db_statement(struct db *db, int (*work)(struct db *db, void *arg), void *arg);
 
 void PQclearp(PGresult **r); /* for _cleanup_(PQclearp) */
 

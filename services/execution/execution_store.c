@@ -294,7 +294,7 @@ int execution_store_tally(struct db *db, const struct execution_breaker *breaker
         db_array_begin(&args, DB_ARRAY_BIGINT);
         for (size_t i = 0; i < n; i++)
                 db_array_int(&args, tallies[i].refusals);
-        return db_run(db, sql_tally, &args, NULL);
+        return db_send(db, sql_tally, &args);
 }
 
 /* --- taking over --- */

@@ -59,7 +59,7 @@ int ledger_on_bells(struct service *s, const struct uuid ids[], size_t n)
         if (e == 0)
                 e = ring_payouts_again(s, booked, n_booked);
         if (e == 0 && a.n > 0)
-                e = db_transaction(s->db, commit, &a);
+                e = db_statement(s->db, commit, &a);
         if (e == 0)
                 service_ring(s, &a);
         return e;

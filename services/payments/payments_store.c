@@ -70,7 +70,7 @@ int payments_insert_intents(struct db *db, const char *driver, const struct uuid
         for (size_t i = 0; i < n; i++)
                 db_array_text(&args, expires_at[i], strlen(expires_at[i]));
         db_arg_text(&args, driver);
-        return db_run(db, sql, &args, NULL);
+        return db_send(db, sql, &args);
 }
 
 int payments_transfer(struct db *db, const struct uuid ids[], size_t n)
@@ -95,7 +95,7 @@ int payments_heard(struct db *db, const struct uuid ids[], size_t n)
         if (n == 0)
                 return 0;
         db_arg_uuids(&args, ids, n);
-        return db_run(db, sql, &args, NULL);
+        return db_send(db, sql, &args);
 }
 
 int payments_expired(struct db *db, const char *after, struct uuid **ret_ids, size_t *ret_n, char ret_next[64])

@@ -36,7 +36,7 @@ int provider_store_intend(struct db *db, const struct provider_intention intenti
         db_array_begin(&args, DB_ARRAY_TEXT);
         for (size_t i = 0; i < n; i++)
                 text(&args, provider_what_name(intentions[i].what));
-        return db_run(db, sql, &args, NULL);
+        return db_send(db, sql, &args);
 }
 
 int provider_store_take(struct db *db, const char *owner, int limit, int64_t lease_ms, struct provider_call **ret_calls)

@@ -6,18 +6,19 @@
 #include "payouts_store.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 static int commit(struct db *db, void *arg)
 {
         struct advance *a = arg;
-        _cleanup_(freep) struct uuid *moved = xcalloc(a->n + 1, sizeof(*moved));
+        _cleanup_(freep) struct uuid *done = xcalloc(a->n + 1, sizeof(*done));
         size_t n = 0;
         int e = advance_run(a, db);
 
         for (size_t i = 0; e == 0 && i < a->n; i++)
-                if (a->t[i].verdict == ADVANCE_WON)
-                        moved[n++] = a->t[i].id;
-        return e == 0 ? payouts_heard(db, moved, n) : e;
+                if (a->t[i].verdict == ADVANCE_WON && strcmp(a->t[i].step, "PAYOUT_DONE") == 0)
+                        done[n++] = a->t[i].id;
+        return e == 0 ? payouts_heard(db, done, n) : e;
 }
 
 int payouts_on_bells(struct service *s, const struct uuid ids[], size_t n)

@@ -47,5 +47,5 @@ int payouts_heard(struct db *db, const struct uuid ids[], size_t n)
         if (n == 0)
                 return 0;
         add_ids(&args, ids, n);
-        return db_run(db, sql, &args, NULL);
+        return db_send(db, sql, &args);
 }

@@ -90,7 +90,7 @@ int pricing_on_bells(struct service *s, const struct uuid ids[], size_t n)
                 e = decide(s, &w, &row);
         }
         if (e == 0 && w.a.n > 0)
-                e = db_transaction(s->db, commit, &w);
+                e = db_statement(s->db, commit, &w);
         if (e < 0)
                 return e;
         service_ring(s, &w.a);
