@@ -131,18 +131,22 @@ int64_t feed_on_tick(struct service *s)
         struct feed_state *state = s->state;
         _cleanup_(PQclearp) PGresult *rows = NULL;
         _cleanup_(page_done) struct page page = {0};
-        struct feed_position from;
-        int e = feed_page(s->db, &rows, &from);
+        int e = state->knows ? 0 : feed_checkpoint(s->db, &state->at);
 
+        if (e == 0)
+                e = feed_page(s->db, &state->at, &rows);
+        state->knows = e == 0;
         if (e == 0 && PQntuples(rows) == 0)
                 return idle_ms(s);
         if (e == 0) {
                 unpack(rows, &page);
                 CRASH_POINT("feed: before commit");
-                e = feed_count(s->db, &from, &page.events[page.n - 1].at, page.figures, page.n_figures);
+                e = feed_count(s->db, &state->at, &page.events[page.n - 1].at, page.figures, page.n_figures);
+                state->knows = e == 0;
                 CRASH_POINT("feed: after commit");
         }
         if (e == 0) {
+                state->at = page.events[page.n - 1].at;
                 tell_all(s, &page);
                 state->told_ms = now_mono_ms();
                 return page.n == FEED_PAGE ? 0 : LIVELY_MS;

@@ -10,25 +10,35 @@
 #include <stdlib.h>
 #include <string.h>
 
-int feed_page(struct db *db, PGresult **ret_events, struct feed_position *ret_from)
+int feed_checkpoint(struct db *db, struct feed_position *ret_at)
+{
+        static const char sql[] = "SELECT generation, xid, id FROM reader WHERE name = 'feed'";
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        int e = db_run(db, sql, NULL, &r);
+
+        if (e == 0)
+                *ret_at = PQntuples(r) > 0 ? (struct feed_position){db_int(r, 0, 0), db_int(r, 0, 1), db_int(r, 0, 2)} : (struct feed_position){0};
+        return e;
+}
+
+int feed_page(struct db *db, const struct feed_position *from, PGresult **ret_events)
 {
         /* Scalar sub-selects are computed once, and let the index event_tail yield the rows in order until LIMIT ends the scan. OFFSET 0 keeps the
          * look-ups of the chains look-ups. */
         static const char sql[] =
                 "SELECT e.generation, e.xid, e.id, e.type, e.chain_id, e.version, date_part('epoch', e.at), c.client, coalesce(c.currency, ''), "
                 "c.amount,"
-                " " JOB_VIEW_PUBLIC_DATA ", (SELECT generation FROM reader WHERE name = 'feed'), (SELECT xid FROM reader WHERE name = 'feed'),"
-                " (SELECT id FROM reader WHERE name = 'feed'), " JOB_VIEW_FIGURE
-                " FROM (SELECT * FROM event x WHERE (x.generation, x.xid, x.id) > (coalesce((SELECT generation FROM reader WHERE name = 'feed'), 0),"
-                " coalesce((SELECT xid FROM reader WHERE name = 'feed'), 0), coalesce((SELECT id FROM reader WHERE name = 'feed'), 0))"
+                " " JOB_VIEW_PUBLIC_DATA ", " JOB_VIEW_FIGURE
+                " FROM (SELECT * FROM event x WHERE (x.generation, x.xid, x.id) > ($1::smallint, $2, $3)"
                 " AND " JOB_VIEW_HORIZON " ORDER BY x.generation, x.xid, x.id LIMIT 2000) e"
                 " JOIN LATERAL (SELECT y.kind, y.client, y.currency, y.amount FROM chain y WHERE y.id = e.chain_id OFFSET 0) c ON true"
                 " ORDER BY e.generation, e.xid, e.id";
-        int e = db_run(db, sql, NULL, ret_events);
+        _cleanup_(db_args_done) struct db_args args = {0};
 
-        if (e == 0 && PQntuples(*ret_events) > 0)
-                *ret_from = (struct feed_position){db_int(*ret_events, 0, 11), db_int(*ret_events, 0, 12), db_int(*ret_events, 0, 13)};
-        return e;
+        db_arg_int(&args, from->generation);
+        db_arg_int(&args, from->xid);
+        db_arg_int(&args, from->id);
+        return db_run(db, sql, &args, ret_events);
 }
 
 void feed_event(const PGresult *events, int row, struct feed_event *ret_event)
@@ -42,7 +52,7 @@ void feed_event(const PGresult *events, int row, struct feed_event *ret_event)
                 .currency = PQgetvalue(events, row, 8),
                 .minor = db_int(events, row, 9),
                 .data = db_text(events, row, 10),
-                .figure = PQgetvalue(events, row, 14)};
+                .figure = PQgetvalue(events, row, 11)};
 }
 
 int feed_count(struct db *db, const struct feed_position *from, const struct feed_position *to, const struct feed_figure figures[], size_t n)

@@ -17,8 +17,8 @@ struct feed_figure {
         int64_t minor, count;
 };
 
-/* The next page behind the checkpoint; *ret_from is the checkpoint it was read behind. */
-int feed_page(struct db *db, PGresult **ret_events, struct feed_position *ret_from);
+int feed_checkpoint(struct db *db, struct feed_position *ret_at); /* zeros when there is none yet */
+int feed_page(struct db *db, const struct feed_position *from, PGresult **ret_events);
 
 struct feed_event {
         struct feed_position at;
