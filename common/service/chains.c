@@ -15,6 +15,11 @@ int chains_read(struct db *db, const struct uuid ids[], size_t n, struct chain *
         struct chain *chains;
         int e;
 
+        if (n == 0) {
+                *ret_chains = NULL;
+                *ret_n = 0;
+                return 0;
+        }
         db_array_begin(&args, DB_ARRAY_UUID);
         for (size_t i = 0; i < n; i++)
                 db_array_uuid(&args, &ids[i]);

@@ -125,6 +125,7 @@ static const struct chain *chain_of(const struct chain chains[], size_t n, const
         return n ? bsearch(&key, chains, n, sizeof(*chains), compare_chains) : NULL;
 }
 
+/* Of those that are stored: whoever waits for a move. */
 static int read_chains(struct service *s, bool stored, struct chain **ret_chains, size_t *ret_n)
 {
         struct board_state *state = s->state;
@@ -133,7 +134,7 @@ static int read_chains(struct service *s, bool stored, struct chain **ret_chains
         int e;
 
         for (size_t i = 0; i < state->n; i++)
-                if (state->v[i].stored == stored && !state->v[i].finished)
+                if (state->v[i].stored == stored && !state->v[i].finished && !(stored && state->v[i].at_once))
                         ids[n++] = state->v[i].id;
         e = chains_read(s->db, ids, n, ret_chains, ret_n);
         if (e == 0 && *ret_n > 1)
@@ -306,7 +307,7 @@ static void look(struct service *s, int64_t now_ms)
                 if (!p->stored || p->finished)
                         continue;
                 c = chain_of(chains, n_chains, &p->id);
-                p->moved = c && board_stand(p->kind, c->kind, c->step) == BOARD_MOVED;
+                p->moved = p->at_once ? p->moved : c && board_stand(p->kind, c->kind, c->step) == BOARD_MOVED;
                 if (p->moved || p->at_once || now_ms - http_received_ms(p->request) >= config->hold_ms || http_gone(p->request))
                         due[n++] = p;
         }
