@@ -10,6 +10,7 @@ static const struct service_subject subjects[] = {
 static const struct service_spec feed = {
         .name = "feed",
         .subjects = subjects,
+        .generic_plans = true,
         .init = feed_init,
         .fini = feed_fini,
         .on_tick = feed_on_tick,

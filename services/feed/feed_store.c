@@ -1,6 +1,6 @@
 /* All SQL of feed. The order of readers is (generation, xid, id) below pg_snapshot_xmin: a number from a sequence says nothing about the order of
  * commits, and what is still under way must not be passed over. Older generations are always visible. The checkpoint is compared and set, in one
- * statement with the figures, so a page is counted once, whoever reads it. */
+ * statement with the figures, so a page is counted once, whoever reads it; one that has vanished is none that could be moved. */
 #include "feed_store.h"
 
 #include "base/util.h"
@@ -58,7 +58,8 @@ void feed_event(const PGresult *events, int row, struct feed_event *ret_event)
 int feed_count(struct db *db, const struct feed_position *from, const struct feed_position *to, const struct feed_figure figures[], size_t n)
 {
         static const char sql[] =
-                "WITH moved AS (INSERT INTO reader AS r (name, generation, xid, id) VALUES ('feed', $4, $5, $6) ON CONFLICT (name) DO UPDATE"
+                "WITH moved AS (INSERT INTO reader AS r (name, generation, xid, id) SELECT 'feed', $4, $5, $6 WHERE ($1, $2, $3) = (0, 0, 0)"
+                " OR EXISTS (SELECT 1 FROM reader WHERE name = 'feed') ON CONFLICT (name) DO UPDATE"
                 " SET generation = excluded.generation, xid = excluded.xid, id = excluded.id WHERE (r.generation, r.xid, r.id) = ($1, $2, $3)"
                 " RETURNING 1)"
                 " INSERT INTO figure (name, currency, minor, count) SELECT u.* FROM unnest($7, $8, $9, $10) u(name, currency, minor, count)"

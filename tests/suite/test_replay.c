@@ -1,5 +1,5 @@
 /* Two instances of every service work the same chains, and every bell is rung many times: whole batches again, shuffled, in opposite order, the same
- * chain twice in one envelope, for every service. Each job is still done exactly once. */
+ * chain twice in one envelope, for every service. Each job is still done, and counted, exactly once. */
 #include "base/util.h"
 #include "base/uuid.h"
 #include "bus/bus.h"
@@ -22,6 +22,7 @@
 static const char *const hearers[] = {"pricing", "payments", "execution", "ledger", "payouts"};
 static struct stack *stack;
 static struct bus *bus;
+static const struct bus_header type = {"Content-Type", "application/json"};
 
 static int set_up(void **state)
 {
@@ -106,7 +107,6 @@ static void ring_everybody(void)
 
 static void each_job_once(void **state)
 {
-        const struct bus_header type = {"Content-Type", "application/json"};
         char count[16];
 
         (void)state;
@@ -152,10 +152,26 @@ static void each_job_once(void **state)
         stack_await(stack, "SELECT sum(count) FROM figure WHERE name = 'PAYOUT_READY'", count, 5000);
 }
 
+/* Whoever takes the checkpoint away has them counted from the first event on, although both instances of feed know where it stood. */
+static void figures_are_counted_anew(void **state)
+{
+        const char *body = "{\"type\":\"puz19:numeric_analysis\",\"payload\":{\"numbers\":[1]}}";
+        char count[16];
+
+        (void)state;
+        free(pg_fixture_ask(stack->pg, "WITH gone AS (DELETE FROM figure) DELETE FROM reader WHERE name = 'feed'"));
+        assert_int_equal(bus_publish(bus, "aethelos.job.submit.default", NULL, (struct bus_header[]){{"Idempotency-Key", "one-more"}, type}, 2, body,
+                                 strlen(body)),
+                0);
+        snprintf(count, sizeof(count), "%d", JOBS + 1);
+        stack_await(stack, "SELECT sum(count) FROM figure WHERE name = 'JOB_CREATED'", count, 20000);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(each_job_once),
+                cmocka_unit_test(figures_are_counted_anew),
         };
 
         return cmocka_run_group_tests(tests, set_up, tear_down);
