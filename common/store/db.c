@@ -1,7 +1,7 @@
 /* The connection. Statements are prepared once per connection under a name made from their address, and found again by it. Connecting is bounded in
  * time (3 s) and in rate, and a dead peer is noticed by TCP within seconds, so that the service's loop never stands still for long. A COMMIT whose
- * answer is lost leaves an unknown outcome: the caller hears -ENOTCONN, does not acknowledge, and the next delivery finds in the store what happened.
- */
+ * answer is lost, or that of a statement on its own, leaves an unknown outcome: the caller hears -ENOTCONN, does not acknowledge, and the next
+ * delivery finds in the store what happened. */
 #include "store/db.h"
 
 #include "base/crashpoint.h"
@@ -103,6 +103,12 @@ static bool settle_plans(struct db *db)
         return !db->generic_plans || PQresultStatus(r) == PGRES_COMMAND_OK;
 }
 
+static void no_notice(void *arg, const char *text)
+{
+        (void)arg;
+        (void)text;
+}
+
 int db_ready(struct db *db)
 {
         const char *keys[16], *values[16];
@@ -137,7 +143,7 @@ int db_ready(struct db *db)
                 note_error(db, PQerrorMessage(db->connection), NULL);
                 return lose(db);
         }
-        PQsetNoticeProcessor(db->connection, NULL, NULL);
+        PQsetNoticeProcessor(db->connection, no_notice, NULL);
         return 0;
 }
 
@@ -280,13 +286,18 @@ int db_begin(struct db *db)
 
 int db_commit(struct db *db)
 {
+        _cleanup_(PQclearp) PGresult *r = NULL;
         int e;
 
         CRASH_POINT("before commit");
         e = send_simple(db, "COMMIT");
         if (e == 0)
-                e = hear(db, NULL);
-        db->in_transaction = e < 0 && db->connection; /* what was sent before may have failed */
+                e = hear(db, &r);
+        db->in_transaction = e < 0 && db->connection; /* what was sent before may have failed, and then COMMIT was not heard */
+        if (e == 0 && strcmp(PQcmdStatus(r), "COMMIT") != 0) {
+                note_error(db, "the transaction had failed and was rolled back", NULL);
+                e = -EINVAL;
+        }
         CRASH_POINT("after commit");
         return e;
 }

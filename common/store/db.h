@@ -1,6 +1,6 @@
 /* PostgreSQL through libpq: one connection of the service's own thread, prepared statements made on first use, binary array parameters for set-based
  * statements. Nothing here logs. Errors are negative errnos:
- *   -ENOTCONN  the connection is gone or cannot be had (whether a COMMIT under way took effect is unknown)
+ *   -ENOTCONN  the connection is gone or cannot be had (whether a COMMIT, or a statement on its own, took effect is unknown)
  *   -EAGAIN    serialization failure or deadlock: the whole transaction may be tried again
  *   -EINVAL    the server refused the statement: db_error() says why
  * After any failure inside a transaction the caller rolls back. */
@@ -33,7 +33,7 @@ bool db_connected(const struct db *db);
 const char *db_error(const struct db *db);    /* of the last failure, for people */
 const char *db_sqlstate(const struct db *db); /* of the last failure, "" when there was none */
 
-/* Parameters of one statement, in order. {0} is empty; at most DB_ARGS_MAX. Text is borrowed until db_run returns. */
+/* Parameters of one statement, in order. {0} is empty; at most DB_ARGS_MAX. Text is borrowed until db_run or db_send returns. */
 #define DB_ARGS_MAX 16
 struct db_args {
         int n;
@@ -71,7 +71,8 @@ int db_commit(struct db *db);
 void db_rollback(struct db *db); /* harmless outside a transaction */
 /* Runs `work` in a transaction, again on -EAGAIN (at most 5 times, with jitter). work's other results end it: 0 commits, negative rolls back. */
 int db_transaction(struct db *db, int (*work)(struct db *db, void *arg), void *arg);
-/* The same for work that runs one statement and nothing else: it is its own transaction, and two answers less are waited for. */
+/* The same for work that runs one statement and nothing else: it is its own transaction, and one answer less is waited for. What work returns after
+ * the statement undoes nothing. */
 int db_statement(struct db *db, int (*work)(struct db *db, void *arg), void *arg);
 
 void PQclearp(PGresult **r); /* for _cleanup_(PQclearp) */

@@ -20,7 +20,7 @@ struct pending {
         bool at_once;  /* Prefer: respond-async */
         bool stored;   /* committed: only waiting for the chain */
         bool finished; /* answered */
-        bool moved;    /* where it stood at the last look */
+        bool moved;    /* where it stood at the last look; with at_once before it was submitted */
 };
 
 int board_init(struct service *s)

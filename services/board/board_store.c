@@ -352,5 +352,5 @@ int board_submit(struct db *db, struct board_submission submissions[], size_t n)
 {
         struct submit_work w = {submissions, n};
 
-        return n == 0 ? 0 : db_statement(db, submit, &w);
+        return n == 0 ? 0 : db_transaction(db, submit, &w);
 }

@@ -92,6 +92,17 @@ static void what_is_sent_and_fails_is_told_by_the_next_statement(void **state)
         ASK(all, "2");
 }
 
+static void a_failure_that_was_passed_over_is_no_commit(void **state)
+{
+        (void)state;
+        assert_int_equal(db_begin(db), 0);
+        assert_int_equal(db_run(db, one, NULL, NULL), 0);
+        assert_int_equal(db_run(db, broken, NULL, NULL), -EINVAL);
+        assert_int_equal(db_commit(db), -EINVAL);
+        assert_int_equal(db_run(db, two, NULL, NULL), 0);
+        ASK(all, "2");
+}
+
 static void an_empty_transaction_is_none(void **state)
 {
         (void)state;
@@ -163,6 +174,7 @@ int main(void)
                 TEST(what_is_sent_is_committed_with_the_rest),
                 TEST(what_is_sent_and_fails_is_told_by_the_commit),
                 TEST(what_is_sent_and_fails_is_told_by_the_next_statement),
+                TEST(a_failure_that_was_passed_over_is_no_commit),
                 TEST(an_empty_transaction_is_none),
                 TEST(a_lost_connection_is_told_and_made_again),
                 TEST(a_deadlock_is_tried_again),
