@@ -1,14 +1,11 @@
-/* The HTTP client against a scripted server on raw sockets: what it sends, how it judges every way a call can end, and that no call is sent twice.
- *
- * The server is a thread that answers each request with what its path names and counts how often it has seen each path. */
+/* The HTTP client against a scripted server on raw sockets: what it sends, how it judges every way a call can end, and that no call is sent twice. */
 #include "base/strbuf.h"
 #include "http/httpc.h"
+#include "tests/support/scripted_server.h"
 
 #include <arpa/inet.h>
-#include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,253 +13,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
-#define PATIENCE    20000 /* ms; a test that waits so long has failed */
-#define TIMEOUT_MS  10000
-#define CLIENTS_MAX 1024
+#define PATIENCE   20000 /* ms; a test that waits so long has failed */
+#define TIMEOUT_MS 10000
 
-/* --- the server --- */
-
-struct client {
-        int fd;
-        struct strbuf in;
-        size_t n_requests;
-};
-
-struct server {
-        int listen_fd, stop_fd;
-        int port;
-        pthread_t thread;
-        struct client clients[CLIENTS_MAX];
-        size_t n_clients;
-        char last[16384]; /* the last request, whole */
-        atomic_int n_connections, n_closed, n_requests, n_fragile;
-        bool deaf; /* has closed its listening socket */
-};
-
-static struct server server;
 static struct httpc *client;
-
-static void put(int fd, const char *s, size_t len)
-{
-        while (len > 0) {
-                ssize_t n = send(fd, s, len, MSG_NOSIGNAL);
-
-                if (n <= 0)
-                        return;
-                s += n;
-                len -= (size_t)n;
-        }
-}
-
-static void puts_to(int fd, const char *s)
-{
-        put(fd, s, strlen(s));
-}
-
-static void reset(int fd)
-{
-        struct linger l = {.l_onoff = 1, .l_linger = 0};
-
-        setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof l);
-}
-
-static void server_listen(void)
-{
-        struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons((uint16_t)server.port)};
-        socklen_t len = sizeof sa;
-        int on = 1;
-
-        server.listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        setsockopt(server.listen_fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-        if (bind(server.listen_fd, (struct sockaddr *)&sa, sizeof sa) < 0 || listen(server.listen_fd, SOMAXCONN) < 0 ||
-                getsockname(server.listen_fd, (struct sockaddr *)&sa, &len) < 0)
-                die("server: no port");
-        server.port = ntohs(sa.sin_port);
-}
-
-/* Answers a request to `path`; false closes the connection. */
-static bool respond(struct client *c, const char *path)
-{
-        static char block[65536];
-
-        if (strcmp(path, "/ok") == 0 || strcmp(path, "/alone") == 0) {
-                puts_to(c->fd, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
-        } else if (strcmp(path, "/chunked") == 0) {
-                puts_to(c->fd, "HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n");
-        } else if (strcmp(path, "/until-close") == 0) {
-                puts_to(c->fd, "HTTP/1.0 200 OK\r\n\r\nhello");
-                return false;
-        } else if (strcmp(path, "/nul") == 0) {
-                put(c->fd, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\na\0b", 41);
-        } else if (strcmp(path, "/empty") == 0) {
-                puts_to(c->fd, "HTTP/1.1 204 No Content\r\n\r\n");
-        } else if (strcmp(path, "/error") == 0) {
-                puts_to(c->fd, "HTTP/1.1 500 Oops\r\nContent-Length: 4\r\n\r\noops");
-        } else if (strcmp(path, "/interim") == 0) {
-                puts_to(c->fd, "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
-        } else if (strcmp(path, "/redirect") == 0) {
-                puts_to(c->fd, "HTTP/1.1 302 Found\r\nLocation: /ok\r\nContent-Length: 0\r\n\r\n");
-        } else if (strcmp(path, "/expectation") == 0) {
-                puts_to(c->fd, "HTTP/1.1 417 Expectation Failed\r\nContent-Length: 0\r\n\r\n");
-        } else if (strcmp(path, "/challenge") == 0) {
-                puts_to(c->fd, "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n\r\n");
-        } else if (strcmp(path, "/ok-then-close") == 0) {
-                puts_to(c->fd, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
-                return false;
-        } else if (strcmp(path, "/large") == 0) {
-                puts_to(c->fd, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n");
-                put(c->fd, memset(block, 'x', 1000), 1000);
-        } else if (strcmp(path, "/endless") == 0) {
-                puts_to(c->fd, "HTTP/1.1 200 OK\r\n\r\n");
-                memset(block, 'x', sizeof block);
-                for (int i = 0; i < 1000; i++)
-                        if (send(c->fd, block, sizeof block, MSG_NOSIGNAL) < 0)
-                                return false;
-        } else if (strcmp(path, "/endless-header") == 0) {
-                puts_to(c->fd, "HTTP/1.1 200 OK\r\n");
-                for (int i = 0; i < 100000; i++)
-                        if (send(c->fd, "X-Y: 0123456789012345678901234567890123456789\r\n", 47, MSG_NOSIGNAL) < 0)
-                                return false;
-        } else if (strcmp(path, "/cut") == 0) {
-                puts_to(c->fd, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello");
-                return false;
-        } else if (strcmp(path, "/cut-chunk") == 0) {
-                puts_to(c->fd, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
-                return false;
-        } else if (strcmp(path, "/cut-header") == 0) {
-                puts_to(c->fd, "HTTP/1.1 200 OK\r\nContent-Le");
-                return false;
-        } else if (strcmp(path, "/garbage") == 0) {
-                puts_to(c->fd, "this is not HTTP\r\n\r\n");
-                return false;
-        } else if (strcmp(path, "/old") == 0) {
-                puts_to(c->fd, "hello");
-                return false;
-        } else if (strcmp(path, "/close") == 0) {
-                return false;
-        } else if (strcmp(path, "/reset") == 0) {
-                reset(c->fd);
-                return false;
-        } else if (strcmp(path, "/fragile") == 0) {
-                /* The connection dies with its second request, the way a kept connection does. */
-                atomic_fetch_add(&server.n_fragile, 1);
-                if (c->n_requests > 1)
-                        return false;
-                puts_to(c->fd, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
-        } else if (strcmp(path, "/fragile-reset") == 0) {
-                atomic_fetch_add(&server.n_fragile, 1);
-                if (c->n_requests > 1) {
-                        reset(c->fd);
-                        return false;
-                }
-                puts_to(c->fd, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
-        } else if (strcmp(path, "/fragile-deaf") == 0) {
-                /* As above, and nothing listens any more when the client comes again. */
-                atomic_fetch_add(&server.n_fragile, 1);
-                if (c->n_requests > 1) {
-                        close(server.listen_fd);
-                        server.deaf = true;
-                        return false;
-                }
-                puts_to(c->fd, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
-        } /* else, /silent: no answer */
-        return true;
-}
-
-/* Serves what is complete in c->in; false closes the connection. */
-static bool serve(struct client *c)
-{
-        for (;;) {
-                char *end = c->in.s ? strstr(c->in.s, "\r\n\r\n") : NULL;
-                const char *length;
-                char path[256];
-                size_t len;
-
-                if (!end)
-                        return true;
-                length = strcasestr(c->in.s, "\r\nContent-Length:");
-                len = (size_t)(end - c->in.s) + 4 + (length && length < end ? strtoul(length + 17, NULL, 10) : 0);
-                if (c->in.len < len)
-                        return true;
-                if (sscanf(c->in.s, "%*s %255[^ ?]", path) != 1)
-                        return false;
-                if (len >= sizeof server.last)
-                        die("server: request too long");
-                memcpy(server.last, c->in.s, len);
-                server.last[len] = '\0';
-                c->n_requests++;
-                atomic_fetch_add(&server.n_requests, 1);
-                memmove(c->in.s, c->in.s + len, c->in.len - len + 1);
-                c->in.len -= len;
-                if (!respond(c, path))
-                        return false;
-        }
-}
-
-static void drop(struct client *c)
-{
-        close(c->fd);
-        strbuf_done(&c->in);
-        *c = server.clients[--server.n_clients];
-        atomic_fetch_add(&server.n_closed, 1);
-}
-
-static void *server_main(void *arg)
-{
-        static struct pollfd p[CLIENTS_MAX + 2];
-
-        (void)arg;
-        for (;;) {
-                size_t n = server.n_clients;
-
-                p[0] = (struct pollfd){.fd = server.stop_fd, .events = POLLIN};
-                p[1] = (struct pollfd){.fd = server.deaf ? -1 : server.listen_fd, .events = POLLIN};
-                for (size_t i = 0; i < n; i++)
-                        p[i + 2] = (struct pollfd){.fd = server.clients[i].fd, .events = POLLIN};
-                poll(p, n + 2, -1);
-                if (p[0].revents)
-                        break;
-                for (size_t i = n; i-- > 0;) {
-                        struct client *c = &server.clients[i];
-                        ssize_t got;
-
-                        if (!p[i + 2].revents)
-                                continue;
-                        got = recv(c->fd, strbuf_grow(&c->in, 65536), 65536, MSG_DONTWAIT);
-                        if (got > 0) {
-                                c->in.len += (size_t)got;
-                                c->in.s[c->in.len] = '\0';
-                        }
-                        if (got <= 0 || !serve(c))
-                                drop(c);
-                }
-                if (p[1].revents && !server.deaf && server.n_clients < CLIENTS_MAX) {
-                        server.clients[server.n_clients++] = (struct client){.fd = accept4(server.listen_fd, NULL, NULL, SOCK_CLOEXEC)};
-                        atomic_fetch_add(&server.n_connections, 1);
-                }
-        }
-        while (server.n_clients > 0)
-                drop(&server.clients[0]);
-        if (!server.deaf)
-                close(server.listen_fd);
-        return NULL;
-}
 
 static int set_up(void **state)
 {
         (void)state;
-        memset(&server, 0, sizeof server);
-        server_listen();
-        server.stop_fd = eventfd(0, EFD_CLOEXEC);
-        if (pthread_create(&server.thread, NULL, server_main, NULL) != 0)
-                return -1;
+        server_start();
         return httpc_open(&client);
 }
 
@@ -270,9 +34,7 @@ static int tear_down(void **state)
 {
         (void)state;
         client = httpc_free(client);
-        eventfd_write(server.stop_fd, 1);
-        pthread_join(server.thread, NULL);
-        close(server.stop_fd);
+        server_end();
         return 0;
 }
 

@@ -1,5 +1,5 @@
 /* Instances of meta-repair: several share the work, a frozen one writes nothing, and one that is killed anywhere leaves nothing undone. Neither one
- * client's flood nor what is finished takes their time from others. */
+ * client's flood nor what is finished takes their time from others, and a broker that lost everything costs a chain seconds. */
 #include "tests/support/bus_party.h"
 #include "tests/support/repair_world.h"
 

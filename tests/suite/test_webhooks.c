@@ -2,20 +2,16 @@
  * killed; and nothing is lost. */
 #include "base/strbuf.h"
 #include "base/util.h"
-#include "http/httpd.h"
-#include "tests/support/signature.h"
+#include "tests/support/hook_receiver.h"
 #include "tests/support/stack.h"
 
-#include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -24,157 +20,8 @@
 
 #define PATIENCE 20000
 #define TEXT_JOB "{\"type\":\"puz19:text_analysis\",\"payload\":{\"text\":\"Code 19\"}}"
-#define HUNG_MAX 64
 
 static struct stack *stack;
-
-/* --- the receiver: a thread with a server --- */
-
-enum mood { ANSWERS, CHATTERS, FAILS, HANGS, REDIRECTS, GONE };
-
-static struct receiver {
-        struct httpd *httpd;
-        pthread_t thread;
-        int wake_fd;
-        int64_t port;
-        atomic_int mood;
-        atomic_bool stop;
-        struct http_request *hung[HUNG_MAX];
-        size_t n_hung;
-        pthread_mutex_t lock; /* for all below */
-        char secret[100];
-        struct strbuf ids, types; /* of what came: "id\n" each */
-        size_t n, n_bad;
-        char content_type[64], body[2000]; /* of the last one */
-} receiver = {.lock = PTHREAD_MUTEX_INITIALIZER};
-
-static const char chatter[200000]; /* more than the sender reads */
-
-static void on_hook(void *ctx, struct http_request *r)
-{
-        struct slice body = http_body(r);
-        _cleanup_(freep) char *text = xstrndup(body.s, body.len), *type = json_at(text, "type");
-        const char *id = http_header(r, "webhook-id");
-
-        (void)ctx;
-        pthread_mutex_lock(&receiver.lock);
-        receiver.n++;
-        snprintf(receiver.content_type, sizeof(receiver.content_type), "%s", http_header(r, "Content-Type"));
-        snprintf(receiver.body, sizeof(receiver.body), "%s", text);
-        receiver.n_bad +=
-                !type || !signature_holds(receiver.secret, id, http_header(r, "webhook-timestamp"), http_header(r, "webhook-signature"), body);
-        strbuf_addf(&receiver.ids, "%s\n", id ? id : "none");
-        strbuf_addf(&receiver.types, "%s\n", type ? type : "none");
-        pthread_mutex_unlock(&receiver.lock);
-        switch ((enum mood)receiver.mood) {
-        case ANSWERS:
-                http_answer(r, 204, NULL, NULL, 0);
-                return;
-        case CHATTERS:
-                http_answer(r, 200, "text/html", chatter, sizeof(chatter));
-                return;
-        case FAILS:
-                http_answer_json(r, 500, "{}", 2);
-                return;
-        case REDIRECTS:
-                http_set_header(r, "Location", "/elsewhere");
-                http_answer_json(r, 307, "{}", 2);
-                return;
-        case GONE:
-                http_answer_json(r, 410, "{}", 2);
-                return;
-        case HANGS:
-                if (receiver.n_hung < HUNG_MAX)
-                        receiver.hung[receiver.n_hung++] = r;
-                return;
-        }
-}
-
-static void on_elsewhere(void *ctx, struct http_request *r)
-{
-        (void)ctx;
-        pthread_mutex_lock(&receiver.lock);
-        receiver.n_bad++; /* a redirect was followed */
-        pthread_mutex_unlock(&receiver.lock);
-        http_answer(r, 204, NULL, NULL, 0);
-}
-
-static const struct http_route routes[] = {
-        {.method = "POST", .pattern = "/hook", .handle = on_hook},
-        {.method = "POST", .pattern = "/elsewhere", .handle = on_elsewhere},
-        {0},
-};
-
-static void *receiver_main(void *arg)
-{
-        const struct http_route *route;
-        struct http_request *r;
-
-        (void)arg;
-        while (!receiver.stop) {
-                struct pollfd p = {.fd = receiver.wake_fd, .events = POLLIN};
-                eventfd_t count;
-
-                poll(&p, 1, 20);
-                eventfd_read(receiver.wake_fd, &count);
-                while ((r = httpd_take(receiver.httpd, &route)))
-                        route->handle(NULL, r);
-        }
-        return NULL;
-}
-
-static void receiver_start(void)
-{
-        struct httpd_config config = {.address = "127.0.0.1", .port = receiver.port, .body_max = 1 << 20, .routes = routes};
-
-        receiver.wake_fd = config.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        receiver.stop = false;
-        receiver.n_hung = 0;
-        assert_int_equal(httpd_open(&config, &receiver.httpd), 0);
-        assert_true(receiver.port == 0 || receiver.port == httpd_port(receiver.httpd));
-        receiver.port = httpd_port(receiver.httpd);
-        assert_int_equal(pthread_create(&receiver.thread, NULL, receiver_main, NULL), 0);
-}
-
-static void receiver_die(void)
-{
-        receiver.stop = true;
-        pthread_join(receiver.thread, NULL);
-        receiver.httpd = httpd_free(receiver.httpd);
-        close(receiver.wake_fd);
-}
-
-/* Begins counting anew. */
-static void receiver_feels(enum mood mood)
-{
-        pthread_mutex_lock(&receiver.lock);
-        receiver.mood = (int)mood;
-        receiver.n = 0;
-        strbuf_reset(&receiver.ids);
-        strbuf_reset(&receiver.types);
-        pthread_mutex_unlock(&receiver.lock);
-}
-
-static size_t received(void)
-{
-        size_t n;
-
-        pthread_mutex_lock(&receiver.lock);
-        n = receiver.n;
-        pthread_mutex_unlock(&receiver.lock);
-        return n;
-}
-
-static void await_received(size_t n)
-{
-        int64_t until = now_mono_ms() + PATIENCE;
-
-        while (received() < n) {
-                if (now_mono_ms() > until)
-                        fail_msg("%zu came, not %zu", received(), n);
-                usleep(2000);
-        }
-}
 
 /* --- the stack --- */
 
@@ -354,7 +201,7 @@ static void until_it_is_there(void **state)
                 receiver_feels(moods[i]);
                 snprintf(key, sizeof(key), "mood-%zu", i);
                 new_job(key);
-                await_received(2);
+                await_received(2, PATIENCE);
         }
         stack_stop(stack, "webhooks", SIGKILL);
         receiver_die();
@@ -410,7 +257,7 @@ static void again_on_command(void **state)
         delivery = pg_fixture_ask(stack->pg, "SELECT id FROM webhook_delivery");
         snprintf(path, sizeof(path), "/webhooks/%s/deliveries/%s/redeliver", id, delivery);
         free(ask("POST", path, NULL, 200));
-        await_received(2);
+        await_received(2, PATIENCE);
         await_deliveries("delivered 1");
         pthread_mutex_lock(&receiver.lock);
         _cleanup_(freep) char *ids = xstrdup(receiver.ids.s);
@@ -460,10 +307,10 @@ static void a_secret_is_changed_in_place(void **state)
         assert_string_not_equal(until, "null");
         assert_null(strstr(list, "whsec_"));
         new_job("rotated-1"); /* the receiver has the first one */
-        await_received(1);
+        await_received(1, PATIENCE);
         receiver_knows(second);
         new_job("rotated-2");
-        await_received(2);
+        await_received(2, PATIENCE);
         free(rotated(id, NULL));
         free(rotated(id, "{}"));
         snprintf(path, sizeof(path), "/webhooks/%s/rotate", id);
@@ -472,19 +319,19 @@ static void a_secret_is_changed_in_place(void **state)
         free(ask("POST", path, "{\"keep\":1}", 422));
         free(ask("POST", path, "{", 400));
         new_job("rotated-3"); /* the receiver has the second one */
-        await_received(3);
+        await_received(3, PATIENCE);
         assert_int_equal(n_bad(), 0);
         last = rotated(id, "{\"keep_s\":0}");
         stack_await(stack, "SELECT count(*) FROM webhook_old_secret", "0", PATIENCE);
         new_job("rotated-4");
-        await_received(4);
+        await_received(4, PATIENCE);
         assert_int_equal(n_bad(), 1); /* not any more */
         pthread_mutex_lock(&receiver.lock);
         receiver.n_bad = 0;
         pthread_mutex_unlock(&receiver.lock);
         receiver_knows(last);
         new_job("rotated-5");
-        await_received(5);
+        await_received(5, PATIENCE);
         assert_int_equal(n_bad(), 0);
         unsubscribe(id);
         free(ask("POST", path, "{}", 404));
@@ -547,7 +394,7 @@ static void a_failure_after_quiet_days_disables_nothing(void **state)
         free(pg_fixture_ask(stack->pg, "UPDATE webhook SET failing_since = now() - interval '4 days'"));
         receiver_feels(FAILS);
         new_job("blip");
-        await_received(1);
+        await_received(1, PATIENCE);
         stack_await(stack, "SELECT last_status FROM webhook_delivery", "500", PATIENCE);
         receiver_feels(ANSWERS);
         await_deliveries("delivered 1");
@@ -590,7 +437,7 @@ static void disabled_and_enabled(void **state)
                 "disabledtrue", PATIENCE);
         receiver_feels(ANSWERS);
         free(ask("POST", path, NULL, 200));
-        await_received(2);
+        await_received(2, PATIENCE);
         assert_all_came();
         stack_await(stack, "SELECT count(*) FROM issue WHERE closed_at IS NULL", "0", PATIENCE);
         stack_await(stack, "SELECT string_agg(DISTINCT outcome, ', ') FROM issue", "enabled", PATIENCE);
