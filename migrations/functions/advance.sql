@@ -105,7 +105,8 @@ CREATE OR REPLACE FUNCTION advance(
 ) RETURNS TABLE (ord integer, verdict text, version integer, step text, hearer text, lane text)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = aethelos, pg_temp
--- An empty or un-analysed chain table must not lead to a scan of all chains for each batch: the only plan left is the look-up by primary key.
+-- An empty or un-analysed chain table must not lead to a scan of all chains for each batch: the only plan left is the look-up by primary key. OFFSET 0
+-- keeps a look-up one for each row; as a join it was made the other way round, with the batch unfolded anew for each step that there is.
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off
 SET plan_cache_mode = force_generic_plan SET jit = off
 AS $$
@@ -187,7 +188,7 @@ BEGIN
     INSERT INTO journal (chain_id, version, debit, credit, amount, currency, at)
     SELECT u.id, u.version + x.n, s.debit, s.credit, u.amount, u.currency, now()
     FROM unnest(d) u CROSS JOIN LATERAL unnest(string_to_array(u.events, ',')) WITH ORDINALITY AS x (type, n)
-    JOIN step s ON s.kind = u.kind AND s.name = x.type
+    JOIN LATERAL (SELECT * FROM step z WHERE z.kind = u.kind AND z.name = x.type OFFSET 0) s ON true
     WHERE u.verdict = 'won' AND s.debit IS NOT NULL;
   END IF;
 

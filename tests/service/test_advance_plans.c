@@ -108,11 +108,40 @@ static void plan_is_pinned(void **state)
         assert_in_range(atol(to) - atol(from), MOVED, MOVED * 20);
 }
 
+/* What a money event posts is looked up by its step, once for each of a batch, and never the other way round. */
+static void postings_are_look_ups(void **state)
+{
+        static const char steps[] = "SELECT idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'step'";
+        enum { PAID = 50, LOOKS = 2 /* guard() and the posting */ };
+        _cleanup_(advance_done) struct advance a = {0};
+        _cleanup_(freep) char *from = NULL, *to = NULL;
+        struct uuid ids[MANY];
+
+        (void)state;
+        many_jobs(ids);
+        for (size_t i = 0; i < PAID; i++) {
+                MOVE("pricing", ids[i], 1, "FLOW_CHOSEN", "PRICED");
+                MOVE("payments", ids[i], 3, "PAYMENT_REQUIRED", "PAYMENT_INITIATED");
+                give_evidence(ids[i], "PAYMENT_CONFIRMED");
+        }
+        flush_statistics();
+        from = pg_fixture_ask(pg, steps);
+        for (size_t i = 0; i < PAID; i++)
+                advance_event(&a, advance_move(&a, &ids[i], 5), "PAYMENT_CONFIRMED", "{}", 2);
+        assert_int_equal(advance_run(&a, db_of("payments")), 0);
+        for (size_t i = 0; i < PAID; i++)
+                assert_int_equal(a.t[i].verdict, ADVANCE_WON);
+        flush_statistics();
+        to = pg_fixture_ask(pg, steps);
+        assert_int_equal(atol(to) - atol(from), PAID * LOOKS);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(batches_are_planned_once),
                 cmocka_unit_test(plan_is_pinned),
+                cmocka_unit_test(postings_are_look_ups),
         };
 
         return cmocka_run_group_tests(tests, set_up, tear_down);
