@@ -71,8 +71,8 @@ const struct repair_rule *repair_rule_of(const struct repair_rules *rules, const
         return plain;
 }
 
-/* $3 to $7: what the rules say, in their order; $8: the place of each in it, by what it is for. A page has thousands of chains and there are tens of
- * rules, so they are looked up and not joined. */
+/* $3 to $7: what the rules say, in their order; $8: the place of each in it, by what it is for. A page has thousands of chains,
+ * there are tens of rules, and its chains stand at a handful of steps: what their rules say is looked up once for each of those. */
 static void rule_args(struct db_args *args, const struct repair_rules *rules, struct strbuf *places)
 {
         db_array_begin(args, DB_ARRAY_INT);
@@ -151,19 +151,23 @@ static void add_chain(struct repair_candidates *found, const struct repair_rule 
 #define WALK     "WITH page AS MATERIALIZED (SELECT " COLUMNS " FROM chain c WHERE c.status = 'open' AND c.id > $1 AND "
 #define WALKED   " ORDER BY c.id LIMIT $2), " EDGE_OF
 #define SWEEP(which)                                                                                                                                 \
-        WALK which WALKED ", aged AS MATERIALIZED (SELECT c.*, ms(now() - c.updated_at) AS since,"                                                   \
-                          "  ms(now() - CASE ($3)[c.rule] WHEN 1 THEN c.created_at ELSE c.updated_at END) AS age, ($4)[c.rule] AS late, "            \
-                          "($5)[c.rule] AS deadline,"                                                                                                \
-                          "  ($6)[c.rule] AS issue, ($7)[c.rule] AS rule_label FROM (SELECT c.*, " RULE " FROM page c OFFSET 0) c)"                  \
-                          " SELECT 0, m.last, NULL, NULL, m.n, NULL, NULL, NULL, NULL::bigint, NULL FROM m"                                          \
-                          " UNION ALL SELECT 1, NULL, a.kind, a.step, count(*), NULL, max(a.since),"                                                 \
-                          "  count(*) FILTER (WHERE a.waits_for IS NULL AND a.since >= 60000), count(*) FILTER (WHERE a.age >= a.deadline), NULL"    \
-                          "  FROM aged a GROUP BY a.kind, a.step"                                                                                    \
-                          " UNION ALL SELECT 2, a.id, a.kind, a.step, a.version, a.client, a.age, NULL, NULL, a.rule_label FROM aged a"              \
-                          "  WHERE a.age >= a.late AND NOT EXISTS"                                                                                   \
-                          "   (SELECT 1 FROM issue i WHERE i.chain_id = a.id AND i.kind = a.issue AND i.closed_at IS NULL OFFSET 0)"                 \
-                          " UNION ALL SELECT 3, a.id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM aged a"                                    \
-                          "  WHERE a.step = 'REFUND_CONFIRMED' AND a.since >= 2000"
+        WALK which WALKED                                                                                                                            \
+                ", ruled AS MATERIALIZED (SELECT g.*, now() - ($4)[g.rule] * interval '1 ms' AS late,"                                               \
+                "  now() - ($5)[g.rule] * interval '1 ms' AS deadline,"                                                                              \
+                "  ($3)[g.rule] = 1 AS created, ($6)[g.rule] AS issue, ($7)[g.rule] AS rule_label"                                                   \
+                "  FROM (SELECT c.*, " RULE " FROM (SELECT DISTINCT kind, step, label FROM page) c OFFSET 0) g), "                                   \
+                "aged AS MATERIALIZED (SELECT c.*, CASE WHEN g.created THEN c.created_at ELSE c.updated_at END AS since, g.late,"                    \
+                "  g.deadline, g.issue, g.rule_label FROM page c JOIN ruled g ON g.kind = c.kind AND g.step = c.step"                                \
+                "  AND g.label IS NOT DISTINCT FROM c.label)"                                                                                        \
+                " SELECT 0, m.last, NULL, NULL, m.n, NULL, NULL, NULL, NULL::bigint, NULL FROM m"                                                    \
+                " UNION ALL SELECT 1, NULL, a.kind, a.step, count(*), NULL, ms(now() - min(a.updated_at)),"                                          \
+                "  count(*) FILTER (WHERE a.waits_for IS NULL AND a.updated_at <= now() - interval '60 s'),"                                         \
+                "  count(*) FILTER (WHERE a.since <= a.deadline), NULL FROM aged a GROUP BY a.kind, a.step"                                          \
+                " UNION ALL SELECT 2, a.id, a.kind, a.step, a.version, a.client, ms(now() - a.since), NULL, NULL, a.rule_label FROM aged a"          \
+                "  WHERE a.since <= a.late AND NOT EXISTS"                                                                                           \
+                "   (SELECT 1 FROM issue i WHERE i.chain_id = a.id AND i.kind = a.issue AND i.closed_at IS NULL OFFSET 0)"                           \
+                " UNION ALL SELECT 3, a.id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM aged a"                                              \
+                "  WHERE a.step = 'REFUND_CONFIRMED' AND a.updated_at <= now() - interval '2 s'"
 
 static struct repair_gauge *gauge_of(struct repair_gauges *gauges, struct slice kind, struct slice step)
 {
