@@ -108,12 +108,38 @@ static void evidence_verdicts(void **state)
         expect(sql, "1");
 }
 
+/* The store itself refuses a key that is none, whoever writes it. */
+static void keys_are_checked(void **state)
+{
+        static const char sql[] = "INSERT INTO submission (client, key, hash, job_id)"
+                                  " VALUES ('c', rpad($1, $2::bigint::integer, 'k'), sha256('x'), gen_random_uuid())";
+        static const struct {
+                const char *key;
+                int length;
+                bool refused;
+        } cases[] = {{"Az-_09", 6}, {"k", 128}, {"k", 129, true}, {"", 0, true}, {"a b", 3, true}, {"a.b", 3, true}, {"a\n", 2, true},
+                {"\u00e4", 1, true}};
+        struct db *owner = pg_fixture_connect(pg, NULL);
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                _cleanup_(db_args_done) struct db_args args = {0};
+
+                db_arg_text(&args, cases[i].key);
+                db_arg_int(&args, cases[i].length);
+                assert_int_equal(db_run(owner, sql, &args, NULL), cases[i].refused ? -EINVAL : 0);
+                assert_string_equal(db_sqlstate(owner), cases[i].refused ? "23514" : "");
+        }
+        db_free(owner);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(nobody_writes_around_it),
                 cmocka_unit_test(readers_and_intake_cannot_advance_others),
                 cmocka_unit_test(evidence_verdicts),
+                cmocka_unit_test(keys_are_checked),
         };
 
         return cmocka_run_group_tests(tests, set_up, tear_down);
