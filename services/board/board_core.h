@@ -11,14 +11,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define BOARD_LIST_MAX 32  /* tags, steps, fallbacks */
-#define BOARD_TEXT_MAX 200 /* characters of a reference and of a name of who says so */
+#define BOARD_LIST_MAX     32   /* tags, steps, fallbacks */
+#define BOARD_TEXT_MAX     200  /* characters of a reference and of a name of who says so */
+#define BOARD_PAYMENTS_MAX 1000 /* of one request */
 
 /* A refusal, for a problem document. */
 struct board_problem {
         int status;
         const char *slug, *detail; /* static */
-        char field[48];            /* JSON Pointer; "" = none */
+        char field[64];            /* JSON Pointer; "" = none */
 };
 
 struct board_list {
@@ -32,6 +33,17 @@ struct board_evidence {
         bool has_amount;
         struct amount amount;
         struct uuid payout_id; /* of a mark */
+};
+
+/* POST /payment-intents/confirm */
+struct board_payments {
+        struct board_payment {
+                char *id_text; /* as it was sent */
+                bool known;    /* it can be an intent: id is what it says */
+                struct uuid id;
+                struct board_evidence evidence;
+        } * v;
+        size_t n; /* 1 to BOARD_PAYMENTS_MAX */
 };
 
 /* POST /runs/{run_id}/resolve */
@@ -61,14 +73,19 @@ struct board_flow {
 /* Each reads a body: true, or false with the problem (400 for what is not JSON, 422 for values). After false nothing is left to free. */
 bool board_read_confirm(const char *body, size_t len, struct board_evidence *ret_evidence, struct board_problem *ret_problem);
 bool board_read_mark(const char *body, size_t len, struct board_evidence *ret_evidence, struct board_problem *ret_problem);
+bool board_read_payments(const char *body, size_t len, struct board_payments *ret_payments, struct board_problem *ret_problem);
 bool board_read_operator(
         const char *body, size_t len, struct board_operator *ret_operator, struct board_problem *ret_problem); /* URLs are not looked at */
 bool board_read_flow(const char *body, size_t len, struct board_flow *ret_flow, struct board_problem *ret_problem);
 bool board_read_decision(const char *body, size_t len, struct board_decision *ret_decision, struct board_problem *ret_problem);
 void board_evidence_done(struct board_evidence *e);
+void board_payments_done(struct board_payments *p);
 void board_decision_done(struct board_decision *d);
 void board_operator_done(struct board_operator *o);
 void board_flow_done(struct board_flow *f);
+
+/* A problem of the i-th of many: its pointer becomes one into the whole body, /items/<i>... */
+void board_problem_of_item(struct board_problem *p, size_t i);
 
 enum board_kind { BOARD_PAYMENT, BOARD_PAYOUT, BOARD_REFUND };
 

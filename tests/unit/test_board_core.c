@@ -86,6 +86,96 @@ static void confirm_values(void **state)
         }
 }
 
+#define ITEM    "{\"id\":\"" ID "\",\"reference\":\"r\"}"
+#define OWN(by) "{\"id\":\"" ID "\",\"reference\":\"r\",\"by\":" by "}"
+#define MANY(x) "{\"by\":\"me\",\"items\":[" ITEM "," x "]}"
+
+static void payments_bodies(void **state)
+{
+        static const struct body cases[] = {
+                {"{\"by\":\"me\",\"items\":[" ITEM "]}", 0},
+                {"{\"items\":[" OWN("\"me\"") "]}", 0},
+                {"{\"by\":null,\"items\":[" OWN("\"me\"") "]}", 0},
+                {MANY("{\"id\":\"none\",\"reference\":\"r\",\"by\":null,\"amount\":{\"minor\":1,\"currency\":\"EUR\"}}"), 0},
+                {"", 400, ""},
+                {"{\"items\":[", 400, ""},
+                {"[" ITEM "]", 422, ""},
+                {"{}", 422, "/items"},
+                {"{\"by\":\"me\",\"items\":[]}", 422, "/items"},
+                {"{\"by\":\"me\",\"items\":{\"0\":" ITEM "}}", 422, "/items"},
+                {"{\"by\":7,\"items\":[" OWN("\"me\"") "]}", 422, "/by"},
+                {"{\"by\":\"\",\"items\":[" OWN("\"me\"") "]}", 422, "/by"},
+                {"{\"by\":\"me\",\"reference\":\"r\",\"items\":[" ITEM "]}", 422, ""},
+                {"{\"items\":[" OWN("\"me\"") "," ITEM "]}", 422, "/items/1/by"},
+                {MANY(OWN("\"\"")), 422, "/items/1/by"},
+                {MANY("7"), 422, "/items/1"},
+                {MANY("{\"reference\":\"r\"}"), 422, "/items/1/id"},
+                {MANY("{\"id\":5,\"reference\":\"r\"}"), 422, "/items/1/id"},
+                {MANY("{\"id\":\"" ID "\"}"), 422, "/items/1/reference"},
+                {MANY("{\"id\":\"" ID "\",\"reference\":\"r\",\"ammount\":1}"), 422, "/items/1"},
+                {MANY("{\"id\":\"" ID "\",\"reference\":\"r\",\"amount\":1}"), 422, "/items/1/amount"},
+                {MANY("{\"id\":\"" ID "\",\"reference\":\"r\",\"amount\":{\"minor\":1,\"currency\":\"XXQ\"}}"), 422, "/items/1/amount/currency"},
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                struct board_payments payments;
+                struct board_problem p;
+                bool ok = board_read_payments(cases[i].text, strlen(cases[i].text), &payments, &p);
+
+                print_message("%s\n", cases[i].text);
+                assert_int_equal(ok, cases[i].status == 0);
+                if (ok) {
+                        board_payments_done(&payments);
+                } else {
+                        assert_int_equal(p.status, cases[i].status);
+                        assert_string_equal(p.field, cases[i].field);
+                }
+        }
+}
+
+static bool read_so_many(size_t n, const char *last, struct board_payments *ret_payments, struct board_problem *ret_problem)
+{
+        _cleanup_(strbuf_done) struct strbuf b = {0};
+
+        strbuf_adds(&b, "{\"by\":\"all\",\"items\":[");
+        for (size_t i = 0; i < n; i++)
+                strbuf_addf(&b, "%s%s", i > 0 ? "," : "", i + 1 == n ? last : ITEM);
+        strbuf_adds(&b, "]}");
+        return board_read_payments(b.s, b.len, ret_payments, ret_problem);
+}
+
+static void payments_values(void **state)
+{
+        struct board_payments payments;
+        struct board_problem p;
+
+        (void)state;
+        assert_true(read_so_many(1000, OWN("\"anna\""), &payments, &p));
+        assert_int_equal(payments.n, 1000);
+        assert_true(payments.v[0].known);
+        assert_string_equal(payments.v[0].id_text, ID);
+        assert_string_equal(payments.v[0].evidence.reference, "r");
+        assert_string_equal(payments.v[0].evidence.by, "all");
+        assert_false(payments.v[0].evidence.has_amount);
+        assert_string_equal(payments.v[999].evidence.by, "anna");
+        board_payments_done(&payments);
+
+        assert_true(read_so_many(1, "{\"id\":\"p 1\",\"reference\":\"r\"}", &payments, &p));
+        assert_false(payments.v[0].known);
+        assert_string_equal(payments.v[0].id_text, "p 1");
+        board_payments_done(&payments);
+
+        assert_false(read_so_many(1000, OWN("1"), &payments, &p));
+        assert_string_equal(p.field, "/items/999/by");
+        assert_false(read_so_many(1001, ITEM, &payments, &p));
+        assert_int_equal(p.status, 422);
+        assert_string_equal(p.slug, "invalid-value");
+        assert_string_equal(p.field, "/items");
+        assert_false(read_so_many(1, "{\"id\":\"" ID "\",\"reference\":\"r\",\"x\":1}", &payments, &p));
+        assert_string_equal(p.slug, "unknown-member");
+}
+
 static void mark_bodies(void **state)
 {
         static const struct body cases[] = {
@@ -329,6 +419,8 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(confirm_bodies),
                 cmocka_unit_test(confirm_values),
+                cmocka_unit_test(payments_bodies),
+                cmocka_unit_test(payments_values),
                 cmocka_unit_test(mark_bodies),
                 cmocka_unit_test(operator_bodies),
                 cmocka_unit_test(workers_on_the_bus),
