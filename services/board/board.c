@@ -19,6 +19,7 @@ static const struct http_route routes[] = {
         {"GET", "/healthz", 0, board_get_healthz},
         {"GET", "/readyz", 0, board_get_readyz},
         {"GET", "/metrics", 0, board_get_metrics},
+        {"POST", "/payment-intents/confirm", HTTP_TOKEN, board_confirm_many},
         {"POST", "/payment-intents/{id}/confirm", HTTP_TOKEN, board_confirm},
         {"POST", "/payouts/mark", HTTP_TOKEN, board_mark},
         {"POST", "/refunds/{id}/confirm", HTTP_TOKEN, board_confirm_refund},

@@ -26,13 +26,17 @@ struct board_state {
 int board_init(struct service *s);
 void board_fini(struct service *s);
 
-/* Answers. board_fail answers for a negative errno of the store: 503 when it cannot be reached, else 500. */
+/* What a negative errno of the store means for who asked: 503 when it cannot be reached; else 500, and it is logged. */
+struct board_problem board_failure(struct service *s, int e);
+
+/* Answers; board_fail is for a negative errno of the store. */
 void board_fail(struct service *s, struct http_request *r, int e);
 void board_refuse(struct http_request *r, const struct board_problem *p);
 void board_answer(struct http_request *r, int status, const struct strbuf *b);
 
 /* board_evidence.c: requests that wait for a commit and for a chain to move */
 void board_confirm(void *ctx, struct http_request *r);
+void board_confirm_many(void *ctx, struct http_request *r);
 void board_confirm_refund(void *ctx, struct http_request *r);
 void board_mark(void *ctx, struct http_request *r);
 void board_on_round(struct service *s);

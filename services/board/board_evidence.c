@@ -1,8 +1,10 @@
 /* Evidence from a person. Requests of a round are gathered and stored by one call of submit_evidence(); after the commit the hearer is rung and the
  * request is held until the chain has moved: 200. Stored and not moved within hold_ms (its service or the bus is away): 202, and the ringer sees to
  * the rest. Only what the store says is answered. A crash before the commit leaves nothing, after it a stored row: repeating the request with the
- * same reference is right in both cases. */
+ * same reference is right in both cases. Each payment of a request with many goes the same way as a request of its own, and tells its outcome to
+ * board_bulk.c in place of the client. */
 #include "board.h"
+#include "board_bulk.h"
 #include "board_store.h"
 #include "services/intake/job_view.h"
 
@@ -14,6 +16,8 @@
 
 struct pending {
         struct http_request *request;
+        struct board_bulk *bulk; /* NULL: the request is about this alone; else about many, which lie side by side, and this is the nth of them */
+        size_t nth;
         enum board_kind kind;
         struct uuid id;
         struct board_evidence evidence;
@@ -34,8 +38,11 @@ void board_fini(struct service *s)
         struct board_state *state = s->state;
 
         /* Requests that are still held are answered by the server when it ends. */
-        for (size_t i = 0; state && i < state->n; i++)
+        for (size_t i = 0; state && i < state->n; i++) {
                 board_evidence_done(&state->v[i].evidence);
+                if (state->v[i].bulk)
+                        board_bulk_drop(state->v[i].bulk);
+        }
         if (state) {
                 state->commands = board_commands_free(state->commands);
                 state->streams = board_streams_free(state->streams);
@@ -45,17 +52,22 @@ void board_fini(struct service *s)
         free(state);
 }
 
-static void gather(struct service *s, struct http_request *r, enum board_kind kind, const struct uuid *id, const struct board_evidence *evidence)
+static bool wants_no_waiting(const struct http_request *r)
+{
+        const char *prefer = http_header(r, "Prefer");
+
+        return prefer && strcasestr(prefer, "respond-async");
+}
+
+static void gather(struct service *s, const struct pending *p)
 {
         struct board_state *state = s->state;
-        const char *prefer = http_header(r, "Prefer");
 
         if (state->n == state->cap) {
                 state->cap = state->cap ? 2 * state->cap : 256;
                 state->v = xrealloc(state->v, state->cap * sizeof(*state->v));
         }
-        state->v[state->n++] = (struct pending){
-                .request = r, .kind = kind, .id = *id, .evidence = *evidence, .at_once = prefer && strcasestr(prefer, "respond-async")};
+        state->v[state->n++] = *p;
 }
 
 static void confirm(struct service *s, struct http_request *r, enum board_kind kind)
@@ -73,7 +85,7 @@ static void confirm(struct service *s, struct http_request *r, enum board_kind k
                 board_evidence_done(&evidence);
                 board_refuse(r, &p);
         } else {
-                gather(s, r, kind, &id, &evidence);
+                gather(s, &(struct pending){.request = r, .kind = kind, .id = id, .evidence = evidence, .at_once = wants_no_waiting(r)});
         }
 }
 
@@ -96,21 +108,65 @@ void board_mark(void *ctx, struct http_request *r)
         if (!board_read_mark(body.s, body.len, &evidence, &p))
                 board_refuse(r, &p);
         else
-                gather(ctx, r, BOARD_PAYOUT, &evidence.payout_id, &evidence);
+                gather(ctx,
+                        &(struct pending){
+                                .request = r, .kind = BOARD_PAYOUT, .id = evidence.payout_id, .evidence = evidence, .at_once = wants_no_waiting(r)});
+}
+
+void board_confirm_many(void *ctx, struct http_request *r)
+{
+        struct slice body = http_body(r);
+        _cleanup_(board_payments_done) struct board_payments payments = {0};
+        bool at_once = wants_no_waiting(r);
+        struct board_bulk *bulk;
+        struct board_problem p;
+
+        if (!board_read_payments(body.s, body.len, &payments, &p)) {
+                board_refuse(r, &p);
+                return;
+        }
+        bulk = board_bulk_new(r, &payments);
+        p = board_verdict_problem(BOARD_PAYMENT, BOARD_UNKNOWN);
+        for (size_t i = 0; i < payments.n; i++) {
+                struct board_payment *payment = &payments.v[i];
+
+                if (!payment->known) {
+                        board_bulk_refuse(bulk, i, &p);
+                        continue;
+                }
+                gather(ctx, &(struct pending){.request = r,
+                                    .bulk = bulk,
+                                    .nth = i,
+                                    .kind = BOARD_PAYMENT,
+                                    .id = payment->id,
+                                    .evidence = payment->evidence,
+                                    .at_once = at_once});
+                payment->evidence = (struct board_evidence){0};
+        }
+        board_bulk_close(bulk);
 }
 
 static void finish(struct pending *p)
 {
         p->request = NULL;
+        p->bulk = NULL;
         p->finished = true;
 }
 
-static void refuse(struct pending *p, enum board_verdict verdict)
+static void refuse(struct pending *p, const struct board_problem *problem)
+{
+        if (p->bulk)
+                board_bulk_refuse(p->bulk, p->nth, problem);
+        else
+                board_refuse(p->request, problem);
+        finish(p);
+}
+
+static void refuse_by(struct pending *p, enum board_verdict verdict)
 {
         struct board_problem problem = board_verdict_problem(p->kind, verdict);
 
-        board_refuse(p->request, &problem);
-        finish(p);
+        refuse(p, &problem);
 }
 
 static int compare_chains(const void *a, const void *b)
@@ -149,12 +205,12 @@ static bool admissible(struct pending *p, const struct chain *c)
 
         p->moved = stand == BOARD_MOVED;
         if (stand == BOARD_ABSENT) {
-                refuse(p, BOARD_UNKNOWN);
+                refuse_by(p, BOARD_UNKNOWN);
                 return false;
         }
         /* submit_evidence() compares minor units; the currency is the chain's. */
         if (p->evidence.has_amount && strcmp(p->evidence.amount.currency, c->amount.currency) != 0) {
-                refuse(p, BOARD_AMOUNT);
+                refuse_by(p, BOARD_AMOUNT);
                 return false;
         }
         return true;
@@ -181,7 +237,7 @@ static void settle(struct service *s, struct pending *p, const struct board_subm
         case BOARD_EXPIRED:
         case BOARD_NOT_WAITING:
         case BOARD_UNKNOWN:
-                refuse(p, sub->verdict);
+                refuse_by(p, sub->verdict);
                 break;
         }
 }
@@ -189,10 +245,10 @@ static void settle(struct service *s, struct pending *p, const struct board_subm
 /* What could not be stored was not heard of: the sender repeats. */
 static void fail_all(struct service *s, struct pending *const pending[], size_t n, int e)
 {
-        for (size_t i = 0; i < n; i++) {
-                board_fail(s, pending[i]->request, e);
-                finish(pending[i]);
-        }
+        struct board_problem problem = board_failure(s, e);
+
+        for (size_t i = 0; i < n; i++)
+                refuse(pending[i], &problem);
 }
 
 /* Everything that is not stored yet: one read, one call. */
@@ -297,7 +353,9 @@ static void look(struct service *s, int64_t now_ms)
         struct board_state *state = s->state;
         _cleanup_(freep) struct pending **due = xcalloc(state->n + 1, sizeof(struct pending *));
         _cleanup_(freep) struct chain *chains = NULL;
+        const struct http_request *asked = NULL;
         size_t n = 0, n_chains = 0;
+        bool over = false;
 
         (void)read_chains(s, true, &chains, &n_chains); /* away: nobody has moved as far as is known */
         for (size_t i = 0; i < state->n; i++) {
@@ -308,8 +366,18 @@ static void look(struct service *s, int64_t now_ms)
                         continue;
                 c = chain_of(chains, n_chains, &p->id);
                 p->moved = p->at_once ? p->moved : c && board_stand(p->kind, c->kind, c->step) == BOARD_MOVED;
-                if (p->moved || p->at_once || now_ms - http_received_ms(p->request) >= config->hold_ms || http_gone(p->request))
+                if (!p->moved && !p->at_once && p->request != asked) { /* once for all that share it */
+                        asked = p->request;
+                        over = now_ms - http_received_ms(asked) >= config->hold_ms || http_gone(asked);
+                }
+                if (!p->moved && !p->at_once && !over)
+                        continue;
+                if (p->bulk) {
+                        board_bulk_stored(p->bulk, p->nth, p->moved);
+                        finish(p);
+                } else {
                         due[n++] = p;
+                }
         }
         answer_kind(s, BOARD_PAYMENT, due, n);
         answer_kind(s, BOARD_PAYOUT, due, n);

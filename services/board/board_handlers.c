@@ -11,19 +11,25 @@
 #define PAGE       50
 #define METRICS_MS 1000
 
+struct board_problem board_failure(struct service *s, int e)
+{
+        if (e == -ENOTCONN || e == -EAGAIN)
+                return (struct board_problem){.status = 503, .slug = "unavailable", .detail = "the store cannot be reached"};
+        log_error("a request failed", LOG_S("error", db_error(s->db)), LOG_I("errno", -e));
+        return (struct board_problem){.status = 500, .slug = "internal-error"};
+}
+
 void board_fail(struct service *s, struct http_request *r, int e)
 {
-        if (e == -ENOTCONN || e == -EAGAIN) {
-                http_set_header(r, "Retry-After", "1");
-                http_answer_problem(r, 503, "unavailable", "the store cannot be reached", NULL);
-                return;
-        }
-        log_error("a request failed", LOG_S("error", db_error(s->db)), LOG_I("errno", -e));
-        http_answer_problem(r, 500, "internal-error", NULL, NULL);
+        struct board_problem p = board_failure(s, e);
+
+        board_refuse(r, &p);
 }
 
 void board_refuse(struct http_request *r, const struct board_problem *p)
 {
+        if (p->status == 503)
+                http_set_header(r, "Retry-After", "1");
         http_answer_problem(r, p->status, p->slug, p->detail, p->field[0] ? p->field : NULL);
 }
 
