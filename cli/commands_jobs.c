@@ -1,7 +1,7 @@
-/* submit, pay, show: one call each on a job.
+/* submit, show: one call each on a job.
  *
  * Invariant: a submission travels under an idempotency key that the user has seen before it was sent, so that a lost answer can always be asked for
- * again; a payment is confirmed only because the user named the job and the reference. A crash here leaves a job that the same key finds. */
+ * again. A crash here leaves a job that the same key finds. */
 #include "client.h"
 #include "client_args.h"
 #include "client_job.h"
@@ -158,64 +158,6 @@ int job_get(struct client *c, const char *id, struct answer *ret_answer)
         _cleanup_(strbuf_done) struct strbuf path = {0};
         strbuf_addf(&path, "/jobs/%s", id);
         return client_get(c, client_may_admin(c) ? CLIENT_ADMIN : CLIENT_PUBLIC, path.s, ret_answer);
-}
-
-static const char PAY_HELP[] =
-        "usage: aethelos pay JOB --reference TEXT [--by NAME] [--json]\n"
-        "\n"
-        "Confirms that the payment of JOB has arrived. This is evidence that is kept: who says so, and the reference of the payment\n"
-        "(a line of the bank statement, a receipt number). Repeating it with the same reference changes nothing.\n"
-        "\n"
-        "  --reference TEXT  reference of the payment\n"
-        "  --by NAME         who confirms; without it the login name\n"
-        "  --json            prints the answer of the API\n";
-
-int cmd_pay(int argc, char **argv)
-{
-        const char *reference = NULL, *by = NULL;
-        _cleanup_(client_done) struct client c = {0};
-        bool json = false;
-        struct args a = {.help = PAY_HELP,
-                .options = (struct args_option[]){{"--reference", .value = &reference}, {"--by", .value = &by}, {"--json", .flag = &json}, {0}},
-                .least = 1,
-                .most = 1};
-        int r = args_parse(&a, argc, argv);
-        if (r != ARGS_GO_ON)
-                return r;
-        if (!reference || !*reference)
-                return args_usage(&a, "say which payment it was with --reference TEXT", NULL);
-        if (!client_id_ok("job", a.rest[0]) || client_find(&c) < 0)
-                return 1;
-        _cleanup_(answer_done) struct answer job = {0};
-        if (job_get(&c, a.rest[0], &job) < 0)
-                return 1;
-        _cleanup_(freep) char *intent = answer_text(&job.doc, job.root, "payment_intent_id");
-        if (!*intent) {
-                fprintf(stderr, "aethelos: this job has no payment intent yet, because it is not priced. Try again in a moment: ./aethelos show %s\n",
-                        a.rest[0]);
-                return 1;
-        }
-        c.json = json;
-        _cleanup_(answer_done) struct answer answer = {0};
-        r = job_confirm(&c, intent, reference, client_by(by), &answer);
-        if (json) {
-                if (answer.body.len > 0)
-                        print_json(&answer);
-                return r < 0;
-        }
-        if (r < 0)
-                return 1;
-        print_field("intent", xstrdup(intent));
-        json_value confirmed = json_get(&answer.doc, answer.root, "payment_intent");
-        if (!confirmed)
-                confirmed = answer.root;
-        print_field("amount", answer_amount(&answer.doc, confirmed, "amount"));
-        print_field("status", answer_text(&answer.doc, confirmed, "status"));
-        print_field("reference", xstrdup(reference));
-        if (answer.status == 202)
-                printf("\nThe evidence is stored; the job moves on as soon as its service hears of it.\n");
-        printf("\nFollow it: ./aethelos events %s --follow\n", a.rest[0]);
-        return 0;
 }
 
 static const char SHOW_HELP[] =

@@ -23,7 +23,7 @@ static const struct command commands[] = {
         {"doctor", "", "look for what keeps a stack from running, and say what to do", cmd_doctor},
         {"overview", "", "jobs, revenue, payouts, what stands: the figures of this moment", cmd_overview},
         {"submit", "FILE|-", "submit a job", cmd_submit},
-        {"pay", "JOB --reference TEXT", "confirm the payment of a job", cmd_pay},
+        {"pay", "JOB --reference T | --file F", "confirm the payment of a job, or of many", cmd_pay},
         {"show", "JOB", "a job with price, ledger entries and payout", cmd_show},
         {"explain", "ID", "why a job ended, or for whom it waits and what happens next", cmd_explain},
         {"events", "[ID] [--follow]", "what happened", cmd_events},

@@ -14,9 +14,9 @@
 struct board_problem board_failure(struct service *s, int e)
 {
         if (e == -ENOTCONN || e == -EAGAIN)
-                return (struct board_problem){.status = 503, .slug = "unavailable", .detail = "the store cannot be reached"};
+                return (struct board_problem){503, "unavailable", "the store cannot be reached", ""};
         log_error("a request failed", LOG_S("error", db_error(s->db)), LOG_I("errno", -e));
-        return (struct board_problem){.status = 500, .slug = "internal-error"};
+        return (struct board_problem){500, "internal-error", NULL, ""};
 }
 
 void board_fail(struct service *s, struct http_request *r, int e)

@@ -171,6 +171,20 @@ async function jobs() {
   await stands(first, 'REVENUE_BOOKED');
   const later = await job(text);
   await standing('payments', () => call('confirmPayment', 202, { path: { id: later }, headers: { Prefer: 'respond-async' }, body: { reference: 'later', by: 'b' } }));
+
+  const many = [await job(text), await job(text)], stored = await job(text);
+  const items = [...many, nobody, 'none', first].map((id) => ({ id, reference: 'one of many' }));
+  const outcomes = (await call('confirmPayments', 200, { body: { by: 'contract', items } })).json.items;
+  same('each has its outcome', outcomes.map((o) => [o.id, o.status, o.problem?.type].join(' ')),
+    [...many.map((id) => id + ' confirmed '), ...[nobody, 'none'].map((id) => id + ' refused /problems/unknown-payment-intent'), first + ' refused /problems/already-confirmed']);
+  for (const o of outcomes.filter((o) => o.problem))
+    check(o.problem.type + ' is told of', operations.confirmPayments.responses[200].description.includes('`' + o.problem.type.replace('/problems/', '') + '`'));
+  const one = { items: [{ id: stored, reference: 'later', by: 'contract' }] };
+  await standing('payments', () => call('confirmPayments', 202, { headers: { Prefer: 'respond-async' }, body: one }));
+  await call('confirmPayments', 'invalid-value', { body: { items } });
+  await call('confirmPayments', 'invalid-value', { body: { by: 'b', items: [] } });
+  await call('confirmPayments', 'unknown-member', { body: { by: 'b', items: [{ ...items[0], more: 1 }] } });
+  await call('confirmPayments', 'invalid-json', { body: '{' });
   await call('getJob', 200, { port: 'admin', path: { id: first } });
   await call('getJob', 'not-found', { path: { id: nobody } });
   await call('getJob', 'unknown-job', { port: 'admin', path: { id: nobody } });

@@ -74,6 +74,24 @@ for i in $(seq 100); do
 done
 check "paid, it is completed and its payout ready" "$shown" '"status":"ready"'
 refuses "another reference for the same payment" 1 "$aethelos" pay "$job" --reference "bank 2"
+many=$(for i in 1 2 3; do "$aethelos" submit --json "$home/examples/numeric-analysis.json" | first id; done)
+line=0
+for one in $many; do echo "$one bank statement 7, line $((++line))"; done >"$work/bank"
+{ echo "# the bank of this month"; echo; sed 's/ /\t /;s/$/ \r/' "$work/bank"; echo "$job bank 2"; echo "01890000-0000-7000-8000-000000000000 bank 3"; } >"$work/bank.txt"
+says "one payment of many is refused" 1 "^3 confirmed, 0 stored, 2 refused$" "$aethelos" pay --file "$work/bank.txt" --by anna
+check "with its line and why" "$(cat "$work/refused.log")" "line 6: $job: Already confirmed: "
+check "and the other" "$(cat "$work/refused.log")" "line 7: 01890000-0000-7000-8000-000000000000: Unknown payment intent"
+check "the same payments again" "$("$aethelos" pay --file - <"$work/bank")" "3 confirmed, 0 stored, 0 refused"
+check "as JSON" "$("$aethelos" pay --file "$work/bank" --json)" "{\"items\":[{\"id\":\"${many%%$'\n'*}\",\"status\":\"confirmed\"},"
+check "more than one request takes" "$(for i in $(seq 167); do cat "$work/bank"; done | "$aethelos" pay --file -)" "501 confirmed, 0 stored, 0 refused"
+check "no payments" "$("$aethelos" pay --file - --json </dev/null)" '{"items":[]}'
+unpaid=$("$aethelos" submit --json "$home/examples/numeric-analysis.json" | first id)
+printf '%s bank 8\nnone bank 9\n' "$unpaid" >"$work/bank.txt"
+says "a line that is wrong" 1 "line 2 of .*Nothing was sent" "$aethelos" pay --file "$work/bank.txt"
+says "a line without a reference" 1 "line 1 of -.*a reference" "$aethelos" pay --file - <<<"$unpaid "
+check "keeps all of them" "$("$aethelos" show "$unpaid" --json)" '"step":"PAYMENT_INITIATED"'
+refuses "a job beside the file" 2 "$aethelos" pay "$job" --file "$work/bank"
+refuses "a file that is not there" 1 "$aethelos" pay --file "$work/none"
 payout=$("$aethelos" payouts --job "$job" --json | first id)
 check "a payout is marked" "$("$aethelos" payouts mark "$payout" --reference "transfer 1" --json)" '"status":"done"'
 check "marking again changes nothing" "$("$aethelos" payouts mark "$payout" --reference "transfer 1" --json)" '"status":"done"'
@@ -87,7 +105,7 @@ refuses "run of a job that is refused" 1 "$aethelos" run "$work/bad.json"
 for command in overview flows operators offers payouts issues quarantine rules tasks webhooks doctor; do "$aethelos" $command --json >/dev/null; done
 for command in up down status doctor overview quarantine run submit pay show events explain flows operators offers payouts refunds issues repair redrive refund close rules tasks webhooks backup restore migrate secrets bench; do "$aethelos" $command --help >/dev/null; done
 check "help and json everywhere" ok ok
-check "the figures of this moment" "$("$aethelos" overview | tr -s ' ')" "jobs completed 3"
+check "the figures of this moment" "$("$aethelos" overview | tr -s ' ')" "jobs completed 6"
 for command in issues repair tasks; do refuses "$command of a kind that there is not" 1 "$aethelos" $command --kind NONE; done
 
 check "a hasty label" "$("$aethelos" rules haste set rush --late 1 --deadline 5 --why test --json)" '"version":1'
