@@ -28,8 +28,8 @@ struct load {
                 char id[37];     /* careful: by its receipt */
         } * jobs;
         size_t n, cap, paid, refused;
-        char (*intents)[40]; /* to be confirmed, in order */
-        size_t next_intent, n_intents, cap_intents, confirming;
+        char (*intents)[40];                                    /* to be confirmed, in order */
+        size_t next_intent, n_intents, cap_intents, confirming; /* requests under way */
         int64_t look_at;
         size_t first_open, receipted, repeated, failed, wrong; /* careful: failed calls are made again, wrong receipts should not be */
 };

@@ -1,5 +1,5 @@
-/* One chain as a client drives it: submit (bus or HTTP), and confirm the payment by an explicit call as soon as the intent stands. Jobs, prices and
- * confirmations are real. */
+/* One chain as a client drives it: submit (bus or HTTP), and confirm the payment by an explicit call, with the others that are owed, as soon as the
+ * intent stands. Jobs, prices and confirmations are real. */
 #include "base/json.h"
 #include "base/log.h"
 #include "base/util.h"
@@ -12,7 +12,8 @@
 
 #define SUBMIT_SUBJECT "aethelos.job.submit.default"
 #define INTENT_EVENTS  "aethelos.event.default.PAYMENT_INITIATED."
-#define CONFIRMING_MAX 128 /* confirmations at once: a payer has so many connections, and not one for each payment */
+#define CONFIRMING_MAX 4   /* requests at once, as a system that collects payments has: what is owed meanwhile goes along with the next one */
+#define PAYMENTS_MAX   256 /* of one request */
 
 int64_t wall_us(void)
 {
@@ -22,52 +23,88 @@ int64_t wall_us(void)
         return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
-/* Counts a refusal, and shows the first. */
-static void refused(struct load *l, const char *what, const struct http_reply *reply)
+/* Counts refusals, and shows the first. */
+static void refused(struct load *l, const char *what, const struct http_reply *reply, size_t n)
 {
+        bool first = l->refused == 0;
+
         if (l->careful) {
-                l->failed++;
+                l->failed += n;
                 return;
         }
-        if (l->refused++ == 0)
+        l->refused += n;
+        if (first && n > 0)
                 fprintf(stderr, "load: the first %s refused: %d %s %.*s\n", what, reply->status, reply->why ? reply->why : "", (int)reply->body.len,
                         reply->body.s ? reply->body.s : "");
 }
 
-static void on_confirmed(void *arg, const struct http_reply *reply)
+/* How many payments of an answer are confirmed or stored; 0 when it is none. */
+static size_t count_paid(const struct http_reply *reply)
 {
-        struct load *l = arg;
+        _cleanup_(json_done) struct json_doc doc = {0};
+        struct json_error error;
+        json_value items;
+        size_t n = 0;
 
-        l->confirming--;
-        if (reply->outcome == HTTP_ANSWERED && (reply->status == 200 || reply->status == 202))
-                l->paid++;
-        else
-                refused(l, "payment", reply);
+        if (reply->outcome != HTTP_ANSWERED || (reply->status != 200 && reply->status != 202) ||
+                json_parse(reply->body.s, reply->body.len, &doc, &error) < 0)
+                return 0;
+        items = json_get(&doc, json_root(&doc), "items");
+        for (json_value v = items ? json_first(&doc, items) : NULL; v; v = json_after(&doc, items, v))
+                n += !json_string_is(&doc, json_get(&doc, v, "status"), "refused");
+        return n;
 }
 
-static void confirm(struct load *l, const char *intent)
-{
-        _cleanup_(strbuf_done) struct strbuf url = {0}, token = {0};
-        static const char body[] = "{\"reference\":\"bench\",\"by\":\"bench\"}";
+/* A request under way. */
+struct confirmation {
+        struct load *load;
+        size_t n; /* payments */
+};
 
-        strbuf_addf(&url, "%s/payment-intents/%s/confirm", l->admin_url, intent);
+/* What was not stored, with a request that failed all of it, is refused; careful, it is still owed. */
+static void on_confirmed(void *arg, const struct http_reply *reply)
+{
+        struct confirmation *c = arg;
+        size_t paid = count_paid(reply);
+
+        c->load->confirming--;
+        c->load->paid += paid;
+        refused(c->load, "payment", reply, c->n - paid);
+        free(c);
+}
+
+static void confirm(struct load *l, char (*intents)[40], size_t n)
+{
+        _cleanup_(strbuf_done) struct strbuf url = {0}, token = {0}, body = {0};
+        struct confirmation *c = xcalloc(1, sizeof(*c));
+
+        *c = (struct confirmation){l, n};
+        strbuf_adds(&body, "{\"by\":\"bench\"");
+        for (size_t i = 0; i < n; i++)
+                strbuf_addf(&body, "%s{\"id\":\"%s\",\"reference\":\"bench\"}", i > 0 ? "," : ",\"items\":[", intents[i]);
+        strbuf_adds(&body, "]}");
+        strbuf_addf(&url, "%s/payment-intents/confirm", l->admin_url);
         strbuf_addf(&token, "Authorization: Bearer %s", l->token);
         l->confirming++;
         httpc_start(l->http, &(struct http_call){.method = "POST",
                                      .url = url.s,
                                      .headers = (const char *const[]){token.s, "Content-Type: application/json", "Prefer: respond-async", NULL},
-                                     .body = slice_of(body),
+                                     .body = {body.s, body.len},
                                      .timeout_ms = 30000,
                                      .answer_max = 1 << 20,
                                      .reuse = true,
                                      .done = on_confirmed,
-                                     .arg = l});
+                                     .arg = c});
 }
 
 void load_confirm(struct load *l)
 {
-        while (l->next_intent < l->n_intents && l->confirming < CONFIRMING_MAX)
-                confirm(l, l->intents[l->next_intent++]);
+        while (l->next_intent < l->n_intents && l->confirming < CONFIRMING_MAX) {
+                size_t owed = l->n_intents - l->next_intent, n = owed < PAYMENTS_MAX ? owed : PAYMENTS_MAX;
+
+                confirm(l, l->intents + l->next_intent, n);
+                l->next_intent += n;
+        }
         if (l->next_intent == l->n_intents)
                 l->next_intent = l->n_intents = 0;
 }
@@ -89,7 +126,7 @@ static void on_submitted(void *arg, const struct http_reply *reply)
         struct json_error error;
 
         if (reply->outcome != HTTP_ANSWERED || json_parse(reply->body.s, reply->body.len, &doc, &error) < 0) {
-                refused(l, "submission", reply);
+                refused(l, "submission", reply, 1);
                 return;
         }
         intent = json_string(&doc, json_get(&doc, json_get(&doc, json_root(&doc), "payment_intent"), "id"), NULL);
