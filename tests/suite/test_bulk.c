@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -233,6 +234,7 @@ static void without_waiting(void **state)
 
 /* A request on a thread of its own. */
 struct call {
+        struct stack *stack;
         pthread_t thread;
         struct strbuf body;
         char *answer;
@@ -243,7 +245,7 @@ static void *send_call(void *arg)
 {
         struct call *c = arg;
 
-        c->answer = stack_http(stack, true, "POST", BULK, NULL, c->body.s, &c->status);
+        c->answer = stack_http(c->stack, true, "POST", BULK, NULL, c->body.s, &c->status);
         return NULL;
 }
 
@@ -261,11 +263,34 @@ static void end(struct call *c, long wanted)
         strbuf_done(&c->body);
 }
 
-/* Two requests that share their payments: one of them has each, and the other hears which reference stands. */
+/* The stack as who knows of the first board alone; another one is there from now on. */
+static struct stack with_first_board(void)
+{
+        struct stack first = *stack;
+        long port = stack_port(stack, true);
+        char path[128];
+        FILE *f;
+
+        snprintf(first.dir, sizeof(first.dir), "%.50s/first", stack->dir);
+        assert_int_equal(mkdir(first.dir, 0755), 0);
+        snprintf(path, sizeof(path), "%s/board.port", first.dir);
+        f = fopen(path, "we");
+        assert_non_null(f);
+        fprintf(f, "%ld", port);
+        assert_int_equal(fclose(f), 0);
+        stack_spawn(stack, "board", NULL);
+        for (int64_t until = now_mono_ms() + 10000; stack_port(stack, true) == port && now_mono_ms() < until;)
+                usleep(10000);
+        assert_true(stack_port(stack, true) != port);
+        return first;
+}
+
+/* Two requests that share their payments, to two instances: one of them has each, and the other hears which reference stands. */
 static void at_the_same_time(void **state)
 {
         enum { N = 40 };
-        struct call calls[2] = {0};
+        struct stack first = with_first_board();
+        struct call calls[2] = {{.stack = stack}, {.stack = &first}};
         char *ids[N];
 
         (void)state;
@@ -306,7 +331,7 @@ static void payments_away(void **state)
 {
         _cleanup_(strbuf_done) struct strbuf body = {0}, repeat = {0};
         _cleanup_(freep) char *id = new_job("held"), *cut = new_job("cut"), *answer = NULL, *again = NULL;
-        struct call call = {0};
+        struct call call = {.stack = stack};
         int64_t before;
 
         (void)state;
