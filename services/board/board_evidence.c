@@ -12,7 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LOOK_MS 5
+#define LOOK_MS    5
+#define SUBMIT_MAX 2048 /* at once; a request may name 1,000 */
 
 struct pending {
         struct http_request *request;
@@ -181,17 +182,14 @@ static const struct chain *chain_of(const struct chain chains[], size_t n, const
         return n ? bsearch(&key, chains, n, sizeof(*chains), compare_chains) : NULL;
 }
 
-/* Of those that are stored: whoever waits for a move. */
-static int read_chains(struct service *s, bool stored, struct chain **ret_chains, size_t *ret_n)
+/* Where they stand, sorted by id. */
+static int read_chains(struct service *s, struct pending *const pending[], size_t n, struct chain **ret_chains, size_t *ret_n)
 {
-        struct board_state *state = s->state;
-        _cleanup_(freep) struct uuid *ids = xcalloc(state->n + 1, sizeof(*ids));
-        size_t n = 0;
+        _cleanup_(freep) struct uuid *ids = xcalloc(n + 1, sizeof(*ids));
         int e;
 
-        for (size_t i = 0; i < state->n; i++)
-                if (state->v[i].stored == stored && !state->v[i].finished && !(stored && state->v[i].at_once))
-                        ids[n++] = state->v[i].id;
+        for (size_t i = 0; i < n; i++)
+                ids[i] = pending[i]->id;
         e = chains_read(s->db, ids, n, ret_chains, ret_n);
         if (e == 0 && *ret_n > 1)
                 qsort(*ret_chains, *ret_n, sizeof(**ret_chains), compare_chains);
@@ -251,7 +249,7 @@ static void fail_all(struct service *s, struct pending *const pending[], size_t 
                 refuse(pending[i], &problem);
 }
 
-/* Everything that is not stored yet: one read, one call. */
+/* What is not stored yet: one read, one call. What is beyond SUBMIT_MAX has its turn in the next round. */
 static void submit_gathered(struct service *s)
 {
         struct board_state *state = s->state;
@@ -261,12 +259,14 @@ static void submit_gathered(struct service *s)
         size_t n = 0, kept = 0, n_chains = 0;
         int e;
 
-        for (size_t i = 0; i < state->n; i++)
+        for (size_t i = 0; i < state->n && n < SUBMIT_MAX; i++)
                 if (!state->v[i].stored && !state->v[i].finished)
                         fresh[n++] = &state->v[i];
         if (n == 0)
                 return;
-        e = read_chains(s, false, &chains, &n_chains);
+        if (n == SUBMIT_MAX)
+                service_wake_in(s, 0);
+        e = read_chains(s, fresh, n, &chains, &n_chains);
         if (e < 0) {
                 fail_all(s, fresh, n, e);
                 return;
@@ -357,7 +357,11 @@ static void look(struct service *s, int64_t now_ms)
         size_t n = 0, n_chains = 0;
         bool over = false;
 
-        (void)read_chains(s, true, &chains, &n_chains); /* away: nobody has moved as far as is known */
+        for (size_t i = 0; i < state->n; i++)
+                if (state->v[i].stored && !state->v[i].finished && !state->v[i].at_once)
+                        due[n++] = &state->v[i];
+        (void)read_chains(s, due, n, &chains, &n_chains); /* away: nobody has moved as far as is known */
+        n = 0;
         for (size_t i = 0; i < state->n; i++) {
                 struct pending *p = &state->v[i];
                 const struct chain *c;
