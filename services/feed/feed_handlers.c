@@ -12,8 +12,10 @@
 #include <string.h>
 #include <time.h>
 
-#define IDLE_MS    20
-#define LIVELY_MS  4    /* where something has just happened more will follow, and somebody listens for it */
+#define IDLE_MS   20
+#define LIVELY_MS 4  /* where something has just happened more will follow, and somebody listens for it */
+#define ROWS_MS   32 /* for so many events of a page the next one is a millisecond later: under load pages grow, for a page costs more than an event \
+                      */
 #define LULL_MS    1000 /* for so long after it */
 #define STANDBY_MS 1000 /* another instance is at work: it is enough to see whether it still is */
 #define AWAY_MS    1000
@@ -119,6 +121,15 @@ void feed_fini(struct service *s)
         free(s->state);
 }
 
+static int64_t rest_ms(size_t n_events)
+{
+        int64_t ms = LIVELY_MS + (int64_t)n_events / ROWS_MS;
+
+        if (n_events == FEED_PAGE) /* behind */
+                return 0;
+        return ms < IDLE_MS ? ms : IDLE_MS;
+}
+
 static int64_t idle_ms(const struct service *s)
 {
         const struct feed_state *state = s->state;
@@ -149,7 +160,7 @@ int64_t feed_on_tick(struct service *s)
                 state->at = page.events[page.n - 1].at;
                 tell_all(s, &page);
                 state->told_ms = now_mono_ms();
-                return page.n == FEED_PAGE ? 0 : LIVELY_MS;
+                return rest_ms(page.n);
         }
         if (e == -EBUSY)
                 return STANDBY_MS;
