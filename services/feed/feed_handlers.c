@@ -12,10 +12,10 @@
 #include <string.h>
 #include <time.h>
 
-#define IDLE_MS   20
-#define LIVELY_MS 4  /* where something has just happened more will follow, and somebody listens for it */
-#define ROWS_MS   32 /* for so many events of a page the next one is a millisecond later: under load pages grow, for a page costs more than an event \
-                      */
+/* Under load pages grow, for a page costs more than an event in it: for so many events the next one is a millisecond later. */
+#define ROWS_MS    32
+#define IDLE_MS    20
+#define LIVELY_MS  4    /* where something has just happened more will follow, and somebody listens for it */
 #define LULL_MS    1000 /* for so long after it */
 #define STANDBY_MS 1000 /* another instance is at work: it is enough to see whether it still is */
 #define AWAY_MS    1000
