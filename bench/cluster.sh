@@ -38,8 +38,8 @@ healthy() { # node
 }
 await() { # what, command...
   local what=$1 i; shift
-  for i in $(seq 600); do "$@" && return; sleep 0.05; done
-  say "$what: not within 30 s"
+  for i in $(seq 2400); do "$@" && return; sleep 0.05; done
+  say "$what: not within 2 minutes"
   exit 1
 }
 node_start() {
