@@ -28,7 +28,8 @@ static const char PAY_HELP[] =
         "\n"
         "With --file it confirms many, one a line: JOB, a blank, and the reference, which is the rest of the line. Empty lines and lines that\n"
         "begin with # are skipped. A line that is wrong stops it before anything is sent. Each payment that is refused is shown with its line\n"
-        "and the reason, and does not keep the others; the exit status is 0 when none was.\n"
+        "and the reason, and does not keep the others; the exit status is 0 when none was. A job that has no price yet has no payment intent\n"
+        "either. Repeating the file is always right.\n"
         "\n"
         "  --reference TEXT  reference of the payment\n"
         "  --file FILE       the file with the payments, or - for standard input\n"
@@ -133,6 +134,7 @@ static int send_payments(struct client *c, const char *by, const struct payment 
 
 struct outcomes {
         size_t confirmed, stored, refused;
+        size_t unknown;      /* of those refused: the store failed, and they may be stored */
         struct strbuf items; /* as JSON, with commas between */
 };
 
@@ -160,8 +162,10 @@ static int take_outcomes(const struct answer *a, const struct payment v[], size_
                 } else {
                         _cleanup_(freep) char *title = answer_text(&a->doc, item, "problem.title");
                         _cleanup_(freep) char *detail = answer_text(&a->doc, item, "problem.detail");
+                        _cleanup_(freep) char *code = answer_text(&a->doc, item, "problem.status");
 
                         o->refused++;
+                        o->unknown += *code == '5';
                         if (!quiet)
                                 printf("line %zu: %s: %s%s%s\n", v[i].line, v[i].job, title, *detail ? ": " : "", detail);
                 }
@@ -199,6 +203,10 @@ static int pay_file(struct client *c, const char *file, const char *by, bool jso
                 fprintf(stderr,
                         "aethelos: from line %zu on nothing is known to be confirmed. Repeat the command: the same reference is booked once.\n",
                         p.v[sent].line);
+        else if (o.unknown > 0)
+                fprintf(stderr,
+                        "aethelos: of %zu of them it is not known whether they are stored. Repeat the command: the same reference is booked once.\n",
+                        o.unknown);
         strbuf_done(&o.items);
         return r < 0 || o.refused > 0;
 }

@@ -140,7 +140,8 @@ static _Noreturn void child(const struct supervisor *v, const struct process *p,
         signal(SIGPIPE, SIG_DFL);
         signal(SIGHUP, SIG_DFL);
         /* Who is woken does not interrupt who is at work: batches stay whole, and processors' caches warm. The broker is woken for each message. */
-        (void)sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0});
+        if (sched_getscheduler(0) == SCHED_OTHER) /* and nobody has chosen another */
+                (void)sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0});
         prctl(PR_SET_PDEATHSIG, strcmp(p->name, "postgresql") == 0 ? SIGINT : SIGTERM);
         if (getppid() != parent || log < 0 || nothing < 0)
                 _exit(126);
