@@ -1,6 +1,7 @@
 /* The answer to a request that confirms many payments. Each has its own outcome, in the order of the request. Nothing is called stored that was not
  * committed: what is not known to be stored is refused with what the store said (it may be, when the answer to its commit was lost), and when nothing
- * is known to be stored at all that is the answer to the whole request. Nothing here survives a crash or has to: repeating the request with the same references is right. */
+ * is known to be stored at all that is the answer to the whole request. Nothing here survives a crash or has to: repeating the request with the same
+ * references is right. */
 #include "board_bulk.h"
 
 #include <stdlib.h>
