@@ -57,6 +57,7 @@ size_t httpd_open_requests(const struct httpd *h); /* taken and not yet answered
 const char *http_path_arg(const struct http_request *r, size_t i);          /* the i-th {x} of the pattern from 0, percent-decoded, valid UTF-8 */
 const char *http_query_arg(const struct http_request *r, const char *name); /* the first one, percent-decoded, + is a blank; or NULL */
 const char *http_header(const struct http_request *r, const char *name);    /* or NULL */
+bool http_prefers_async(const struct http_request *r);                      /* Prefer: respond-async (RFC 7240) */
 struct slice http_body(const struct http_request *r);
 int64_t http_received_ms(const struct http_request *r); /* monotonic time of arrival, for time-outs */
 bool http_gone(const struct http_request *r);           /* the client has closed the connection; answering is still needed and harmless */

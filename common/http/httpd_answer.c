@@ -27,6 +27,13 @@ const char *http_header(const struct http_request *r, const char *name)
         return MHD_lookup_connection_value(r->mhd, MHD_HEADER_KIND, name);
 }
 
+bool http_prefers_async(const struct http_request *r)
+{
+        const char *prefer = http_header(r, "Prefer");
+
+        return prefer && strcasestr(prefer, "respond-async");
+}
+
 struct slice http_body(const struct http_request *r)
 {
         return (struct slice){.s = r->body.s ? r->body.s : "", .len = r->body.len};

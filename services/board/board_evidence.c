@@ -53,13 +53,6 @@ void board_fini(struct service *s)
         free(state);
 }
 
-static bool wants_no_waiting(const struct http_request *r)
-{
-        const char *prefer = http_header(r, "Prefer");
-
-        return prefer && strcasestr(prefer, "respond-async");
-}
-
 static void gather(struct service *s, const struct pending *p)
 {
         struct board_state *state = s->state;
@@ -86,7 +79,7 @@ static void confirm(struct service *s, struct http_request *r, enum board_kind k
                 board_evidence_done(&evidence);
                 board_refuse(r, &p);
         } else {
-                gather(s, &(struct pending){.request = r, .kind = kind, .id = id, .evidence = evidence, .at_once = wants_no_waiting(r)});
+                gather(s, &(struct pending){.request = r, .kind = kind, .id = id, .evidence = evidence, .at_once = http_prefers_async(r)});
         }
 }
 
@@ -109,16 +102,18 @@ void board_mark(void *ctx, struct http_request *r)
         if (!board_read_mark(body.s, body.len, &evidence, &p))
                 board_refuse(r, &p);
         else
-                gather(ctx,
-                        &(struct pending){
-                                .request = r, .kind = BOARD_PAYOUT, .id = evidence.payout_id, .evidence = evidence, .at_once = wants_no_waiting(r)});
+                gather(ctx, &(struct pending){.request = r,
+                                    .kind = BOARD_PAYOUT,
+                                    .id = evidence.payout_id,
+                                    .evidence = evidence,
+                                    .at_once = http_prefers_async(r)});
 }
 
 void board_confirm_many(void *ctx, struct http_request *r)
 {
         struct slice body = http_body(r);
         _cleanup_(board_payments_done) struct board_payments payments = {0};
-        bool at_once = wants_no_waiting(r);
+        bool at_once = http_prefers_async(r);
         struct board_bulk *bulk;
         struct board_problem p;
 

@@ -86,7 +86,7 @@ static void answer_result(struct held *h, const char *result)
 
 static void command(struct service *s, struct http_request *r, enum board_command command, const struct uuid *subject)
 {
-        const char *key = http_header(r, "Idempotency-Key"), *prefer = http_header(r, "Prefer");
+        const char *key = http_header(r, "Idempotency-Key");
         struct board_commands *c = commands_of(s);
         _cleanup_(strbuf_done) struct strbuf args = {0};
         _cleanup_(freep) char *by = NULL;
@@ -110,7 +110,7 @@ static void command(struct service *s, struct http_request *r, enum board_comman
                 return;
         }
         service_ring_one(s, "meta-repair", LANE_HIGH, &h.id, 1);
-        if (prefer && strcasestr(prefer, "respond-async")) {
+        if (http_prefers_async(r)) {
                 answer_later(&h);
                 return;
         }

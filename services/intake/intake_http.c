@@ -20,10 +20,9 @@
 static struct intake_item *item_of(struct http_request *r)
 {
         struct intake_item *item = xcalloc(1, sizeof(*item));
-        const char *prefer = http_header(r, "Prefer");
 
         item->request = r;
-        item->async = prefer && strcasestr(prefer, "respond-async");
+        item->async = http_prefers_async(r);
         item->client = xstrdup(INTAKE_CLIENT);
         if (http_header(r, "Idempotency-Key"))
                 item->key = xstrdup(http_header(r, "Idempotency-Key"));
