@@ -53,20 +53,11 @@ static void payments_done(struct payments *p)
         free(p->v);
 }
 
-static bool text_ok(const char *s)
-{
-        size_t len = strlen(s);
-
-        for (size_t i = 0; i < len; i++)
-                if ((unsigned char)s[i] < ' ' || s[i] == 0x7f)
-                        return false;
-        return len > 0 && utf8_valid(s, len) && utf8_length(s, len) <= REFERENCE_MAX;
-}
-
 /* One line, which is changed. NULL, or what is wrong with it. */
 static const char *read_line(struct payments *p, char *line, size_t len, size_t number)
 {
         static const char blanks[] = " \t";
+        const char *reference;
         size_t job;
         struct uuid id;
 
@@ -80,13 +71,14 @@ static const char *read_line(struct payments *p, char *line, size_t len, size_t 
         job = strcspn(line, blanks);
         if (!uuid_parse(line, job, &id))
                 return "it does not begin with the id of a job, which looks like 01890a5d-ac96-774b-bcce-b302099a8057";
-        if (!text_ok(line + job + strspn(line + job, blanks)))
+        reference = line + job + strspn(line + job, blanks);
+        if (!utf8_line(reference, strlen(reference), REFERENCE_MAX))
                 return "behind the job there must be a reference of 1 to 200 characters, in UTF-8";
         if (p->n == p->cap) {
                 p->cap = p->cap ? 2 * p->cap : 256;
                 p->v = xrealloc(p->v, p->cap * sizeof(*p->v));
         }
-        p->v[p->n++] = (struct payment){xstrndup(line, job), xstrdup(line + job + strspn(line + job, blanks)), number};
+        p->v[p->n++] = (struct payment){xstrndup(line, job), xstrdup(reference), number};
         return NULL;
 }
 

@@ -175,3 +175,11 @@ bool utf8_valid(const char *s, size_t len)
         }
         return true;
 }
+
+bool utf8_line(const char *s, size_t len, size_t max)
+{
+        for (size_t i = 0; i < len; i++)
+                if ((unsigned char)s[i] < ' ' || s[i] == 0x7f)
+                        return false;
+        return len > 0 && utf8_valid(s, len) && utf8_length(s, len) <= max;
+}

@@ -65,6 +65,8 @@ int json_double(const struct json_doc *doc, json_value v, double *ret_d); /* -EI
 /* Unicode characters (code points) in UTF-8 text that is known to be valid. */
 size_t utf8_length(const char *s, size_t len);
 bool utf8_valid(const char *s, size_t len);
+/* A line of text for people: UTF-8, 1 to max characters, none of them an ASCII control character. */
+bool utf8_line(const char *s, size_t len, size_t max);
 
 /* Adds a double in the shortest form that reads back the same; whole numbers below 2^53 without a fraction. d must be finite. */
 void json_add_double(struct strbuf *b, double d);

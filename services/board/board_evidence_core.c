@@ -10,15 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Text for people: 1 to max characters, no control characters. */
-static bool text_ok(const char *s, size_t max)
+static bool text_ok(const char *s)
 {
-        size_t len = strlen(s), n = utf8_length(s, len);
-
-        for (size_t i = 0; i < len; i++)
-                if ((unsigned char)s[i] < ' ' || s[i] == 0x7f)
-                        return false;
-        return n >= 1 && n <= max;
+        return s && utf8_line(s, strlen(s), BOARD_TEXT_MAX);
 }
 
 static bool read_amount(const struct json_doc *doc, json_value v, struct amount *ret_amount, struct board_problem *ret_problem)
@@ -60,10 +54,10 @@ static bool read_word(
         const struct json_doc *doc, json_value object, const char *by, char **ret_reference, char **ret_by, struct board_problem *ret_problem)
 {
         *ret_reference = board_read_string(doc, object, "reference");
-        if (!*ret_reference || !text_ok(*ret_reference, BOARD_TEXT_MAX))
+        if (!text_ok(*ret_reference))
                 return board_read_bad(ret_problem, "the reference of what shows it: a string of 1 to 200 characters", "/reference");
         *ret_by = by && !board_read_member(doc, object, "by") ? xstrdup(by) : board_read_string(doc, object, "by");
-        return (*ret_by && text_ok(*ret_by, BOARD_TEXT_MAX)) || board_read_bad(ret_problem, WHO, "/by");
+        return text_ok(*ret_by) || board_read_bad(ret_problem, WHO, "/by");
 }
 
 static bool read_evidence(const struct json_doc *doc, json_value object, const char *by, struct board_evidence *e, struct board_problem *ret_problem)
@@ -114,7 +108,7 @@ static bool read_payments(const struct json_doc *doc, struct board_payments *p, 
 
         if (!only_members(doc, root, names, ARRAY_SIZE(names), "payments are {\"by\", \"items\"}", ret_problem))
                 return false;
-        if (board_read_member(doc, root, "by") && (!by || !text_ok(by, BOARD_TEXT_MAX)))
+        if (board_read_member(doc, root, "by") && !text_ok(by))
                 return board_read_bad(ret_problem, WHO, "/by");
         if (!json_is(items, JSON_ARRAY) || items->n < 1 || items->n > BOARD_PAYMENTS_MAX)
                 return board_read_bad(ret_problem, "an array with 1 to 1000 elements", "/items");

@@ -63,16 +63,12 @@ static bool refuse(struct board_problem *ret, int status, const char *slug, cons
         return false;
 }
 
-/* 1 to 200 characters, none of them a control character. */
 static bool text_fits(const struct json_doc *doc, json_value v)
 {
         size_t len = 0;
         _cleanup_(freep) char *s = json_string(doc, v, &len);
 
-        for (size_t i = 0; s && i < len; i++)
-                if ((unsigned char)s[i] < ' ' || s[i] == 0x7f)
-                        return false;
-        return s && len > 0 && utf8_length(s, len) <= BOARD_TEXT_MAX;
+        return s && utf8_line(s, len, BOARD_TEXT_MAX);
 }
 
 /* 2026-01-31T08:00:00Z, with a fraction or not, with Z or an offset. That the day exists is for the database to say. */

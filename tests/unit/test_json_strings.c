@@ -198,6 +198,11 @@ static void utf8_is_exact(void **state)
         assert_true(utf8_valid("", 0));
         assert_int_equal(utf8_length("", 0), 0);
         assert_int_equal(utf8_length("a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80z", 11), 5);
+        assert_true(utf8_line("a \xc3\xa9", 4, 3));
+        assert_false(utf8_line("a \xc3\xa9", 4, 2));
+        assert_false(utf8_line("", 0, 3));
+        assert_false(utf8_line("\xc3", 1, 3));
+        assert_false(utf8_line("a\0b", 3, 3) || utf8_line("\t", 1, 3) || utf8_line("\x7f", 1, 3));
         assert_true(utf8_valid("a\0b", 3)); /* NUL is a character; that strings have none is JSON's rule here */
 }
 
