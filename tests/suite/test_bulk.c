@@ -1,7 +1,7 @@
 /* Many payments in one request: each has its own outcome, in the order of the request, and nothing is called stored that is not. */
 #include "base/strbuf.h"
 #include "base/util.h"
-#include "tests/support/stack.h"
+#include "tests/support/whole_stack.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -23,31 +23,6 @@
 #define BULK   "/payment-intents/confirm"
 #define NOBODY "01890000-0000-7000-8000-000000000000"
 #define EUR(n) "{\"minor\":" #n ",\"currency\":\"EUR\"}"
-
-static struct stack *stack;
-
-static int set_up(void **state)
-{
-        (void)state;
-        stack = stack_start();
-        return 0;
-}
-
-static int tear_down(void **state)
-{
-        (void)state;
-        stack_assert_sound(stack);
-        stack = stack_free(stack);
-        return 0;
-}
-
-static void await_step(const char *id, const char *step)
-{
-        char sql[160];
-
-        snprintf(sql, sizeof(sql), "SELECT step FROM chain WHERE id = '%s'", id);
-        stack_await(stack, sql, step, 20000);
-}
 
 /* A job that waits for its payment, or has had the time for it; its id, which is its intent's too. */
 static char *new_job(const char *key)
@@ -411,6 +386,41 @@ static void store_fails_midway(void **state)
         }
 }
 
+/* More than one statement stores at once comes in a round; its last payment has its turn in the next. */
+static void more_than_a_statement(void **state)
+{
+        enum { REQUESTS = 3, ITEMS = 1000 };
+        struct db *db = pg_fixture_connect(stack->pg, NULL);
+        _cleanup_(freep) char *first = new_job("crowd-first"), *last = new_job("crowd-last");
+        struct call ahead = {.stack = stack}, crowd[REQUESTS] = {{.stack = stack}, {.stack = stack}, {.stack = stack}};
+
+        (void)state;
+        assert_int_equal(db_run(db, "BEGIN", NULL, NULL), 0);
+        assert_int_equal(db_run(db, "LOCK TABLE evidence", NULL, NULL), 0);
+        add_item(&ahead.body, first, "r", "");
+        start(&ahead); /* holds the board in the store while the others come */
+        stack_await(stack, "SELECT count(*) > 0 FROM pg_locks WHERE relation = 'evidence'::regclass AND NOT granted", "t", 10000);
+        for (size_t r = 0; r < REQUESTS; r++) {
+                for (size_t i = 1; i < ITEMS; i++)
+                        add_item(&crowd[r].body, NOBODY, "r", "");
+                add_item(&crowd[r].body, last, "r", "");
+                start(&crowd[r]);
+        }
+        usleep(300000); /* until the requests are with the board; where they are late, they need no second statement */
+        assert_int_equal(db_run(db, "COMMIT", NULL, NULL), 0);
+        db_free(db);
+        end(&ahead, 200);
+        free(ahead.answer);
+        for (size_t r = 0; r < REQUESTS; r++) {
+                end(&crowd[r], 200);
+                assert_item(crowd[r].answer, 0, "refused", "unknown-payment-intent");
+                assert_item(crowd[r].answer, ITEMS - 2, "refused", "unknown-payment-intent");
+                assert_item(crowd[r].answer, ITEMS - 1, "confirmed", NULL);
+                free(crowd[r].answer);
+        }
+        assert_stored(last, "r");
+}
+
 static void database_away(void **state)
 {
         _cleanup_(strbuf_done) struct strbuf body = {0};
@@ -441,6 +451,7 @@ int main(void)
                 cmocka_unit_test(twins),
                 cmocka_unit_test(without_waiting),
                 cmocka_unit_test(payments_away),
+                cmocka_unit_test(more_than_a_statement),
                 cmocka_unit_test(store_fails_midway),
                 cmocka_unit_test(database_away),
                 cmocka_unit_test(at_the_same_time),

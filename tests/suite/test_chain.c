@@ -1,7 +1,7 @@
 /* The whole chain over HTTP, as a client and an owner live it: submit, pay, result, revenue, payout; and every way of asking wrongly. */
 #include "base/util.h"
 #include "store/chain.h"
-#include "tests/support/stack.h"
+#include "tests/support/whole_stack.h"
 
 #include <setjmp.h>
 #include <signal.h>
@@ -17,23 +17,6 @@
 #define TEXT_JOB                                                                                                                                     \
         "{\"type\":\"puz19:text_analysis\",\"payload\":{\"text\":\"Code 19: Initial global activation "                                              \
         "payload.\"},\"context\":{\"priority\":\"high\"}}"
-
-static struct stack *stack;
-
-static int set_up(void **state)
-{
-        (void)state;
-        stack = stack_start();
-        return 0;
-}
-
-static int tear_down(void **state)
-{
-        (void)state;
-        stack_assert_sound(stack);
-        stack = stack_free(stack);
-        return 0;
-}
 
 static char *post_job(const char *key, const char *body, const char *prefer, long *ret_status)
 {

@@ -1,7 +1,7 @@
 /* A job is explained wherever it stands: for whom it waits, what happens next, what a person may do, and in the end why it ended. The overview counts
  * it as what it is. */
 #include "base/util.h"
-#include "tests/support/stack.h"
+#include "tests/support/whole_stack.h"
 
 #include <setjmp.h>
 #include <signal.h>
@@ -16,23 +16,6 @@
 
 #define TEXT_JOB "{\"type\":\"puz19:text_analysis\",\"payload\":{\"text\":\"Code 19\"}}"
 #define WORD     "{\"reference\":\"slip 4711\",\"by\":\"anna\"}"
-
-static struct stack *stack;
-
-static int set_up(void **state)
-{
-        (void)state;
-        stack = stack_start();
-        return 0;
-}
-
-static int tear_down(void **state)
-{
-        (void)state;
-        stack_assert_sound(stack);
-        stack = stack_free(stack);
-        return 0;
-}
 
 static char *ask(bool admin, const char *method, const char *path, const char *const headers[], const char *body, long wanted)
 {
@@ -50,14 +33,6 @@ static char *new_job(const char *key, const char *body)
 
         assert_non_null(id);
         return id;
-}
-
-static void await_step(const char *id, const char *step)
-{
-        char sql[160];
-
-        snprintf(sql, sizeof(sql), "SELECT step FROM chain WHERE id = '%s'", id);
-        stack_await(stack, sql, step, 20000);
 }
 
 static void post_word(const char *what, const char *id)

@@ -3,7 +3,7 @@
 #include "base/json.h"
 #include "base/strbuf.h"
 #include "base/util.h"
-#include "tests/support/stack.h"
+#include "tests/support/whole_stack.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -25,23 +25,6 @@
 #define TEXT_JOB "{\"type\":\"puz19:text_analysis\",\"payload\":{\"text\":\"Code 19\"}}"
 #define WORD     "{\"reference\":\"slip 4711\",\"by\":\"anna\"}"
 #define ORDERED  "ORDER BY e.generation, e.xid, e.id"
-
-static struct stack *stack;
-
-static int set_up(void **state)
-{
-        (void)state;
-        stack = stack_start();
-        return 0;
-}
-
-static int tear_down(void **state)
-{
-        (void)state;
-        stack_assert_sound(stack);
-        stack = stack_free(stack);
-        return 0;
-}
 
 static char *new_job(const char *key)
 {

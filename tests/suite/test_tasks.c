@@ -1,7 +1,7 @@
 /* System tasks and Code 19 on the real stack: each kind does its work on what is there, the policies open them from issues, one of a kind is active
  * about the same thing, and whatever becomes of them, no customer's figure, book or page knows of them. */
 #include "base/util.h"
-#include "tests/support/stack.h"
+#include "tests/support/whole_stack.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -14,23 +14,6 @@
 #include <cmocka.h>
 
 #include "tests/support/asserts.h"
-
-static struct stack *stack;
-
-static int set_up(void **state)
-{
-        (void)state;
-        stack = stack_start();
-        return 0;
-}
-
-static int tear_down(void **state)
-{
-        (void)state;
-        stack_assert_sound(stack);
-        stack = stack_free(stack);
-        return 0;
-}
 
 static char *ask(bool admin, const char *method, const char *path, const char *body, long wanted)
 {
