@@ -128,6 +128,12 @@ migrate || fail "a new generation: $(cat "$work/migrate.log")"
 echo "ok: another cluster under the data opens a generation"
 job "work goes on in the new generation"
 
+# SCHED_BATCH is 3 (proc(5), stat, field 41).
+for name in postgresql nats-server intake payments; do
+  [ "$(sed 's/([^)]*)/x/' "/proc/$(pid_of $name)/stat" | cut -d' ' -f41)" = 3 ] || fail "$name does not preempt what the stack runs"
+done
+echo "ok: what the stack runs does not preempt what it runs"
+
 psql -qAt "$url" -c "UPDATE aethelos.operator SET refused_in_a_row = 5"
 grep -q "has refused 5 jobs, and done none meanwhile" <<<"$("$aethelos" operators)" || fail "an operator that refuses everything is said"
 
