@@ -2,6 +2,7 @@
  * counts: the first test begins on an empty store, and there the services make the plans that the second judges. */
 #include "base/util.h"
 #include "service/service.h"
+#include "services/intake/job_view.h"
 #include "tests/support/chain_moves.h"
 
 #include <setjmp.h>
@@ -136,12 +137,73 @@ static void postings_are_look_ups(void **state)
         assert_int_equal(atol(to) - atol(from), PAID * LOOKS);
 }
 
+#define TAIL                                                                                                                                         \
+        "SELECT * FROM event WHERE (generation, xid, id) > ($1::smallint, $2, $3) AND " JOB_VIEW_HORIZON " ORDER BY generation, xid, id LIMIT 2000"
+
+/* A page of the tail is not everything behind the checkpoint, sorted: not even when it is planned while there is nothing. */
+static void tail_is_read_in_its_order(void **state)
+{
+        static const char plan[] = "EXPLAIN (COSTS OFF) " TAIL;
+        struct db *feed = db_new(&(struct db_config){.url = pg_fixture_url(pg), .user = "aethelos_feed", .generic_plans = true});
+        _cleanup_(db_args_done) struct db_args args = {0};
+        _cleanup_(PQclearp) PGresult *r = NULL;
+
+        (void)state;
+        assert_int_equal(db_ready(feed), 0);
+        expect("SELECT count(*) FROM event", "0");
+        for (int i = 0; i < 3; i++)
+                db_arg_int(&args, 1);
+        assert_int_equal(db_run(feed, plan, &args, &r), 0);
+        for (int row = 0; row < PQntuples(r); row++) {
+                assert_null(strstr(PQgetvalue(r, row, 0), "Sort"));
+                assert_null(strstr(PQgetvalue(r, row, 0), "Seq Scan on event"));
+        }
+        db_free(feed);
+}
+
+/* A reader of the tail does not read what it may not show yet: with one long transaction that would be everything since, at each look. */
+static void tail_ends_at_the_horizon(void **state)
+{
+        static const char before[] = "SELECT generation, xid, id FROM event ORDER BY generation DESC, xid DESC, id DESC LIMIT 1",
+                          hold[] = "SELECT pg_current_xact_id()", force[] = "SELECT pg_stat_force_next_flush()",
+                          fetched_events[] = "SELECT idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'event'";
+        static const char page[] = "SELECT count(e.data) FROM (" TAIL ") e";
+        struct db *holder = db_of("payouts"), *reader = db_of("ledger");
+        _cleanup_(freep) char *from = NULL, *between = NULL, *to = NULL;
+        _cleanup_(db_args_done) struct db_args args = {0};
+        _cleanup_(PQclearp) PGresult *position = NULL, *hidden = NULL, *shown = NULL;
+        struct uuid ids[MANY];
+
+        (void)state;
+        assert_int_equal(db_run(reader, before, NULL, &position), 0);
+        for (int column = 0; column < 3; column++)
+                db_arg_int(&args, db_int(position, 0, column));
+        assert_int_equal(db_begin(holder), 0);
+        assert_int_equal(db_run(holder, hold, NULL, NULL), 0);
+        many_jobs(ids);
+        flush_statistics();
+        from = pg_fixture_ask(pg, fetched_events);
+        assert_int_equal(db_run(reader, page, &args, &hidden), 0);
+        assert_int_equal(db_run(reader, force, NULL, NULL), 0);
+        between = pg_fixture_ask(pg, fetched_events);
+        assert_int_equal(db_commit(holder), 0);
+        assert_int_equal(db_run(reader, page, &args, &shown), 0);
+        assert_int_equal(db_run(reader, force, NULL, NULL), 0);
+        to = pg_fixture_ask(pg, fetched_events);
+        assert_int_equal(db_int(hidden, 0, 0), 0);
+        assert_int_equal(atol(between) - atol(from), 0);
+        assert_int_equal(db_int(shown, 0, 0), MANY);
+        assert_int_equal(atol(to) - atol(between), MANY);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
+                cmocka_unit_test(tail_is_read_in_its_order),
                 cmocka_unit_test(batches_are_planned_once),
                 cmocka_unit_test(plan_is_pinned),
                 cmocka_unit_test(postings_are_look_ups),
+                cmocka_unit_test(tail_ends_at_the_horizon),
         };
 
         return cmocka_run_group_tests(tests, set_up, tear_down);
