@@ -20,44 +20,99 @@
 #define STANDBY_MS 1000 /* another instance is at work: it is enough to see whether it still is */
 #define AWAY_MS    1000
 
+struct item {
+        struct feed_event event;
+        struct feed_chain chain;
+        struct uuid chain_id;
+        int asked; /* row of `chains` that says it; -1: it was known */
+};
+
 struct page {
-        struct feed_event *events;
+        struct item *items;
         size_t n;
         struct feed_figure *figures;
         size_t n_figures;
+        PGresult *rows, *chains; /* what the items borrow from */
 };
 
 static void page_done(struct page *p)
 {
-        free(p->events);
+        free(p->items);
         free(p->figures);
+        PQclear(p->rows);
+        PQclear(p->chains);
 }
 
-static void add_up(struct page *p, const struct feed_event *e)
+static int read_page(struct service *s, struct page *p)
 {
-        struct feed_figure *f = p->figures, *end = p->figures + p->n_figures;
+        struct feed_state *state = s->state;
+        int e = feed_page(s->db, &state->at, &p->rows);
 
-        while (f < end && (strcmp(f->name, e->figure) != 0 || strcmp(f->currency, e->currency) != 0))
-                f++;
-        if (f == end) {
-                *f = (struct feed_figure){.name = e->figure, .currency = e->currency};
-                p->n_figures++;
+        if (e < 0)
+                return e;
+        p->n = (size_t)PQntuples(p->rows);
+        p->items = xcalloc(p->n + 1, sizeof(*p->items));
+        for (size_t i = 0; i < p->n; i++) {
+                struct item *t = &p->items[i];
+
+                feed_event(p->rows, (int)i, &t->event);
+                if (!uuid_parse(t->event.chain_id, strlen(t->event.chain_id), &t->chain_id))
+                        die("a uuid column does not hold a uuid");
         }
-        f->minor += e->minor;
-        f->count++;
+        return 0;
 }
 
-static void unpack(const PGresult *rows, struct page *ret_page)
+/* The chains of the page: asked for where they are not known, and where the page itself brings their price. */
+static int read_chains(struct service *s, struct page *p)
 {
-        struct page p = {.n = (size_t)PQntuples(rows)};
+        const struct feed_state *state = s->state;
+        _cleanup_(freep) struct uuid *ids = xcalloc(p->n + 1, sizeof(*ids));
+        int n = 0, e = 0;
 
-        p.events = xcalloc(p.n + 1, sizeof(*p.events));
-        p.figures = xcalloc(p.n + 1, sizeof(*p.figures));
-        for (size_t i = 0; i < p.n; i++) {
-                feed_event(rows, (int)i, &p.events[i]);
-                add_up(&p, &p.events[i]);
+        for (size_t i = 0; i < p->n; i++) {
+                struct item *t = &p->items[i];
+
+                t->asked = -1;
+                if (n > 0 && uuid_equal(&ids[n - 1], &t->chain_id)) {
+                        t->asked = n - 1;
+                } else if (strcmp(t->event.type, "PRICED") == 0 || !feed_known_get(state->known, &t->chain_id, &t->chain)) {
+                        t->asked = n;
+                        ids[n++] = t->chain_id;
+                }
         }
-        *ret_page = p;
+        if (n > 0)
+                e = feed_chains(s->db, ids, (size_t)n, &p->chains);
+        for (size_t i = 0; e == 0 && i < p->n; i++)
+                if (p->items[i].asked >= 0)
+                        feed_chain(p->chains, p->items[i].asked, &p->items[i].chain);
+        return e;
+}
+
+static void remember(struct service *s, const struct page *p)
+{
+        const struct feed_state *state = s->state;
+
+        for (size_t i = 0; i < p->n; i++)
+                if (p->items[i].asked >= 0)
+                        feed_known_put(state->known, &p->items[i].chain_id, &p->items[i].chain);
+}
+
+static void add_up(struct page *p)
+{
+        p->figures = xcalloc(p->n + 1, sizeof(*p->figures));
+        for (const struct item *t = p->items; t < p->items + p->n; t++) {
+                struct feed_figure *f = p->figures, *end = p->figures + p->n_figures;
+                const char *name = t->chain.system ? t->event.type : t->event.figure;
+
+                while (f < end && (f->system != t->chain.system || strcmp(f->name, name) != 0 || strcmp(f->currency, t->chain.currency) != 0))
+                        f++;
+                if (f == end) {
+                        *f = (struct feed_figure){.name = name, .currency = t->chain.currency, .system = t->chain.system};
+                        p->n_figures++;
+                }
+                f->minor += t->chain.minor;
+                f->count++;
+        }
 }
 
 static void format_time(double seconds, char ret_text[40])
@@ -72,12 +127,12 @@ static void format_time(double seconds, char ret_text[40])
         snprintf(ret_text + n, 40 - n, ".%06dZ", (int)(us % 1000000));
 }
 
-static int tell(struct service *s, const struct feed_event *e, const char *time)
+static int tell(struct service *s, const char *client, const struct feed_event *e, const char *time)
 {
         _cleanup_(strbuf_done) struct strbuf body = {0};
         char subject[256];
 
-        snprintf(subject, sizeof(subject), SUBJECT_EVENT, e->client, e->type, e->chain_id);
+        snprintf(subject, sizeof(subject), SUBJECT_EVENT, client, e->type, e->chain_id);
         strbuf_adds(&body, "{\"id\":");
         strbuf_addi(&body, e->at.id);
         strbuf_adds(&body, ",\"type\":\"");
@@ -100,10 +155,12 @@ static void tell_all(struct service *s, const struct page *p)
 
         CRASH_POINT("feed: before publish");
         for (size_t i = 0; i < p->n; i++) {
-                if (i == 0 || p->events[i].time != p->events[i - 1].time) /* events of one transaction share it */
-                        format_time(p->events[i].time, time);
+                const struct item *t = &p->items[i];
+
+                if (i == 0 || t->event.time != t[-1].event.time) /* events of one transaction share it */
+                        format_time(t->event.time, time);
                 /* A broker that takes nothing must not hold up the figures once for each event. */
-                if (tell(s, &p->events[i], time) == -ENOTCONN)
+                if (tell(s, t->chain.client, &t->event, time) == -ENOTCONN)
                         break;
         }
         CRASH_POINT("feed: after publish");
@@ -112,13 +169,19 @@ static void tell_all(struct service *s, const struct page *p)
 
 int feed_init(struct service *s)
 {
-        s->state = xcalloc(1, sizeof(struct feed_state));
+        struct feed_state *state = s->state = xcalloc(1, sizeof(struct feed_state));
+
+        state->known = feed_known_new();
         return 0;
 }
 
 void feed_fini(struct service *s)
 {
-        free(s->state);
+        struct feed_state *state = s->state;
+
+        if (state)
+                feed_known_free(state->known);
+        free(state);
 }
 
 static int64_t rest_ms(size_t n_events)
@@ -140,25 +203,31 @@ static int64_t idle_ms(const struct service *s)
 int64_t feed_on_tick(struct service *s)
 {
         struct feed_state *state = s->state;
-        _cleanup_(PQclearp) PGresult *rows = NULL;
         _cleanup_(page_done) struct page page = {0};
-        int e = state->knows ? 0 : feed_checkpoint(s->db, &state->at);
+        int e = 0;
 
+        if (!state->knows) { /* where another instance may have been, prices may be others */
+                feed_known_forget(state->known);
+                e = feed_checkpoint(s->db, &state->at);
+        }
         if (e == 0)
-                e = feed_page(s->db, &state->at, &rows);
+                e = read_page(s, &page);
+        if (e == 0 && page.n > 0)
+                e = read_chains(s, &page);
         state->knows = e == 0;
-        if (e == 0 && PQntuples(rows) == 0)
+        if (e == 0 && page.n == 0)
                 return idle_ms(s);
         if (e == 0) {
-                unpack(rows, &page);
+                add_up(&page);
                 CRASH_POINT("feed: before commit");
-                e = feed_count(s->db, &state->at, &page.events[page.n - 1].at, page.figures, page.n_figures);
+                e = feed_count(s->db, &state->at, &page.items[page.n - 1].event.at, page.figures, page.n_figures);
                 state->knows = e == 0;
                 CRASH_POINT("feed: after commit");
         }
         if (e == 0) {
-                state->at = page.events[page.n - 1].at;
+                state->at = page.items[page.n - 1].event.at;
                 tell_all(s, &page);
+                remember(s, &page);
                 state->told_ms = now_mono_ms();
                 return rest_ms(page.n);
         }

@@ -7,6 +7,7 @@
 #include "services/intake/job_view.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,16 +24,10 @@ int feed_checkpoint(struct db *db, struct feed_position *ret_at)
 
 int feed_page(struct db *db, const struct feed_position *from, PGresult **ret_events)
 {
-        /* Scalar sub-selects are computed once, and let the index event_tail yield the rows in order until LIMIT ends the scan. OFFSET 0 keeps the
-         * look-ups of the chains look-ups. */
-        static const char sql[] =
-                "SELECT e.generation, e.xid, e.id, e.type, e.chain_id, e.version, date_part('epoch', e.at), c.client, coalesce(c.currency, ''), "
-                "c.amount,"
-                " " JOB_VIEW_PUBLIC_DATA ", " JOB_VIEW_FIGURE
-                " FROM (SELECT * FROM event x WHERE (x.generation, x.xid, x.id) > ($1::smallint, $2, $3)"
-                " AND " JOB_VIEW_HORIZON " ORDER BY x.generation, x.xid, x.id LIMIT 2000) e"
-                " JOIN LATERAL (SELECT y.kind, y.client, y.currency, y.amount FROM chain y WHERE y.id = e.chain_id OFFSET 0) c ON true"
-                " ORDER BY e.generation, e.xid, e.id";
+        /* Scalar sub-selects are computed once, and let the index event_tail yield the rows in order until LIMIT ends the scan. */
+        static const char sql[] = "SELECT e.generation, e.xid, e.id, e.type, e.chain_id, e.version, date_part('epoch', e.at), " JOB_VIEW_PUBLIC_DATA
+                                  ", " JOB_VIEW_FIGURE_PLAIN " FROM event e WHERE (e.generation, e.xid, e.id) > ($1::smallint, $2, $3)"
+                                  " AND " JOB_VIEW_HORIZON " ORDER BY e.generation, e.xid, e.id LIMIT 2000";
         _cleanup_(db_args_done) struct db_args args = {0};
 
         db_arg_int(&args, from->generation);
@@ -48,11 +43,28 @@ void feed_event(const PGresult *events, int row, struct feed_event *ret_event)
                 .chain_id = PQgetvalue(events, row, 4),
                 .version = db_int(events, row, 5),
                 .time = strtod(PQgetvalue(events, row, 6), NULL),
-                .client = PQgetvalue(events, row, 7),
-                .currency = PQgetvalue(events, row, 8),
-                .minor = db_int(events, row, 9),
-                .data = db_text(events, row, 10),
-                .figure = PQgetvalue(events, row, 11)};
+                .data = db_text(events, row, 7),
+                .figure = PQgetvalue(events, row, 8)};
+}
+
+int feed_chains(struct db *db, const struct uuid ids[], size_t n, PGresult **ret_chains)
+{
+        /* OFFSET 0 keeps the look-ups of the chains look-ups. */
+        static const char sql[] =
+                "SELECT c.client, coalesce(c.currency, ''), coalesce(c.amount, 0), c.kind = 'system' FROM unnest($1) WITH ORDINALITY u(id, o)"
+                " LEFT JOIN LATERAL (SELECT * FROM chain x WHERE x.id = u.id OFFSET 0) c ON true ORDER BY u.o";
+        _cleanup_(db_args_done) struct db_args args = {0};
+
+        db_arg_uuids(&args, ids, n);
+        return db_run(db, sql, &args, ret_chains);
+}
+
+void feed_chain(const PGresult *chains, int row, struct feed_chain *ret_chain)
+{
+        *ret_chain = (struct feed_chain){.client = PQgetvalue(chains, row, 0),
+                .currency = PQgetvalue(chains, row, 1),
+                .minor = db_int(chains, row, 2),
+                .system = db_bool(chains, row, 3)};
 }
 
 int feed_count(struct db *db, const struct feed_position *from, const struct feed_position *to, const struct feed_figure figures[], size_t n)
@@ -76,8 +88,12 @@ int feed_count(struct db *db, const struct feed_position *from, const struct fee
         db_arg_int(&args, to->xid);
         db_arg_int(&args, to->id);
         db_array_begin(&args, DB_ARRAY_TEXT);
-        for (size_t i = 0; i < n; i++)
-                db_array_text(&args, figures[i].name, strlen(figures[i].name));
+        for (size_t i = 0; i < n; i++) {
+                char name[128];
+
+                snprintf(name, sizeof(name), "%s%s", figures[i].system ? JOB_VIEW_FIGURE_SYSTEM : "", figures[i].name);
+                db_array_text(&args, name, strlen(name));
+        }
         db_array_begin(&args, DB_ARRAY_TEXT);
         for (size_t i = 0; i < n; i++)
                 db_array_text(&args, figures[i].currency, strlen(figures[i].currency));

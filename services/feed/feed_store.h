@@ -2,6 +2,8 @@
 #ifndef AETHELOS_FEED_STORE_H
 #define AETHELOS_FEED_STORE_H
 
+#include "feed_known.h"
+
 #include "store/db.h"
 
 #define FEED_PAGE 2000
@@ -14,6 +16,7 @@ struct feed_position {
 /* What is added to a row of `figure`. */
 struct feed_figure {
         const char *name, *currency; /* borrowed from the page */
+        bool system;                 /* of a task: counted apart */
         int64_t minor, count;
 };
 
@@ -22,13 +25,16 @@ int feed_page(struct db *db, const struct feed_position *from, PGresult **ret_ev
 
 struct feed_event {
         struct feed_position at;
-        const char *type, *chain_id, *client, *currency; /* currency "" before the chain is priced */
-        const char *figure; /* under which it counts: its type; of CHAIN_REOPENED what it takes back, as "<type> reopened" */
-        int64_t version, minor;
+        const char *type, *chain_id, *figure; /* figure: under which it counts; its type, or of CHAIN_REOPENED what it takes back */
+        int64_t version;
         double time; /* seconds since 1970; a double holds microseconds until the year 2242 */
         struct slice data;
 };
 void feed_event(const PGresult *events, int row, struct feed_event *ret_event);
+
+/* A row for each of the ids, in their order. */
+int feed_chains(struct db *db, const struct uuid ids[], size_t n, PGresult **ret_chains);
+void feed_chain(const PGresult *chains, int row, struct feed_chain *ret_chain); /* borrows from the result */
 
 /* Moves the checkpoint from `from` to `to` and adds the figures, together. 0; -EBUSY when another instance has moved it meanwhile: nothing is done.
  */

@@ -1,0 +1,101 @@
+/* What feed remembers of chains: nothing of one chain is ever said of another, and nothing is said before there is a price. */
+#include "services/feed/feed_known.h"
+
+#include "base/util.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static const struct feed_chain cheap = {.client = "a", .currency = "EUR", .minor = 5}, dear = {.client = "another", .currency = "JPY", .minor = 7},
+                               task = {.client = "system", .currency = "EUR", .minor = 9, .system = true}, unpriced = {.client = "a", .currency = ""};
+
+static void expect_known(const struct feed_known *k, const struct uuid *id, const struct feed_chain *as)
+{
+        struct feed_chain found;
+
+        assert_true(feed_known_get(k, id, &found));
+        assert_string_equal(found.client, as->client);
+        assert_string_equal(found.currency, as->currency);
+        assert_int_equal(found.minor, as->minor);
+        assert_int_equal(found.system, as->system);
+}
+
+static void chains_are_told_apart(void **state)
+{
+        struct feed_known *k = feed_known_new();
+        struct uuid id = uuid_v7(), beside = id, never = uuid_v7(), none = {0};
+        struct feed_chain found;
+
+        (void)state;
+        beside.b[0] ^= 1; /* differs only where the place is not taken from */
+        assert_false(feed_known_get(k, &id, &found));
+        assert_false(feed_known_get(k, &none, &found));
+        feed_known_put(k, &id, &cheap);
+        expect_known(k, &id, &cheap);
+        assert_false(feed_known_get(k, &beside, &found));
+        feed_known_put(k, &beside, &task); /* in the same place */
+        expect_known(k, &beside, &task);
+        assert_false(feed_known_get(k, &id, &found));
+        assert_false(feed_known_get(k, &never, &found));
+        feed_known_free(k);
+}
+
+static void the_last_price_counts(void **state)
+{
+        struct feed_known *k = feed_known_new();
+        struct uuid id = uuid_v7();
+        struct feed_chain found;
+
+        (void)state;
+        feed_known_put(k, &id, &unpriced);
+        assert_false(feed_known_get(k, &id, &found));
+        feed_known_put(k, &id, &cheap);
+        feed_known_put(k, &id, &dear);
+        expect_known(k, &id, &dear);
+        feed_known_forget(k);
+        assert_false(feed_known_get(k, &id, &found));
+        feed_known_free(k);
+}
+
+/* Many more than there are places: each is either known as itself or not at all. */
+static void a_crowd(void **state)
+{
+        enum { CROWD = 50000 };
+        struct feed_known *k = feed_known_new();
+        struct uuid *ids = xcalloc(CROWD, sizeof(*ids));
+        size_t known = 0;
+
+        (void)state;
+        for (int i = 0; i < CROWD; i++) {
+                ids[i] = uuid_v7();
+                feed_known_put(k, &ids[i], &(struct feed_chain){.client = i % 2 ? "odd" : "even", .currency = "EUR", .minor = i});
+        }
+        for (int i = 0; i < CROWD; i++) {
+                struct feed_chain found;
+
+                if (!feed_known_get(k, &ids[i], &found))
+                        continue;
+                known++;
+                assert_int_equal(found.minor, i);
+                assert_string_equal(found.client, i % 2 ? "odd" : "even");
+        }
+        assert_in_range(known, CROWD / 10, CROWD);
+        free(ids);
+        feed_known_free(k);
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(chains_are_told_apart),
+                cmocka_unit_test(the_last_price_counts),
+                cmocka_unit_test(a_crowd),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
