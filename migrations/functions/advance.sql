@@ -46,17 +46,25 @@ BEGIN
   -- The chains are locked, and what follows sees what was committed before they were.
   IF guarded THEN
     FOR i IN
+      WITH s AS MATERIALIZED (
+        SELECT u.* FROM unnest(d) WITH ORDINALITY
+          AS u (id, parent, events, verdict, guarded, opens, kind, version, n, old_step, new_step, status, waits_for, hearer, lane, client, amount, currency, ord)
+        WHERE u.guarded AND u.verdict = 'won'
+      ), asked AS MATERIALIZED (
+        -- What is asked for at each event of each move that the batch has.
+        SELECT m.kind, m.old_step, m.events, x.type, x.n, coalesce(ed.evidence, st.evidence) AS evidence
+        FROM (SELECT DISTINCT kind, old_step, events FROM s) m
+        CROSS JOIN LATERAL unnest(string_to_array(m.events, ',')) WITH ORDINALITY AS x (type, n)
+        LEFT JOIN LATERAL (SELECT * FROM edge z WHERE z.kind = m.kind AND z.event = x.type
+          AND z.from_step = CASE x.n WHEN 1 THEN m.old_step ELSE split_part(m.events, ',', x.n::integer - 1) END OFFSET 0) ed ON true
+        LEFT JOIN LATERAL (SELECT * FROM step z WHERE z.kind = m.kind AND z.name = x.type OFFSET 0) st ON true
+      )
       SELECT DISTINCT s.ord
-      FROM unnest(d) WITH ORDINALITY AS s (id, parent, events, verdict, guarded, opens, kind, version, n, old_step, new_step, status, waits_for, hearer, lane, client,
-        amount, currency, ord)
-      CROSS JOIN LATERAL unnest(string_to_array(s.events, ',')) WITH ORDINALITY AS x (type, n)
-      LEFT JOIN LATERAL (SELECT * FROM edge z WHERE z.kind = s.kind AND z.event = x.type
-        AND z.from_step = CASE x.n WHEN 1 THEN s.old_step ELSE split_part(s.events, ',', x.n::integer - 1) END OFFSET 0) ed ON true
-      LEFT JOIN LATERAL (SELECT * FROM step z WHERE z.kind = s.kind AND z.name = x.type OFFSET 0) st ON true
-      WHERE s.guarded AND s.verdict = 'won' AND NOT (
-        CASE WHEN coalesce(ed.evidence, st.evidence) IS NULL THEN true ELSE EXISTS (
+      FROM s JOIN asked x ON x.kind = s.kind AND x.old_step = s.old_step AND x.events = s.events
+      WHERE NOT (
+        CASE WHEN x.evidence IS NULL THEN true ELSE EXISTS (
           SELECT 1 FROM evidence v WHERE v.chain_id = s.id AND v.version = s.version + x.n - 1 AND v.event = x.type
-            AND v.kind = ANY (coalesce(ed.evidence, st.evidence))
+            AND v.kind = ANY (x.evidence)
             AND v.amount IS NOT DISTINCT FROM s.amount AND v.currency IS NOT DISTINCT FROM s.currency) END
         AND CASE x.type
           -- Unpaid, and its time is over: by our own clock where we hold the intent, by the provider's word where he does.
@@ -122,9 +130,25 @@ DECLARE
   untrodden boolean;
   i integer;
   price json;
+  k integer := cardinality(string_to_array(t_events[1], ','));
+  alike boolean := array_lower(t_events, 1) = 1 AND cardinality(e_data) = k * cardinality(t_id)
+    AND CASE k WHEN 1 THEN strpos(array_to_string(t_events, ' '), ',') = 0 ELSE t_events = array_fill(t_events[1], ARRAY[cardinality(t_id)]) END;
+  e_t integer[];
+  e_n integer[];
+  e_type text[];
 BEGIN
+  -- Event o of the call is the e_n[o]-th of transition e_t[o]. Where each has the same number of them, as in most batches, that is arithmetic.
+  IF alike THEN
+    SELECT array_agg((o - 1) / k + 1), array_agg((o - 1) % k + 1),
+           array_agg(CASE k WHEN 1 THEN t_events[o] ELSE split_part(t_events[1], ',', (o - 1) % k + 1) END)
+    INTO e_t, e_n, e_type FROM generate_series(1, cardinality(e_data)) o;
+  ELSE
+    SELECT array_agg(u.t), array_agg(x.n), array_agg(x.type) INTO e_t, e_n, e_type
+    FROM unnest(t_events) WITH ORDINALITY AS u (events, t) CROSS JOIN LATERAL unnest(string_to_array(u.events, ',')) WITH ORDINALITY AS x (type, n);
+  END IF;
   FOR attempt IN 1..2 LOOP
     -- In id order, one look-up each.
+    WITH ways AS MATERIALIZED (SELECT * FROM way x WHERE x.service = svc AND x.events = ANY (ARRAY(SELECT DISTINCT z FROM unnest(t_events) z)))
     SELECT array_agg(ROW(u.id, u.parent, u.events,
              CASE WHEN u.again OR coalesce(c.version, 0) <> u.expected THEN 'lost'
                   WHEN w.n IS NOT NULL AND (c.id IS NULL OR c.status = 'open' OR w.reopens)
@@ -141,8 +165,7 @@ BEGIN
             AS a (id, expected, kind, client, lane, parent, events, ord)) u
     LEFT JOIN LATERAL (SELECT * FROM chain x WHERE x.id = u.id FOR UPDATE) c ON true
     LEFT JOIN LATERAL (SELECT * FROM chain x WHERE x.id = u.parent OFFSET 0) p ON true
-    LEFT JOIN LATERAL (SELECT * FROM way x WHERE x.from_step = coalesce(c.step, '') AND x.events = u.events AND x.kind = coalesce(c.kind, u.kind)
-      AND x.service = svc OFFSET 0) w ON true;
+    LEFT JOIN ways w ON w.from_step = coalesce(c.step, '') AND w.events = u.events AND w.kind = coalesce(c.kind, u.kind);
     EXIT WHEN NOT untrodden OR attempt = 2;
     SELECT learn_ways(svc, array_agg(u.kind), array_agg(u.old_step), array_agg(u.events)) INTO untrodden FROM unnest(d)
       AS u (id, parent, events, verdict, guarded, opens, kind, version, n, old_step, new_step, status, waits_for, hearer, lane, client, amount, currency)
@@ -156,10 +179,7 @@ BEGIN
   -- A chain has the amount of the price it was given last.
   IF prices THEN
     FOR i, price IN
-      SELECT e.t, e.data::json -> 'amount'
-      FROM (SELECT u.t, x.type, e_data[row_number() OVER ()] AS data
-        FROM unnest(t_events) WITH ORDINALITY AS u (events, t) CROSS JOIN LATERAL unnest(string_to_array(u.events, ',')) AS x (type)) e
-      WHERE e.type = 'PRICED'
+      SELECT e.t, e.data::json -> 'amount' FROM unnest(e_t, e_type, e_data) AS e (t, type, data) WHERE e.type = 'PRICED'
     LOOP
       d[i].amount := coalesce((price ->> 'minor')::bigint, d[i].amount);
       d[i].currency := coalesce(price ->> 'currency', d[i].currency);
@@ -180,16 +200,13 @@ BEGIN
     FROM unnest(d) u WHERE u.verdict = 'won' AND NOT u.opens AND c.id = u.id;
   END IF;
   INSERT INTO event (generation, xid, chain_id, version, type, at, data)
-  SELECT (SELECT max(n) FROM generation), tx, e.id, e.version + e.n, e.type, now(), e_data[e.o]
-  FROM (SELECT u.id, u.verdict, u.version, x.type, x.n, row_number() OVER () AS o
-        FROM unnest(d) u CROSS JOIN LATERAL unnest(string_to_array(u.events, ',')) WITH ORDINALITY AS x (type, n)) e
-  WHERE e.verdict = 'won';
+  SELECT (SELECT max(n) FROM generation), tx, (d[e.t]).id, (d[e.t]).version + e.n, e.type, now(), e.data
+  FROM unnest(e_t, e_n, e_type, e_data) AS e (t, n, type, data) WHERE (d[e.t]).verdict = 'won';
   IF posts THEN
+    WITH posting AS MATERIALIZED (SELECT * FROM step z WHERE z.name = ANY (ARRAY(SELECT DISTINCT x FROM unnest(e_type) x)) AND z.debit IS NOT NULL)
     INSERT INTO journal (chain_id, version, debit, credit, amount, currency, at)
-    SELECT u.id, u.version + x.n, s.debit, s.credit, u.amount, u.currency, now()
-    FROM unnest(d) u CROSS JOIN LATERAL unnest(string_to_array(u.events, ',')) WITH ORDINALITY AS x (type, n)
-    JOIN LATERAL (SELECT * FROM step z WHERE z.kind = u.kind AND z.name = x.type OFFSET 0) s ON true
-    WHERE u.verdict = 'won' AND s.debit IS NOT NULL;
+    SELECT (d[e.t]).id, (d[e.t]).version + e.n, s.debit, s.credit, (d[e.t]).amount, (d[e.t]).currency, now()
+    FROM unnest(e_t, e_n, e_type) AS e (t, n, type) JOIN posting s ON s.name = e.type AND s.kind = (d[e.t]).kind WHERE (d[e.t]).verdict = 'won';
   END IF;
 
   RETURN QUERY

@@ -109,11 +109,11 @@ static void plan_is_pinned(void **state)
         assert_in_range(atol(to) - atol(from), MOVED, MOVED * 20);
 }
 
-/* What a money event posts is looked up by its step, once for each of a batch, and never the other way round. */
-static void postings_are_look_ups(void **state)
+/* What the steps of a batch ask for and post is read once for the batch, not for each of its chains. */
+static void steps_are_read_once(void **state)
 {
         static const char steps[] = "SELECT idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'step'";
-        enum { PAID = 50, LOOKS = 2 /* guard() and the posting */ };
+        enum { PAID = 200, STEPS = 100 /* more than there are */ };
         _cleanup_(advance_done) struct advance a = {0};
         _cleanup_(freep) char *from = NULL, *to = NULL;
         struct uuid ids[MANY];
@@ -134,7 +134,7 @@ static void postings_are_look_ups(void **state)
                 assert_int_equal(a.t[i].verdict, ADVANCE_WON);
         flush_statistics();
         to = pg_fixture_ask(pg, steps);
-        assert_int_equal(atol(to) - atol(from), PAID * LOOKS);
+        assert_in_range(atol(to) - atol(from), 1, STEPS);
 }
 
 #define TAIL                                                                                                                                         \
@@ -202,7 +202,7 @@ int main(void)
                 cmocka_unit_test(tail_is_read_in_its_order),
                 cmocka_unit_test(batches_are_planned_once),
                 cmocka_unit_test(plan_is_pinned),
-                cmocka_unit_test(postings_are_look_ups),
+                cmocka_unit_test(steps_are_read_once),
                 cmocka_unit_test(tail_ends_at_the_horizon),
         };
 
