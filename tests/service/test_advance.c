@@ -90,6 +90,80 @@ static void money_needs_evidence(void **state)
 }
 
 /* What was paid and could not be done goes back, once, with evidence, before the chain may end; and then it stays ended. */
+/* The data of events names the chain and the event that it belongs to. */
+static const char strays[] = "SELECT count(*) FROM event WHERE data LIKE '{\"of\"%' AND (data::json->>'of', data::json->>'is') IS DISTINCT FROM"
+                             " (chain_id::text, type)";
+
+static void say_whose(struct advance *a, size_t t, const struct uuid *id, const char *type)
+{
+        _cleanup_(strbuf_done) struct strbuf data = {0};
+        char text[UUID_TEXT_SIZE];
+
+        uuid_format(id, text);
+        strbuf_addf(&data, "{\"of\":\"%s\",\"is\":\"%s\"}", text, type);
+        advance_event(a, t, type, data.s, data.len);
+}
+
+/* Moves of one event and of two in one call, won, lost and refused ones between them: each event goes to its own chain. */
+static void events_find_their_chains(void **state)
+{
+        static const char *const moves[][2] = {{"FLOW_CHOSEN", "PRICED"}, {"FLOW_CHOSEN"}, {"FLOW_CHOSEN", "PRICED"}, {"PRICED"}, {"FLOW_CHOSEN"}},
+                                 *const same[2] = {"FLOW_CHOSEN", "PRICED"};
+        static const enum advance_verdict mixed[] = {ADVANCE_WON, ADVANCE_LOST, ADVANCE_WON, ADVANCE_REFUSED, ADVANCE_WON};
+
+        (void)state;
+        for (int alike = 0; alike < 2; alike++) {
+                _cleanup_(advance_done) struct advance a = {0};
+                struct uuid ids[ARRAY_SIZE(moves)];
+
+                for (size_t i = ARRAY_SIZE(moves); i-- > 0;) /* not in the order of the ids */
+                        ids[i] = new_job();
+                for (size_t i = 0; i < ARRAY_SIZE(moves); i++) {
+                        const char *const *events = alike ? same : moves[i];
+                        size_t t = advance_move(&a, &ids[i], mixed[i] == ADVANCE_LOST ? 7 : 1);
+
+                        for (size_t n = 0; n < 2 && events[n]; n++)
+                                say_whose(&a, t, &ids[i], events[n]);
+                }
+                assert_int_equal(advance_run(&a, db_of("pricing")), 0);
+                for (size_t i = 0; i < ARRAY_SIZE(moves); i++)
+                        assert_int_equal(a.t[i].verdict, alike && mixed[i] == ADVANCE_REFUSED ? ADVANCE_WON : mixed[i]);
+                expect(strays, "0");
+                expect_sound();
+        }
+        expect("SELECT count(*) FROM event WHERE data LIKE '{\"of\"%'", "13");
+}
+
+/* Arrays that begin elsewhere, and more or less data than there are events: nothing is written for another chain or left out. */
+static void arrays_of_any_shape(void **state)
+{
+#define CALL(e_data)                                                                                                                                 \
+        "SELECT coalesce(string_agg(verdict, ' ' ORDER BY ord), '') FROM (SELECT array_agg(x ORDER BY o) AS id, array_agg(1) AS one,"                \
+        " array_agg(NULL::text) AS none, array_agg(NULL::uuid) AS nobody FROM unnest($1) WITH ORDINALITY u(x, o)) i CROSS JOIN LATERAL"              \
+        " advance(('[0:1]=' || id::text)::uuid[], one, none, none, none, nobody, '[-3:-2]={FLOW_CHOSEN,FLOW_CHOSEN}'::text[], " e_data ") v"
+#define OF(n) "format('{\"of\":\"%s\",\"is\":\"FLOW_CHOSEN\"}', id[" n "])"
+        static const char whole[] = CALL("ARRAY[" OF("1") "," OF("2") "]"), more[] = CALL("ARRAY[" OF("1") "," OF("2") ",'{}']"),
+                          less[] = CALL("ARRAY[" OF("1") "]");
+        static const struct {
+                const char *sql;
+                int error;
+        } calls[] = {{whole, 0}, {more, 0}, {less, -EINVAL}};
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(calls); i++) {
+                struct uuid ids[] = {new_job(), new_job()};
+                _cleanup_(db_args_done) struct db_args args = {0};
+                _cleanup_(PQclearp) PGresult *r = NULL;
+
+                db_arg_uuids(&args, ids, ARRAY_SIZE(ids));
+                assert_int_equal(db_run(db_of("pricing"), calls[i].sql, &args, &r), calls[i].error);
+                if (calls[i].error == 0)
+                        assert_string_equal(PQgetvalue(r, 0, 0), "won won");
+                expect(strays, "0");
+                expect_sound();
+        }
+}
+
 static void a_refund_closes_the_books(void **state)
 {
         struct uuid id = refunding(), other;
@@ -342,6 +416,8 @@ int main(void)
                 cmocka_unit_test(revenue_and_payout_win_together),
                 cmocka_unit_test(repeats_lose),
                 cmocka_unit_test(money_needs_evidence),
+                cmocka_unit_test(events_find_their_chains),
+                cmocka_unit_test(arrays_of_any_shape),
                 cmocka_unit_test(a_refund_closes_the_books),
                 cmocka_unit_test(refund_and_run_exclude_each_other),
                 cmocka_unit_test(only_the_unpaid_is_reopened),
