@@ -82,6 +82,7 @@ int repair_sweep_issues(struct db *db, const struct repair_rules *rules, struct 
 /* Candidates for chains whose bell rang, with the rule of their step; as of now. */
 int repair_candidates_of(struct db *db, const struct repair_rules *rules, const struct uuid ids[], size_t n, struct repair_candidates *found);
 
+void repair_gauges_add(struct repair_gauges *to, const struct repair_gauges *from);
 int repair_gauges_write(struct db *db, const struct repair_gauges *gauges);
 
 /* --- issues --- */

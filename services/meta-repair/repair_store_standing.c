@@ -402,6 +402,20 @@ int repair_sweep_issues(struct db *db, const struct repair_rules *rules, struct 
 
 /* --- figures --- */
 
+void repair_gauges_add(struct repair_gauges *to, const struct repair_gauges *from)
+{
+        for (const struct repair_gauge *f = from->v; f < from->v + from->n; f++) {
+                struct repair_gauge *g = gauge_of(to, slice_of(f->kind), slice_of(f->step));
+
+                g->standing += f->standing;
+                g->past_bell += f->past_bell;
+                g->past_deadline += f->past_deadline;
+                g->waiting += f->waiting;
+                if (f->oldest_ms > g->oldest_ms)
+                        g->oldest_ms = f->oldest_ms;
+        }
+}
+
 int repair_gauges_write(struct db *db, const struct repair_gauges *gauges)
 {
         static const char sql[] =

@@ -1,5 +1,6 @@
-/* The second clock: the instance that holds the lease `sweep` walks over what stands, what waits and what is open, a bounded number of rows a tick,
- * and opens issues. Where it is in a walk is memory that may be lost: the next holder begins anew, and a row that has an issue gets no second one. */
+/* The second clock: the instance that holds the lease `sweep` walks over what stands, what waits and what is open, a bounded number of rows of each a
+ * tick, and opens issues. Where it is in a walk is memory that may be lost: the next holder begins anew, and a row that has an issue gets no second
+ * one. */
 #include "base/crashpoint.h"
 #include "base/util.h"
 #include "repair.h"
@@ -19,9 +20,13 @@
 
 struct repair_sweep {
         int64_t epoch;
-        enum repair_walk walk, broken_walk;
-        struct uuid after, broken_after, issue_after, mismatch_after;
-        struct repair_gauges gauges; /* of the walk under way */
+        struct walk {
+                struct uuid after;
+                struct repair_gauges now, last; /* of the round under way, and of the last whole one */
+                bool whole;
+        } walks[REPAIR_WALKS];
+        enum repair_walk broken_walk;
+        struct uuid broken_after, issue_after, mismatch_after;
         int64_t figures_ms, log_ms;
 };
 
@@ -109,28 +114,33 @@ int repair_open_now(struct service *s, struct repair_candidates *found)
 
 /* --- walking --- */
 
-static int walk_chains(struct service *s, struct repair_sweep *w)
+/* What waits for somebody may be a thousand times what stands, and is not late before minutes have passed: its walk is a slow one, and what has
+ * failed is not found later for it. */
+static const int pages_tick[REPAIR_WALKS] = {[REPAIR_WALK_STANDING] = PAGES_TICK, [REPAIR_WALK_WAITING] = 1};
+
+static int walk_chains(struct service *s, struct repair_sweep *w, enum repair_walk which)
 {
         struct repair_state *state = s->state;
+        struct walk *k = &w->walks[which];
+        bool more = true;
         int e = 0;
 
-        for (int page = 0; page < PAGES_TICK && e == 0; page++) {
+        for (int page = 0; page < pages_tick[which] && e == 0 && more; page++) {
                 _cleanup_(repair_candidates_done) struct repair_candidates found = {0};
                 _cleanup_(freep) struct uuid *refunded = NULL;
                 size_t n_refunded = 0;
-                bool more = false;
 
-                e = repair_sweep_chains(s->db, w->walk, &state->rules, &w->after, &w->gauges, &found, &refunded, &n_refunded, &more);
+                e = repair_sweep_chains(s->db, which, &state->rules, &k->after, &k->now, &found, &refunded, &n_refunded, &more);
                 if (e == 0)
                         e = repair_open_now(s, &found);
                 if (e == 0)
                         e = repair_finish_refunded(s, refunded, n_refunded);
-                if (e < 0 || more)
-                        continue;
-                w->after = (struct uuid){0};
-                w->walk = (w->walk + 1) % REPAIR_WALKS;
-                if (w->walk == 0)
-                        return 1; /* once round */
+        }
+        if (e == 0 && !more) {
+                k->after = (struct uuid){0};
+                k->last = k->now;
+                k->now.n = 0;
+                k->whole = true;
         }
         return e;
 }
@@ -198,17 +208,22 @@ static void say(const struct repair_gauges *gauges)
 static int figures(struct service *s, struct repair_sweep *w)
 {
         int64_t now = now_mono_ms();
+        struct repair_gauges all = {0};
         int e = 0;
 
+        for (size_t i = 0; i < ARRAY_SIZE(w->walks); i++) {
+                if (!w->walks[i].whole)
+                        return 0;
+                repair_gauges_add(&all, &w->walks[i].last);
+        }
         if (w->figures_ms == 0 || now - w->figures_ms >= FIGURES_MS) {
-                e = repair_gauges_write(s->db, &w->gauges);
+                e = repair_gauges_write(s->db, &all);
                 w->figures_ms = now;
         }
         if (w->log_ms == 0 || now - w->log_ms >= LOG_MS) {
-                say(&w->gauges);
+                say(&all);
                 w->log_ms = now;
         }
-        w->gauges.n = 0;
         return e;
 }
 
@@ -223,9 +238,9 @@ void repair_sweep_tick(struct service *s)
                 return; /* another instance does it */
         if (e == 0 && epoch != w->epoch)
                 *w = (struct repair_sweep){.epoch = epoch};
+        for (enum repair_walk which = 0; which < REPAIR_WALKS && e == 0; which++)
+                e = walk_chains(s, w, which);
         if (e == 0)
-                e = walk_chains(s, w);
-        if (e > 0)
                 e = figures(s, w);
         if (e == 0)
                 e = walk_others(s, w);
