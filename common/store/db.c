@@ -255,7 +255,7 @@ static int send(struct db *db, const char *sql, const struct db_args *args)
         e = prepare(db, sql, args, name);
         if (e == 0)
                 e = begin_sending(db);
-        if (e == 0 && !PQsendQueryPrepared(db->connection, name, args->n, args->values, args->lengths, args->formats, 0))
+        if (e == 0 && !PQsendQueryPrepared(db->connection, name, args->n, args->values, args->lengths, args->formats, args->binary_results))
                 e = fail(db, NULL);
         return e;
 }

@@ -42,6 +42,7 @@ struct db_args {
         int lengths[DB_ARGS_MAX];
         int formats[DB_ARGS_MAX];
         struct strbuf own[DB_ARGS_MAX];
+        bool binary_results; /* for many rows of numbers and ids; read them with db_text (of text), db_int, db_bool and db_uuid alone */
 };
 void db_args_done(struct db_args *a);               /* also for _cleanup_(db_args_done) */
 void db_arg_text(struct db_args *a, const char *s); /* NULL is SQL NULL */
@@ -60,7 +61,7 @@ void db_array_text(struct db_args *a, const char *s, size_t len);        /* s NU
 void db_array_null(struct db_args *a);
 
 /* Runs one statement; `sql` must be a string that lives as long as the program (it is prepared once per connection, found by its address).
- * args may be NULL. Results are text format. *ret_result (may be NULL) is freed with PQclear. */
+ * args may be NULL. Results are text format unless args say so. *ret_result (may be NULL) is freed with PQclear. */
 int db_run(struct db *db, const char *sql, const struct db_args *args, PGresult **ret_result);
 /* The same in a transaction, for a statement whose rows nobody needs: it is sent with the next one or the COMMIT, and what it says is heard there, so
  * that nothing is waited for twice. One that fails ends the transaction, and is what the next call returns. Outside a transaction it is
@@ -79,7 +80,7 @@ void PQclearp(PGresult **r); /* for _cleanup_(PQclearp) */
 
 /* Reading results; r and column must exist. */
 struct slice db_text(const PGresult *r, int row, int column); /* borrowed; {NULL,0} for SQL NULL */
-int64_t db_int(const PGresult *r, int row, int column);       /* 0 for NULL */
+int64_t db_int(const PGresult *r, int row, int column);       /* 0 for NULL; of a binary timestamptz: microseconds since 2000 */
 bool db_bool(const PGresult *r, int row, int column);
 struct uuid db_uuid(const PGresult *r, int row, int column); /* zeros for NULL */
 bool db_null(const PGresult *r, int row, int column);

@@ -172,14 +172,26 @@ struct slice db_text(const PGresult *r, int row, int column)
         return (struct slice){PQgetvalue(r, row, column), (size_t)PQgetlength(r, row, column)};
 }
 
+/* Two's complement, the highest byte first. */
+static int64_t big_endian(const char *s, int len)
+{
+        uint64_t n = len > 0 && (signed char)s[0] < 0 ? UINT64_MAX : 0;
+
+        for (int i = 0; i < len; i++)
+                n = n << 8 | (uint8_t)s[i];
+        return (int64_t)n;
+}
+
 int64_t db_int(const PGresult *r, int row, int column)
 {
-        return strtoll(PQgetvalue(r, row, column), NULL, 10);
+        const char *s = PQgetvalue(r, row, column);
+
+        return PQfformat(r, column) ? big_endian(s, PQgetlength(r, row, column)) : strtoll(s, NULL, 10);
 }
 
 bool db_bool(const PGresult *r, int row, int column)
 {
-        return PQgetvalue(r, row, column)[0] == 't';
+        return PQgetvalue(r, row, column)[0] == (PQfformat(r, column) ? 1 : 't');
 }
 
 struct uuid db_uuid(const PGresult *r, int row, int column)
@@ -187,7 +199,9 @@ struct uuid db_uuid(const PGresult *r, int row, int column)
         struct uuid id = {0};
         struct slice s = db_text(r, row, column);
 
-        if (s.s && !uuid_parse(s.s, s.len, &id))
+        if (s.s && PQfformat(r, column) && s.len == sizeof(id.b))
+                memcpy(id.b, s.s, sizeof(id.b));
+        else if (s.s && !uuid_parse(s.s, s.len, &id))
                 die("a uuid column does not hold a uuid");
         return id;
 }

@@ -23,7 +23,6 @@
 struct item {
         struct feed_event event;
         struct feed_chain chain;
-        struct uuid chain_id;
         int asked; /* row of `chains` that says it; -1: it was known */
 };
 
@@ -52,13 +51,8 @@ static int read_page(struct service *s, struct page *p)
                 return e;
         p->n = (size_t)PQntuples(p->rows);
         p->items = xcalloc(p->n + 1, sizeof(*p->items));
-        for (size_t i = 0; i < p->n; i++) {
-                struct item *t = &p->items[i];
-
-                feed_event(p->rows, (int)i, &t->event);
-                if (!uuid_parse(t->event.chain_id, strlen(t->event.chain_id), &t->chain_id))
-                        die("a uuid column does not hold a uuid");
-        }
+        for (size_t i = 0; i < p->n; i++)
+                feed_event(p->rows, (int)i, &p->items[i].event);
         return 0;
 }
 
@@ -73,11 +67,11 @@ static int read_chains(struct service *s, struct page *p)
                 struct item *t = &p->items[i];
 
                 t->asked = -1;
-                if (n > 0 && uuid_equal(&ids[n - 1], &t->chain_id)) {
+                if (n > 0 && uuid_equal(&ids[n - 1], &t->event.chain_id)) {
                         t->asked = n - 1;
-                } else if (strcmp(t->event.type, "PRICED") == 0 || !feed_known_get(state->known, &t->chain_id, &t->chain)) {
+                } else if (strcmp(t->event.type, "PRICED") == 0 || !feed_known_get(state->known, &t->event.chain_id, &t->chain)) {
                         t->asked = n;
-                        ids[n++] = t->chain_id;
+                        ids[n++] = t->event.chain_id;
                 }
         }
         if (n > 0)
@@ -94,7 +88,7 @@ static void remember(struct service *s, const struct page *p)
 
         for (size_t i = 0; i < p->n; i++)
                 if (p->items[i].asked >= 0)
-                        feed_known_put(state->known, &p->items[i].chain_id, &p->items[i].chain);
+                        feed_known_put(state->known, &p->items[i].event.chain_id, &p->items[i].chain);
 }
 
 static void add_up(struct page *p)
@@ -115,9 +109,8 @@ static void add_up(struct page *p)
         }
 }
 
-static void format_time(double seconds, char ret_text[40])
+static void format_time(int64_t us, char ret_text[40])
 {
-        int64_t us = (int64_t)(seconds * 1e6 + 0.5);
         time_t s = us / 1000000;
         struct tm tm;
         size_t n;
@@ -130,15 +123,16 @@ static void format_time(double seconds, char ret_text[40])
 static int tell(struct service *s, const char *client, const struct feed_event *e, const char *time)
 {
         _cleanup_(strbuf_done) struct strbuf body = {0};
-        char subject[256];
+        char subject[256], chain_id[UUID_TEXT_SIZE];
 
-        snprintf(subject, sizeof(subject), SUBJECT_EVENT, client, e->type, e->chain_id);
+        uuid_format(&e->chain_id, chain_id);
+        snprintf(subject, sizeof(subject), SUBJECT_EVENT, client, e->type, chain_id);
         strbuf_adds(&body, "{\"id\":");
         strbuf_addi(&body, e->at.id);
         strbuf_adds(&body, ",\"type\":\"");
         strbuf_adds(&body, e->type);
         strbuf_adds(&body, "\",\"chain_id\":\"");
-        strbuf_adds(&body, e->chain_id);
+        strbuf_adds(&body, chain_id);
         strbuf_adds(&body, "\",\"version\":");
         strbuf_addi(&body, e->version);
         strbuf_adds(&body, ",\"time\":\"");
@@ -157,8 +151,8 @@ static void tell_all(struct service *s, const struct page *p)
         for (size_t i = 0; i < p->n; i++) {
                 const struct item *t = &p->items[i];
 
-                if (i == 0 || t->event.time != t[-1].event.time) /* events of one transaction share it */
-                        format_time(t->event.time, time);
+                if (i == 0 || t->event.time_us != t[-1].event.time_us) /* events of one transaction share it */
+                        format_time(t->event.time_us, time);
                 /* A broker that takes nothing must not hold up the figures once for each event. */
                 if (tell(s, t->chain.client, &t->event, time) == -ENOTCONN)
                         break;

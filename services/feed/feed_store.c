@@ -25,7 +25,7 @@ int feed_checkpoint(struct db *db, struct feed_position *ret_at)
 int feed_page(struct db *db, const struct feed_position *from, PGresult **ret_events)
 {
         /* Scalar sub-selects are computed once, and let the index event_tail yield the rows in order until LIMIT ends the scan. */
-        static const char sql[] = "SELECT e.generation, e.xid, e.id, e.type, e.chain_id, e.version, date_part('epoch', e.at), " JOB_VIEW_PUBLIC_DATA
+        static const char sql[] = "SELECT e.generation, e.xid, e.id, e.type, e.chain_id, e.version, e.at, " JOB_VIEW_PUBLIC_DATA
                                   ", " JOB_VIEW_FIGURE_PLAIN " FROM event e WHERE (e.generation, e.xid, e.id) > ($1::smallint, $2, $3)"
                                   " AND " JOB_VIEW_HORIZON " ORDER BY e.generation, e.xid, e.id LIMIT 2000";
         _cleanup_(db_args_done) struct db_args args = {0};
@@ -33,16 +33,19 @@ int feed_page(struct db *db, const struct feed_position *from, PGresult **ret_ev
         db_arg_int(&args, from->generation);
         db_arg_int(&args, from->xid);
         db_arg_int(&args, from->id);
+        args.binary_results = true;
         return db_run(db, sql, &args, ret_events);
 }
 
 void feed_event(const PGresult *events, int row, struct feed_event *ret_event)
 {
+        static const int64_t year_2000_us = 946684800000000;
+
         *ret_event = (struct feed_event){.at = {db_int(events, row, 0), db_int(events, row, 1), db_int(events, row, 2)},
                 .type = PQgetvalue(events, row, 3),
-                .chain_id = PQgetvalue(events, row, 4),
+                .chain_id = db_uuid(events, row, 4),
                 .version = db_int(events, row, 5),
-                .time = strtod(PQgetvalue(events, row, 6), NULL),
+                .time_us = db_int(events, row, 6) + year_2000_us,
                 .data = db_text(events, row, 7),
                 .figure = PQgetvalue(events, row, 8)};
 }

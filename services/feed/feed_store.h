@@ -25,9 +25,9 @@ int feed_page(struct db *db, const struct feed_position *from, PGresult **ret_ev
 
 struct feed_event {
         struct feed_position at;
-        const char *type, *chain_id, *figure; /* figure: under which it counts; its type, or of CHAIN_REOPENED what it takes back */
-        int64_t version;
-        double time; /* seconds since 1970; a double holds microseconds until the year 2242 */
+        struct uuid chain_id;
+        const char *type, *figure; /* figure: under which it counts; its type, or of CHAIN_REOPENED what it takes back */
+        int64_t version, time_us;  /* since 1970 */
         struct slice data;
 };
 void feed_event(const PGresult *events, int row, struct feed_event *ret_event);

@@ -150,6 +150,38 @@ static int try(struct db *d, void *arg)
         return ++t->n <= t->failing ? db_send(d, deadlock, NULL) : db_send(d, one, NULL);
 }
 
+/* Numbers, ids and words are the same in both forms. */
+static void results_read_alike_in_both_forms(void **state)
+{
+        static const char sql[] = "SELECT 7::smallint, -8::integer, '-9223372036854775808'::bigint, 9223372036854775807, true, false, NULL::bigint, "
+                                  "NULL::uuid, 'w\u00f6rd',"
+                                  " '01a21a78-3e9d-7aab-ae39-a6e8f987b94b'::uuid, -1::smallint";
+        static const int64_t numbers[] = {7, -8, INT64_MIN, INT64_MAX};
+        struct uuid id, none = {0};
+
+        (void)state;
+        assert_true(uuid_parse("01a21a78-3e9d-7aab-ae39-a6e8f987b94b", 36, &id));
+        for (int binary = 0; binary < 2; binary++) {
+                struct db_args args = {.binary_results = binary};
+                _cleanup_(PQclearp) PGresult *r = NULL;
+                struct uuid found;
+
+                assert_int_equal(db_run(db, sql, &args, &r), 0);
+                assert_int_equal(PQfformat(r, 0), binary);
+                for (int column = 0; column < (int)ARRAY_SIZE(numbers); column++)
+                        assert_true(db_int(r, 0, column) == numbers[column]);
+                assert_true(db_bool(r, 0, 4));
+                assert_false(db_bool(r, 0, 5));
+                assert_int_equal(db_int(r, 0, 6), 0);
+                found = db_uuid(r, 0, 7);
+                assert_true(uuid_equal(&found, &none));
+                assert_true(slice_equal(db_text(r, 0, 8), "w\u00f6rd"));
+                found = db_uuid(r, 0, 9);
+                assert_true(uuid_equal(&found, &id));
+                assert_int_equal(db_int(r, 0, 10), -1);
+        }
+}
+
 static void a_deadlock_is_tried_again(void **state)
 {
         struct tries t[] = {{db_transaction, .failing = 2}, {db_statement, .failing = 3}, {db_transaction, .failing = 99}};
@@ -177,6 +209,7 @@ int main(void)
                 TEST(a_failure_that_was_passed_over_is_no_commit),
                 TEST(an_empty_transaction_is_none),
                 TEST(a_lost_connection_is_told_and_made_again),
+                TEST(results_read_alike_in_both_forms),
                 TEST(a_deadlock_is_tried_again),
         };
         int failed;
