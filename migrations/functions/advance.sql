@@ -47,9 +47,7 @@ BEGIN
   IF guarded THEN
     FOR i IN
       WITH s AS MATERIALIZED (
-        SELECT u.* FROM unnest(d) WITH ORDINALITY
-          AS u (id, parent, events, verdict, guarded, opens, kind, version, n, old_step, new_step, status, waits_for, hearer, lane, client, amount, currency, ord)
-        WHERE u.guarded AND u.verdict = 'won'
+        SELECT u.*, u.ordinality AS ord FROM unnest(d) WITH ORDINALITY u WHERE u.guarded AND u.verdict = 'won'
       ), asked AS MATERIALIZED (
         -- What is asked for at each event of each move that the batch has.
         SELECT m.kind, m.old_step, m.events, x.type, x.n, coalesce(ed.evidence, st.evidence) AS evidence
@@ -94,8 +92,7 @@ BEGIN
   IF pairs THEN
     FOR i, v IN
       WITH s AS MATERIALIZED (
-        SELECT u.id, u.parent, u.ord FROM unnest(d) WITH ORDINALITY
-          AS u (id, parent, events, verdict, guarded, opens, kind, version, n, old_step, new_step, status, waits_for, hearer, lane, client, amount, currency, ord)
+        SELECT u.id, u.parent, u.ordinality AS ord FROM unnest(d) WITH ORDINALITY u
         WHERE u.verdict = 'won' AND (u.new_step = 'REVENUE_BOOKED' OR u.opens AND u.kind = 'payout'))
       SELECT s.ord, 'refused' FROM s WHERE s.parent IS NULL AND NOT EXISTS (SELECT 1 FROM s o WHERE o.parent = s.id)
       UNION ALL
@@ -113,8 +110,8 @@ CREATE OR REPLACE FUNCTION advance(
 ) RETURNS TABLE (ord integer, verdict text, version integer, step text, hearer text, lane text)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = aethelos, pg_temp
--- An empty or un-analysed chain table must not lead to a scan of all chains for each batch: the only plan left is the look-up by primary key. OFFSET 0
--- keeps a look-up one for each row; as a join it was made the other way round, with the batch unfolded anew for each step that there is.
+-- An empty or un-analysed chain table must not lead to a scan of all chains for each batch: the only plan left is the look-up by primary key, and OFFSET 0
+-- keeps it one for each row. What a batch has in common, a handful of rows, is read first (MATERIALIZED) and joined by loops.
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off
 SET plan_cache_mode = force_generic_plan SET jit = off
 AS $$
@@ -167,8 +164,7 @@ BEGIN
     LEFT JOIN LATERAL (SELECT * FROM chain x WHERE x.id = u.parent OFFSET 0) p ON true
     LEFT JOIN ways w ON w.from_step = coalesce(c.step, '') AND w.events = u.events AND w.kind = coalesce(c.kind, u.kind);
     EXIT WHEN NOT untrodden OR attempt = 2;
-    SELECT learn_ways(svc, array_agg(u.kind), array_agg(u.old_step), array_agg(u.events)) INTO untrodden FROM unnest(d)
-      AS u (id, parent, events, verdict, guarded, opens, kind, version, n, old_step, new_step, status, waits_for, hearer, lane, client, amount, currency)
+    SELECT learn_ways(svc, array_agg(u.kind), array_agg(u.old_step), array_agg(u.events)) INTO untrodden FROM unnest(d) u
     WHERE u.verdict = 'refused';
     EXIT WHEN NOT untrodden;
   END LOOP;
@@ -210,12 +206,11 @@ BEGIN
   END IF;
 
   RETURN QUERY
-  SELECT u.ord::integer, u.verdict, CASE WHEN u.verdict = 'won' THEN u.version + u.n ELSE u.version END,
+  SELECT u.ordinality::integer, u.verdict, CASE WHEN u.verdict = 'won' THEN u.version + u.n ELSE u.version END,
          CASE WHEN u.verdict = 'won' THEN u.new_step ELSE u.old_step END,
          -- Whoever waits for a person is rung by what the person brings.
          CASE WHEN u.verdict = 'won' AND u.waits_for IS DISTINCT FROM 'payer' AND u.waits_for IS DISTINCT FROM 'person' THEN u.hearer END, u.lane
-  FROM unnest(d) WITH ORDINALITY
-    AS u (id, parent, events, verdict, guarded, opens, kind, version, n, old_step, new_step, status, waits_for, hearer, lane, client, amount, currency, ord);
+  FROM unnest(d) WITH ORDINALITY u;
 END $$;
 COMMENT ON FUNCTION advance IS 'Moves a batch of chains, at most one transition (of one or more events) per chain and call. Transition i is t_*[i]; t_events[i] names its events, separated by commas, and e_data holds the data of all events in that order. t_expected 0 opens a chain (t_kind, t_client, t_lane; t_parent for a payout). Per transition: won, lost (another was faster, or a repeat) or refused (no such edge for this service, or evidence is missing)';
 GRANT EXECUTE ON FUNCTION advance TO aethelos_intake, aethelos_pricing, aethelos_payments, aethelos_execution, aethelos_ledger, aethelos_payouts, aethelos_meta_repair;
