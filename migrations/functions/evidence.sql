@@ -20,12 +20,10 @@ BEGIN
   -- Against a clock that expires the chain meanwhile, and against somebody who says the same: what follows sees what he has stored.
   PERFORM 1 FROM chain c WHERE c.id = ANY (p_id) ORDER BY c.id FOR NO KEY UPDATE;
   RETURN QUERY
-  WITH r AS MATERIALIZED (
-    SELECT u.*, row_number() OVER (PARTITION BY u.id ORDER BY u.ord) AS nth
-    FROM unnest(p_id, p_event, p_kind, p_who, p_reference, p_amount) WITH ORDINALITY AS u (id, event, kind, who, reference, amount, ord)
-  ), told AS MATERIALIZED (
+  WITH told AS MATERIALIZED (
     SELECT r.*, c.id IS NOT NULL AS known, c.kind AS chain_kind, c.step, c.version, c.lane, c.amount AS due, c.currency
-    FROM r LEFT JOIN LATERAL (SELECT * FROM chain x WHERE x.id = r.id OFFSET 0) c ON true
+    FROM unnest(p_id, p_event, p_kind, p_who, p_reference, p_amount) WITH ORDINALITY AS r (id, event, kind, who, reference, amount, ord)
+    LEFT JOIN LATERAL (SELECT * FROM chain x WHERE x.id = r.id OFFSET 0) c ON true
   ), place AS MATERIALIZED (
     -- Where the chains stand, and what may be said there: a handful.
     SELECT t.*, st.hearer, ed.event IS NOT NULL AS waits, ed.service
@@ -34,7 +32,7 @@ BEGIN
     LEFT JOIN LATERAL (SELECT * FROM step x WHERE x.kind = t.chain_kind AND x.name = t.event OFFSET 0) n ON true
     LEFT JOIN LATERAL (SELECT * FROM edge x WHERE x.kind = t.chain_kind AND x.from_step = t.step AND x.event = t.event
       AND (t.kind = ANY (coalesce(x.evidence, n.evidence)) OR (x.event = 'PAYMENT_EXPIRED' AND t.kind = 'provider')) OFFSET 0) ed ON true
-  ), seen AS MATERIALIZED (
+  ), judged AS MATERIALIZED (
     SELECT t.*, p.hearer, p.service,
       CASE
         WHEN NOT t.known THEN 'unknown'
@@ -45,7 +43,6 @@ BEGIN
         -- A provider's word of a payment that came in time counts although it is heard late.
         WHEN t.event = 'PAYMENT_CONFIRMED' AND t.kind = 'person' AND i.expires_at <= now() THEN 'expired'
         WHEN coalesce(t.amount, t.due) IS DISTINCT FROM t.due THEN 'amount'
-        WHEN t.nth > 1 THEN 'again'
         ELSE 'stored' END AS verdict
     FROM told t
     LEFT JOIN place p ON p.chain_kind = t.chain_kind AND p.step = t.step AND p.event = t.event AND p.kind = t.kind
@@ -53,6 +50,12 @@ BEGIN
     LEFT JOIN LATERAL (SELECT max(v.event) FILTER (WHERE v.event = t.event) AS event,
       bool_or(v.event = t.event AND v.reference = t.reference) AS same, bool_or(v.version = t.version) AS here
       FROM evidence v WHERE v.chain_id = t.id) prior ON true
+  ), seen AS MATERIALIZED (
+    -- Of what one call says twice the first counts, and the others are judged as if it stood already.
+    SELECT j.id, j.event, j.kind, j.who, j.reference, j.amount, j.ord, j.version, j.lane, j.due, j.currency, j.hearer, j.service,
+      CASE WHEN j.verdict <> 'stored' OR row_number() OVER said = 1 THEN j.verdict
+           WHEN j.event = first_value(j.event) OVER said AND j.reference = first_value(j.reference) OVER said THEN 'repeated' ELSE 'conflict' END AS verdict
+    FROM judged j WINDOW said AS (PARTITION BY j.id, j.verdict ORDER BY j.ord)
   ), stored AS (
     INSERT INTO evidence (chain_id, version, event, kind, who, reference, amount, currency, hash)
     SELECT s.id, s.version, s.event, s.kind, s.who, s.reference, s.due, s.currency,
@@ -69,4 +72,4 @@ BEGIN
   SELECT s.ord::integer, s.verdict, s.hearer, s.lane, s.version
   FROM seen s ORDER BY s.ord;
 END $$;
-COMMENT ON FUNCTION submit_evidence IS 'Stores evidence for chains that wait for it. p_amount NULL: the amount due. Per row: stored, repeated (same reference), conflict (another reference or amount stands), amount (differs), expired, not_waiting, unknown, or again (the same call says it twice: call again)';
+COMMENT ON FUNCTION submit_evidence IS 'Stores evidence for chains that wait for it. p_amount NULL: the amount due. Per row: stored, repeated (same reference), conflict (another reference or amount stands), amount (differs), expired, not_waiting or unknown';

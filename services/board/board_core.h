@@ -98,7 +98,6 @@ enum board_verdict {
         BOARD_EXPIRED,
         BOARD_NOT_WAITING,
         BOARD_UNKNOWN,
-        BOARD_AGAIN,
 };
 bool board_verdict_parse(const char *s, enum board_verdict *ret_verdict);
 

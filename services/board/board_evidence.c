@@ -222,9 +222,6 @@ static void settle(struct service *s, struct pending *p, const struct board_subm
                 if (strcmp(sub->hearer, takers[p->kind]) == 0 && lane_parse(sub->lane, strlen(sub->lane), &lane))
                         service_ring_one(s, sub->hearer, lane, &p->id, sub->version);
                 break;
-        case BOARD_AGAIN: /* a twin in this batch or in another session was faster: asked again in the next round */
-                service_wake_in(s, 1);
-                break;
         case BOARD_CONFLICT:
         case BOARD_AMOUNT:
         case BOARD_EXPIRED:

@@ -222,8 +222,7 @@ bool board_verdict_parse(const char *s, enum board_verdict *ret_verdict)
                 [BOARD_AMOUNT] = "amount",
                 [BOARD_EXPIRED] = "expired",
                 [BOARD_NOT_WAITING] = "not_waiting",
-                [BOARD_UNKNOWN] = "unknown",
-                [BOARD_AGAIN] = "again"};
+                [BOARD_UNKNOWN] = "unknown"};
 
         for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
                 if (strcmp(s, names[i]) != 0)
@@ -251,7 +250,6 @@ struct board_problem board_verdict_problem(enum board_kind kind, enum board_verd
         switch (verdict) {
         case BOARD_STORED:
         case BOARD_REPEATED:
-        case BOARD_AGAIN:
                 break;
         case BOARD_CONFLICT:
                 board_read_refuse(&p, 409, of[kind].conflict, "other evidence is stored: another reference or amount", "/reference");

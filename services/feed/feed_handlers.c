@@ -56,20 +56,23 @@ static int read_page(struct service *s, struct page *p)
         return 0;
 }
 
-/* The chains of the page: asked for where they are not known, and where the page itself brings their price. */
+/* The chains of the page: asked for where they are not known, and where the page itself brings a price. */
 static int read_chains(struct service *s, struct page *p)
 {
         const struct feed_state *state = s->state;
         _cleanup_(freep) struct uuid *ids = xcalloc(p->n + 1, sizeof(*ids));
         int n = 0, e = 0;
 
+        for (size_t i = 0; i < p->n; i++)
+                if (strcmp(p->items[i].event.type, "PRICED") == 0)
+                        feed_known_drop(state->known, &p->items[i].event.chain_id);
         for (size_t i = 0; i < p->n; i++) {
                 struct item *t = &p->items[i];
 
                 t->asked = -1;
                 if (n > 0 && uuid_equal(&ids[n - 1], &t->event.chain_id)) {
                         t->asked = n - 1;
-                } else if (strcmp(t->event.type, "PRICED") == 0 || !feed_known_get(state->known, &t->event.chain_id, &t->chain)) {
+                } else if (!feed_known_get(state->known, &t->event.chain_id, &t->chain)) {
                         t->asked = n;
                         ids[n++] = t->event.chain_id;
                 }

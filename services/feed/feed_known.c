@@ -57,6 +57,16 @@ bool feed_known_get(const struct feed_known *k, const struct uuid *id, struct fe
         return true;
 }
 
+void feed_known_drop(struct feed_known *k, const struct uuid *id)
+{
+        struct place *p = &k->places[place_of(id)];
+
+        if (p->client && uuid_equal(&p->id, id)) {
+                free(p->client);
+                *p = (struct place){0};
+        }
+}
+
 void feed_known_put(struct feed_known *k, const struct uuid *id, const struct feed_chain *chain)
 {
         struct place *p = &k->places[place_of(id)];

@@ -21,8 +21,9 @@ struct feed_known *feed_known_new(void);
 struct feed_known *feed_known_free(struct feed_known *k); /* returns NULL */
 void feed_known_forget(struct feed_known *k);             /* everything: another instance may have told the price of a chain */
 
-/* False: not known, or not priced yet. What is found is borrowed until the next put or forget. */
+/* False: not known, or not priced yet. What is found is borrowed until something is put, dropped or forgotten. */
 bool feed_known_get(const struct feed_known *k, const struct uuid *id, struct feed_chain *ret_chain);
+void feed_known_drop(struct feed_known *k, const struct uuid *id);                                /* its price may be another */
 void feed_known_put(struct feed_known *k, const struct uuid *id, const struct feed_chain *chain); /* a chain without a price is not kept */
 
 #endif

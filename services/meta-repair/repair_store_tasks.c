@@ -65,8 +65,9 @@ int repair_task_read(struct db *db, const struct uuid *id, char ret_kind[32], ch
 
 int repair_reversals_store(struct db *db, const struct uuid tasks[], const struct uuid issues[], const int versions[], size_t n)
 {
-        static const char sql[] = "SELECT v.verdict = 'stored' AND v.version <> u.version FROM unnest($1, $2, $3) u(id, issue, version) CROSS JOIN "
-                                  "LATERAL submit_evidence(ARRAY[u.id], '{PAYMENT_REVERSED}', "
+        static const char sql[] = "SELECT v.verdict = 'stored' AND v.version <> u.version"
+                                  " FROM (SELECT * FROM unnest($1, $2, $3) u(id, issue, version) ORDER BY id) u CROSS JOIN LATERAL "
+                                  "submit_evidence(ARRAY[u.id], '{PAYMENT_REVERSED}', "
                                   "'{internal}', '{" REPAIR_REVERSES "}', ARRAY[u.issue::text], '{NULL}') v";
         _cleanup_(db_args_done) struct db_args args = {0};
         _cleanup_(PQclearp) PGresult *r = NULL;

@@ -12,7 +12,7 @@
 #include <string.h>
 
 #define LEASE       "sweep"
-#define PAGES_TICK  5
+#define PAGES_TICK  4   /* of each walk */
 #define BROKEN_TICK 200 /* chains whose events are folded */
 #define OPEN_BATCH  256 /* issues opened in one transaction */
 #define FIGURES_MS  10000
@@ -23,7 +23,7 @@ struct repair_sweep {
         struct walk {
                 struct uuid after;
                 struct repair_gauges now, last; /* of the round under way, and of the last whole one */
-                bool whole;
+                bool whole;                     /* a round has ended since figures were written */
         } walks[REPAIR_WALKS];
         enum repair_walk broken_walk;
         struct uuid broken_after, issue_after, mismatch_after;
@@ -114,10 +114,7 @@ int repair_open_now(struct service *s, struct repair_candidates *found)
 
 /* --- walking --- */
 
-/* What waits for somebody may be a thousand times what stands, and is not late before minutes have passed: its walk is a slow one, and what has
- * failed is not found later for it. */
-static const int pages_tick[REPAIR_WALKS] = {[REPAIR_WALK_STANDING] = PAGES_TICK, [REPAIR_WALK_WAITING] = 1};
-
+/* What waits for somebody may be a thousand times what stands: what has failed is not found later for it. */
 static int walk_chains(struct service *s, struct repair_sweep *w, enum repair_walk which)
 {
         struct repair_state *state = s->state;
@@ -125,7 +122,7 @@ static int walk_chains(struct service *s, struct repair_sweep *w, enum repair_wa
         bool more = true;
         int e = 0;
 
-        for (int page = 0; page < pages_tick[which] && e == 0 && more; page++) {
+        for (int page = 0; page < PAGES_TICK && e == 0 && more; page++) {
                 _cleanup_(repair_candidates_done) struct repair_candidates found = {0};
                 _cleanup_(freep) struct uuid *refunded = NULL;
                 size_t n_refunded = 0;
@@ -205,6 +202,7 @@ static void say(const struct repair_gauges *gauges)
                 LOG_S("oldest_step", step));
 }
 
+/* Written when each walk has been round, so that all of them are as new as their time says. */
 static int figures(struct service *s, struct repair_sweep *w)
 {
         int64_t now = now_mono_ms();
@@ -224,6 +222,8 @@ static int figures(struct service *s, struct repair_sweep *w)
                 say(&all);
                 w->log_ms = now;
         }
+        for (size_t i = 0; i < ARRAY_SIZE(w->walks); i++)
+                w->walks[i].whole = false;
         return e;
 }
 

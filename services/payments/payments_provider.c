@@ -262,9 +262,6 @@ static int write_outcomes(struct db *db, void *arg)
                 e = advance_run(&b->advance, db);
         if (e == 0)
                 e = provider_store_evidence(db, b->evidence, b->n_evidence);
-        for (size_t k = 0; e == 0 && k < b->n_evidence; k++)
-                if (strcmp(b->evidence[k].verdict, "again") == 0)
-                        e = -EAGAIN;
         return e;
 }
 

@@ -89,7 +89,6 @@ static void money_needs_evidence(void **state)
         expect_sound();
 }
 
-/* What was paid and could not be done goes back, once, with evidence, before the chain may end; and then it stays ended. */
 /* The data of events names the chain and the event that it belongs to. */
 static const char strays[] = "SELECT count(*) FROM event WHERE data LIKE '{\"of\"%' AND (data::json->>'of', data::json->>'is') IS DISTINCT FROM"
                              " (chain_id::text, type)";
@@ -164,6 +163,28 @@ static void arrays_of_any_shape(void **state)
         }
 }
 
+/* Of what one call says twice the first that counts is stored, and what is said before it and does not count is no twin. */
+static void one_call_says_it_twice(void **state)
+{
+        static const char sql[] = "SELECT string_agg(verdict, ' ' ORDER BY ord) FROM submit_evidence(array_fill($1::uuid, '{5}'),"
+                                  " '{REFUND_CONFIRMED,PAYMENT_CONFIRMED,PAYMENT_CONFIRMED,PAYMENT_CONFIRMED,PAYMENT_CONFIRMED}',"
+                                  " array_fill('person'::text, '{5}'), array_fill('anna'::text, '{5}'), '{r,a,a,b,a}', '{NULL,NULL,2588,NULL,1}')";
+        struct uuid id = waiting_for_payment();
+        _cleanup_(db_args_done) struct db_args args = {0};
+
+        (void)state;
+        db_arg_uuid(&args, &id);
+        for (int turn = 0; turn < 2; turn++) {
+                _cleanup_(PQclearp) PGresult *r = NULL;
+
+                assert_int_equal(db_run(db_of("meta_repair"), sql, &args, &r), 0);
+                assert_string_equal(
+                        PQgetvalue(r, 0, 0), turn ? "conflict repeated repeated conflict conflict" : "not_waiting stored repeated conflict amount");
+        }
+        expect_sound();
+}
+
+/* What was paid and could not be done goes back, once, with evidence, before the chain may end; and then it stays ended. */
 static void a_refund_closes_the_books(void **state)
 {
         struct uuid id = refunding(), other;
@@ -418,6 +439,7 @@ int main(void)
                 cmocka_unit_test(money_needs_evidence),
                 cmocka_unit_test(events_find_their_chains),
                 cmocka_unit_test(arrays_of_any_shape),
+                cmocka_unit_test(one_call_says_it_twice),
                 cmocka_unit_test(a_refund_closes_the_books),
                 cmocka_unit_test(refund_and_run_exclude_each_other),
                 cmocka_unit_test(only_the_unpaid_is_reopened),

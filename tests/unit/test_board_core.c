@@ -335,7 +335,6 @@ static void verdicts(void **state)
         } cases[] = {
                 {"stored", 0, 0, NULL, NULL},
                 {"repeated", 0, 0, NULL, NULL},
-                {"again", 0, 0, NULL, NULL},
                 {"conflict", 409, 409, "already-confirmed", "already-marked"},
                 {"amount", 409, 409, "wrong-amount", "wrong-amount"},
                 {"expired", 409, 409, "payment-expired", "payment-expired"},

@@ -48,15 +48,21 @@ static void chains_are_told_apart(void **state)
 static void the_last_price_counts(void **state)
 {
         struct feed_known *k = feed_known_new();
-        struct uuid id = uuid_v7();
+        struct uuid id = uuid_v7(), other = id;
         struct feed_chain found;
 
         (void)state;
+        other.b[0] ^= 1; /* has the same place */
         feed_known_put(k, &id, &unpriced);
         assert_false(feed_known_get(k, &id, &found));
         feed_known_put(k, &id, &cheap);
         feed_known_put(k, &id, &dear);
         expect_known(k, &id, &dear);
+        feed_known_drop(k, &other);
+        expect_known(k, &id, &dear);
+        feed_known_drop(k, &id);
+        assert_false(feed_known_get(k, &id, &found));
+        feed_known_put(k, &id, &cheap);
         feed_known_forget(k);
         assert_false(feed_known_get(k, &id, &found));
         feed_known_free(k);
