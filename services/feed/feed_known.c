@@ -9,8 +9,8 @@
 #define PLACES 16384 /* a few seconds of a fast machine */
 
 struct place {
-        struct uuid id; /* all zeros: empty; no chain has that */
-        char *client;
+        struct uuid id;
+        char *client; /* NULL: empty */
         char currency[4];
         int64_t minor;
         bool system;
