@@ -231,6 +231,7 @@ static void a_person_decides_what_nobody_else_can_tell(void **state)
 /* As meta-repair does it. */
 static void a_run_is_looked_at_when_its_time_is_set_to_now(void **state)
 {
+        static const char accepted[] = "SELECT count(*) FROM aethelos.operator_run WHERE state = 'accepted'";
         struct world *w = *state;
 
         operator_is(w, "one", fake_operator_url(w->one), fake_operator_status_url(w->one), "out", "", "");
@@ -241,12 +242,13 @@ static void a_run_is_looked_at_when_its_time_is_set_to_now(void **state)
         assert_int_equal(number(w, "SELECT epoch FROM aethelos.operator_run"), 1);
         jobs(w, 1, "[\"out\"]", "{\"mode\":\"accept\"}", true);
         stack_await(w->stack, "SELECT count(*) FROM aethelos.operator_run WHERE state = 'accepted'", "1", 20000);
-        for (int i = 0; i < 3 && number(w, "SELECT count(*) FROM aethelos.operator_run WHERE state = 'accepted'") > 0; i++) {
+        for (int i = 0; i < 3 && number(w, accepted) > 0; i++) {
                 size_t asked = fake_operator_truth(w->one).queries;
                 run_sql(w, "UPDATE aethelos.operator_run SET next_at = now() WHERE state = 'accepted'");
-                for (int k = 0; k < 500 && fake_operator_truth(w->one).queries == asked; k++)
+                /* A question that was under way before may have ended it. */
+                for (int k = 0; k < 500 && fake_operator_truth(w->one).queries == asked && number(w, accepted) > 0; k++)
                         usleep(20000);
-                assert_true(fake_operator_truth(w->one).queries > asked);
+                assert_true(fake_operator_truth(w->one).queries > asked || number(w, accepted) == 0);
         }
         stack_await(w->stack, STANDING, "EXECUTION_COMPLETED 2", 20000);
         stack_assert_sound(w->stack);
