@@ -16,7 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -51,12 +50,10 @@ static int64_t count_done(struct db *db)
 
 static void round_trip(struct load *l, int ms)
 {
-        struct pollfd fds[2] = {{.fd = l->wake_fd, .events = POLLIN}, {.fd = httpc_fd(l->http), .events = POLLIN}};
+        struct pollfd fds[2] = {{.fd = bus_fd(l->bus), .events = POLLIN}, {.fd = httpc_fd(l->http), .events = POLLIN}};
         int64_t limit = httpc_timeout_ms(l->http);
-        uint64_t count;
 
         (void)poll(fds, 2, limit >= 0 && limit < ms ? (int)limit : ms);
-        (void)!read(l->wake_fd, &count, sizeof(count));
         (void)bus_maintain(l->bus);
         httpc_run(l->http);
         load_hear(l);
@@ -244,7 +241,6 @@ int main(int argc, char *argv[])
         if (l.careful)
                 signal(SIGTERM, on_stop);
         snprintf(l.run, sizeof(l.run), "b%" PRIx64, (uint64_t)wall_us());
-        l.wake_fd = bus.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         db = db_new(&database);
         if (db_ready(db) < 0) {
                 fprintf(stderr, "load: %s\n", db_error(db));

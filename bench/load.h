@@ -20,7 +20,6 @@ struct load {
         /* the state */
         struct bus *bus;
         struct httpc *http;
-        int wake_fd;
         char run[24]; /* prefix of the keys of this run */
         struct load_job {
                 int64_t sent_us; /* wall clock, as the database's */

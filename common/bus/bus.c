@@ -1,10 +1,7 @@
-/* Messages: the queues between libnats' threads and the caller's, publishing, plain subscriptions, requests.
+/* Messages: publishing, plain subscriptions, requests.
  *
- * Invariants: libnats' callbacks do nothing but queue, count and write the eventfd, so there is no state of ours they could race for. A natsMsg
- * is freed once, in message_free. The queues are bounded; what does not fit is dropped, because a doorbell may be lost but memory may not.
- * A crash here leaves nothing behind; unacknowledged messages come again.
- *
- * A publish can block in the socket while the server takes nothing; the write deadline then makes libnats shut the socket and reconnect. */
+ * Invariants: a natsMsg is freed once, in message_free. What a subscription holds for us is bounded by libnats; what does not fit is dropped, because a
+ * doorbell may be lost but memory may not. A crash here leaves nothing behind; unacknowledged messages come again. */
 #include "bus_private.h"
 
 #include "base/log.h"
@@ -15,10 +12,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
-#define QUEUE_BYTES_MAX ((size_t)64 << 20)
 #define REPORT_MS       5000
 
 void message_push(struct message_list *list, struct message *m)
@@ -48,7 +42,7 @@ struct message *message_pop(struct message_list *list)
         return m;
 }
 
-static struct message *message_new(natsMsg *nats)
+struct message *message_new(natsMsg *nats)
 {
         struct message *m = xcalloc(1, sizeof(*m));
 
@@ -82,81 +76,6 @@ int message_status(struct message *m)
                 return 0;
         return atoi(value);
 }
-
-void bus_wake(const struct bus *b)
-{
-        uint64_t one = 1;
-
-        if (b->wake_fd >= 0 && write(b->wake_fd, &one, sizeof(one)) < 0) {
-                /* EAGAIN: the counter is full, so the sleeper wakes anyway */
-        }
-}
-
-/* --- called on libnats' threads --- */
-
-static bool queue_message(struct bus *b, struct message_list *list, struct message *m)
-{
-        if (list->n >= BUS_PLAIN_MAX || list->bytes + m->m.len > QUEUE_BYTES_MAX) {
-                b->dropped++;
-                return false;
-        }
-        message_push(list, m);
-        return true;
-}
-
-void on_inbox(natsConnection *nc, natsSubscription *sub, natsMsg *nats, void *closure)
-{
-        struct bus *b = closure;
-        struct message *m = message_new(nats);
-        bool first = false;
-
-        (void)nc;
-        (void)sub;
-        pthread_mutex_lock(&b->lock);
-        if (strncmp(m->m.subject, b->inbox, b->inbox_len) == 0 && m->m.subject[b->inbox_len] == 'r') {
-                if (b->request && !b->request_reply && strtoull(m->m.subject + b->inbox_len + 2, NULL, 10) == b->request) {
-                        b->request_reply = TAKE_PTR(m);
-                        pthread_cond_broadcast(&b->changed);
-                }
-        } else if (strncmp(m->m.subject, b->inbox, b->inbox_len) == 0 && m->m.subject[b->inbox_len] == 'q') {
-                if (queue_message(b, &b->replies_in, m)) {
-                        m = NULL;
-                        first = b->replies_in.n == 1;
-                }
-        } else if (queue_message(b, &b->inbox_in, m)) {
-                m = NULL;
-                first = b->inbox_in.n == 1;
-                b->n_arrived = b->inbox_in.n;
-        }
-        pthread_mutex_unlock(&b->lock);
-        message_free(m);
-        if (first)
-                bus_wake(b);
-}
-
-void on_plain(natsConnection *nc, natsSubscription *sub, natsMsg *nats, void *closure)
-{
-        struct bus *b = closure;
-        struct message *m = message_new(nats);
-        bool first = false;
-
-        (void)nc;
-        (void)sub;
-        /* Whoever answers does it with rights of its own: to an inbox, and to no subject that means something. */
-        if (m->m.reply && strncmp(m->m.reply, "_INBOX", strlen("_INBOX")) != 0)
-                m->m.reply = NULL;
-        pthread_mutex_lock(&b->lock);
-        if (queue_message(b, &b->plain_in, m)) {
-                m = NULL;
-                first = b->plain_in.n == 1;
-        }
-        pthread_mutex_unlock(&b->lock);
-        message_free(m);
-        if (first)
-                bus_wake(b);
-}
-
-/* --- called on the caller's thread --- */
 
 bool bus_connected(const struct bus *b)
 {
@@ -201,6 +120,8 @@ static natsStatus publish_with_headers(
 natsStatus publish_status(
         struct bus *b, const char *subject, const char *reply, const struct bus_header headers[], size_t n_headers, const void *data, size_t len)
 {
+        natsStatus s;
+
         if (!subject_ok(subject) || (reply && !subject_ok(reply)))
                 return NATS_INVALID_SUBJECT;
         if (len > INT_MAX)
@@ -208,10 +129,12 @@ natsStatus publish_status(
         if (!b->connected)
                 return NATS_CONNECTION_DISCONNECTED;
         if (n_headers > 0)
-                return publish_with_headers(b, subject, reply, headers, n_headers, data, (int)len);
-        if (reply)
-                return natsConnection_PublishRequest(b->nc, subject, reply, data, (int)len);
-        return natsConnection_Publish(b->nc, subject, data, (int)len);
+                s = publish_with_headers(b, subject, reply, headers, n_headers, data, (int)len);
+        else if (reply)
+                s = natsConnection_PublishRequest(b->nc, subject, reply, data, (int)len);
+        else
+                s = natsConnection_Publish(b->nc, subject, data, (int)len);
+        return s == NATS_OK ? socket_published(b, len) : s;
 }
 
 int bus_publish(
@@ -220,39 +143,38 @@ int bus_publish(
         return errno_of(publish_status(b, subject, reply, headers, n_headers, data, len));
 }
 
-int bus_flush(struct bus *b)
-{
-        if (!b->connected)
-                return -ENOTCONN;
-        /* libnats has no call that only writes its buffer; this writes it at once, then waits for the PONG, which is not worth more than 1 ms. */
-        if (!b->send_asap)
-                natsConnection_FlushTimeout(b->nc, 1);
-        return 0;
-}
-
 int bus_subscribe(struct bus *b, const char *subject, const char *queue)
 {
-        return subscribe(b, subject, queue, on_plain);
+        return subscribe(b, subject, queue, true, NULL, NULL);
 }
 
 struct bus_message *bus_next_plain(struct bus *b)
 {
-        struct message *m;
+        for (size_t tried = 0; tried < b->n_subs; tried++) {
+                const struct subscription *sub = b->subs[b->next_sub % b->n_subs];
+                struct message *m = sub->plain ? subscription_next(sub, NULL) : NULL;
 
-        pthread_mutex_lock(&b->lock);
-        m = message_pop(&b->plain_in);
-        pthread_mutex_unlock(&b->lock);
-        return m ? &m->m : NULL;
+                if (m) {
+                        /* Whoever answers does it with rights of its own: to an inbox, and to no subject that means something. */
+                        if (m->m.reply && strncmp(m->m.reply, "_INBOX", strlen("_INBOX")) != 0)
+                                m->m.reply = NULL;
+                        return &m->m;
+                }
+                b->next_sub++;
+        }
+        return NULL;
 }
 
 size_t bus_queued(const struct bus *b)
 {
-        pthread_mutex_t *lock = (pthread_mutex_t *)&b->lock;
         size_t n = source_queued(b->source);
 
-        pthread_mutex_lock(lock);
-        n += b->plain_in.n;
-        pthread_mutex_unlock(lock);
+        for (size_t i = 0; i < b->n_subs; i++) {
+                uint64_t waiting = 0;
+
+                if (b->subs[i]->plain && b->subs[i]->sub && natsSubscription_QueuedMsgs(b->subs[i]->sub, &waiting) == NATS_OK)
+                        n += waiting;
+        }
         return n;
 }
 
@@ -296,47 +218,51 @@ void bus_drop(struct bus *b, struct bus_message *m)
         release(b, m);
 }
 
+/* The answer to request `id`, among those to requests that were given up. */
+static struct message *take_reply(struct bus *b, uint64_t id, bool *ret_nobody)
+{
+        struct message *m;
+
+        while ((m = subscription_next(b->requests, ret_nobody))) {
+                if (strtoull(m->m.subject + b->inbox_len + 2, NULL, 10) == id)
+                        return m;
+                message_free(m);
+        }
+        return NULL;
+}
+
 int bus_request(struct bus *b, const char *subject, const void *data, size_t len, int64_t timeout_ms, struct bus_message **ret_reply)
 {
         _cleanup_(strbuf_done) struct strbuf reply = {0};
         struct message *m = NULL;
         uint64_t id = ++b->next_id;
         unsigned epoch = b->epoch;
-        struct timespec until;
-        int r;
+        int64_t now = now_mono_ms(), until = now + timeout_ms;
+        bool nobody = false;
+        int r = b->requests ? 0 : subscribe_inbox(b, 'r', NULL, &b->requests);
 
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_sec += timeout_ms / 1000;
-        until.tv_nsec += timeout_ms % 1000 * 1000000;
-        if (until.tv_nsec >= 1000000000) {
-                until.tv_sec++;
-                until.tv_nsec -= 1000000000;
-        }
+        if (r < 0)
+                return r;
+        (void)take_reply(b, 0, &nobody); /* late, and nobody's */
+        nobody = false;
         strbuf_addf(&reply, "%sr.%" PRIu64, b->inbox, id);
-        pthread_mutex_lock(&b->lock);
-        b->request = id;
-        pthread_mutex_unlock(&b->lock);
-
         r = bus_publish(b, subject, reply.s, NULL, 0, data, len);
-        if (r == 0)
-                r = bus_flush(b);
-
-        pthread_mutex_lock(&b->lock);
-        /* A reply cannot come over another connection than the request went out on. */
-        while (r == 0 && !b->request_reply && b->connected && b->epoch == epoch)
-                r = -pthread_cond_timedwait(&b->changed, &b->lock, &until);
-        m = TAKE_PTR(b->request_reply);
-        b->request = 0;
-        pthread_mutex_unlock(&b->lock);
-
-        if (!m)
-                return r < 0 ? r : -ENOTCONN;
-        if (message_status(m) == 503) {
-                message_free(m);
-                return -EHOSTUNREACH;
+        while (r == 0) {
+                socket_look(b, now);
+                m = take_reply(b, id, &nobody);
+                /* A reply cannot come over another connection than the request went out on. */
+                if (m || nobody || !b->connected || b->epoch != epoch)
+                        break;
+                if (now >= until)
+                        r = -ETIMEDOUT;
+                else
+                        socket_wait(b, until - now);
+                now = now_mono_ms();
         }
-        *ret_reply = &m->m;
-        return 0;
+        bus_wake(b); /* what else has come meanwhile is to be looked at */
+        if (m)
+                *ret_reply = &m->m;
+        return m ? 0 : nobody ? -EHOSTUNREACH : r < 0 ? r : -ENOTCONN;
 }
 
 int bus_backlog(struct bus *b, const char *stream, const char *durable, int64_t timeout_ms, struct bus_backlog *ret_backlog)
@@ -364,31 +290,30 @@ int bus_backlog(struct bus *b, const char *stream, const char *durable, int64_t 
 static void report(struct bus *b, int64_t now)
 {
         char error[sizeof(b->error)];
-        uint64_t n_errors, dropped;
+        uint64_t n_errors;
 
         if (now < b->report_at)
                 return;
         pthread_mutex_lock(&b->lock);
         n_errors = b->n_errors;
-        dropped = b->dropped;
         memcpy(error, b->error, sizeof(error));
-        b->n_errors = b->dropped = 0;
+        b->n_errors = 0;
         pthread_mutex_unlock(&b->lock);
-        if (n_errors == 0 && dropped == 0)
+        if (n_errors == 0)
                 return;
-        if (n_errors > 0)
-                log_warning("bus error", LOG_S("error", error), LOG_I("times", (int64_t)n_errors));
-        if (dropped > 0)
-                log_warning("bus queue full; messages dropped", LOG_I("messages", (int64_t)dropped));
+        log_warning("bus error", LOG_S("error", error), LOG_I("times", (int64_t)n_errors));
         b->report_at = now + REPORT_MS;
 }
 
 int64_t bus_maintain(struct bus *b)
 {
-        int64_t now = now_mono_ms();
+        int64_t now = now_mono_ms(), source_ms, calls_ms;
 
+        socket_look(b, now);
         open_again(b, now);
         report(b, now);
-        int64_t source_ms = source_maintain(b, now), calls_ms = calls_maintain(b, now);
+        source_ms = source_maintain(b, now);
+        calls_ms = calls_maintain(b, now);
+        bus_flush(b);
         return calls_ms < source_ms ? calls_ms : source_ms;
 }

@@ -1,15 +1,15 @@
 /* The bus (NATS JetStream through libnats), as a doorbell: everything here may be lost, repeated or reordered, and nothing may break by it.
  *
- * Own pull loop instead of natsSubscription_Fetch (libnats 3.4 has a heap overflow there): one inbox subscription, standing pull requests on
- * $JS.API.CONSUMER.MSG.NEXT, re-armed when used up, on missed idle heartbeats, on status 404, 408, 409, 503 and after a reconnect; acknowledgements
- * are published to the message's reply subject. libnats' threads only queue messages and write the wake eventfd; all else is the caller's thread.
+ * Own pull loop instead of natsSubscription_Fetch (libnats 3.4 has a heap overflow there): standing pull requests on $JS.API.CONSUMER.MSG.NEXT, re-armed
+ * when used up, on missed idle heartbeats, on status 404, 408, 409, 503 and after a reconnect; acknowledgements are published to the message's reply
+ * subject. The socket is read and written on the caller's thread (bus_maintain, bus_flush); libnats' threads only connect again, and hand over answers
+ * to calls.
  * Reconnects are unlimited; the server may be away at start. Streams and consumers are declared by raw JSON API requests, again whenever they
  * may have been lost, so that a deleted broker storage heals by itself.
  *
- * All functions belong to one thread. libnats' threads inherit its signal mask: block what you handle yourself before bus_open. The wake eventfd is
- * written when something arrives while nothing was waiting, and when the connection comes or goes: read it first, then call bus_maintain, then take
- * until bus_next and bus_next_plain yield NULL; a loop that stops earlier asks bus_queued before it sleeps. A connection that libnats has given up
- * for good (user or password refused, broken protocol) ends the process. */
+ * All functions belong to one thread. libnats' threads inherit its signal mask: block what you handle yourself before bus_open. A loop sleeps on
+ * bus_fd, calls bus_maintain, and takes until bus_next and bus_next_plain yield NULL; one that stops earlier asks bus_queued before it sleeps. A
+ * connection that libnats has given up for good (user or password refused, broken protocol) ends the process. */
 #ifndef AETHELOS_BUS_BUS_H
 #define AETHELOS_BUS_BUS_H
 
@@ -25,8 +25,6 @@ struct bus_config {
         const char *user, *password; /* NULL: none */
         const char *name;            /* connection name: aethelos-<service>/<instance> */
         const char *inbox_prefix;    /* "_INBOX_<service>" */
-        int wake_fd;                 /* an eventfd, written when something arrived or the connection changed */
-        bool send_asap; /* a write(2) for every publish and ack; false: buffered until bus_flush, at most about 1 ms (many messages, one write) */
 };
 
 /* Does not wait for the server (1 s when it takes the connection but says nothing); copies the config. 0, -EINVAL, or -ENOTCONN when refused at once.
@@ -36,6 +34,7 @@ int bus_open(const struct bus_config *config, struct bus **ret_bus);
  * before. Returns NULL. */
 struct bus *bus_free(struct bus *b);
 bool bus_connected(const struct bus *b);
+int bus_fd(const struct bus *b); /* readable when bus_maintain should be called: something has come, can be written, or the connection has changed */
 unsigned bus_epoch(const struct bus *b); /* counts connections: another number, and something may not have been heard in between */
 
 /* Call on every round of the loop: (re)declares, re-arms pulls, notices missed heartbeats. Does not wait for answers. Returns ms until it wants to be
@@ -46,11 +45,11 @@ struct bus_header {
         const char *name, *value;
 };
 
-/* Fire and forget: 0 when handed to the client library; -ENOTCONN while there is no connection (nothing is kept for later) or when the server takes
+/* Fire and forget: 0 when buffered, to be written by bus_flush or bus_maintain (many messages, one write); -ENOTCONN while there is no connection (nothing is kept for later) or when the server takes
  * nothing for 2 s; -EMSGSIZE above its max_payload; -EINVAL for a subject or header that would break the protocol (blanks, control characters). */
 int bus_publish(
         struct bus *b, const char *subject, const char *reply, const struct bus_header headers[], size_t n_headers, const void *data, size_t len);
-int bus_flush(struct bus *b); /* writes what is buffered, and waits at most 1 ms for the server; 0 or -ENOTCONN */
+int bus_flush(struct bus *b); /* hands what is buffered to the kernel, as far as it takes it, the rest later; 0 or -ENOTCONN */
 
 /* --- streams and pull consumers --- */
 struct bus_stream {

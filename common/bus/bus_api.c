@@ -95,10 +95,6 @@ void api_parse(struct message *m, struct api_answer *ret_answer)
         struct json_error why;
         json_value root, error;
 
-        if (message_status(m) == 503) {
-                *ret_answer = (struct api_answer){.code = 503, .text = "no responder"};
-                return;
-        }
         if (json_parse(m->m.data, m->m.len, &doc, &why) < 0) {
                 snprintf(a.text, sizeof(a.text), "not JSON: %s", why.why);
                 *ret_answer = a;

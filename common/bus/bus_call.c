@@ -64,6 +64,23 @@ static const char *refusal(natsStatus status)
         }
 }
 
+/* On a thread of libnats, which alone tells which call it was that nobody listens to. It does nothing but queue and wake. */
+static void on_reply(natsConnection *nc, natsSubscription *sub, natsMsg *nats, void *closure)
+{
+        struct bus *b = closure;
+        struct message *m = message_new(nats);
+        bool first;
+
+        (void)nc;
+        (void)sub;
+        pthread_mutex_lock(&b->lock);
+        message_push(&b->replies_in, m);
+        first = b->replies_in.n == 1;
+        pthread_mutex_unlock(&b->lock);
+        if (first)
+                bus_wake(b);
+}
+
 void bus_call(struct bus *b, const struct bus_call *call)
 {
         _cleanup_(strbuf_done) struct strbuf reply = {0};
@@ -76,6 +93,8 @@ void bus_call(struct bus *b, const struct bus_call *call)
         }
         *c = (struct call){.id = ++b->next_id, .until_ms = now_mono_ms() + call->timeout_ms, .done = call->done, .arg = call->arg};
         strbuf_addf(&reply, "%sq.%" PRIu64, b->inbox, c->id);
+        if (!b->replies)
+                (void)subscribe_inbox(b, 'q', on_reply, &b->replies); /* without it, no answer in time */
         status = publish_status(b, call->subject, reply.s, call->headers, call->n_headers, call->body.s, call->body.len);
         if (status != NATS_OK) {
                 c->refused = refusal(status);

@@ -1,7 +1,7 @@
 /* The connection: its options, opening it, subscribing, opening it again when libnats has given it up, and its end.
  *
- * Invariant: no subscription is destroyed while its thread may still run (libnats 3.4 crashes): bus_free closes the connection, waits for every
- * delivery thread and for the closed callback, and only then frees. */
+ * Invariant: no subscription is destroyed while its thread may still run (libnats 3.4 crashes): bus_free closes the connection, waits for the thread of
+ * the answers, should there be one, and for the closed callback, and only then frees. */
 #include "bus_private.h"
 
 #include "base/hash.h"
@@ -9,6 +9,7 @@
 #include "base/util.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -16,20 +17,12 @@
 #define CONNECT_TIMEOUT_MS 1000
 #define RECONNECT_WAIT_MS  200
 #define PING_MS            2000
-#define WRITE_DEADLINE_MS  2000
+#define WRITE_DEADLINE_MS  2000 /* of the handshake */
 #define DRAIN_MS           500
+#define WRITE_ALL_MS       1000
+#define PENDING_BYTES_MAX  (64 << 20)
 
 /* --- called on libnats' threads --- */
-
-static void on_sub_complete(void *closure)
-{
-        struct bus *b = closure;
-
-        pthread_mutex_lock(&b->lock);
-        b->live_subs--;
-        pthread_cond_broadcast(&b->changed);
-        pthread_mutex_unlock(&b->lock);
-}
 
 static void on_connected(natsConnection *nc, void *closure)
 {
@@ -148,12 +141,13 @@ static natsStatus set_options(natsOptions *o, const struct bus_config *config, s
                 s = natsOptions_SetReconnectBufSize(o, 0);
         if (s == NATS_OK)
                 s = natsOptions_SetPingInterval(o, PING_MS);
+        /* Whether nobody answers is for bus_socket.c to judge: libnats would do it on another thread, also when it is we who have not listened. */
         if (s == NATS_OK)
-                s = natsOptions_SetMaxPingsOut(o, 2);
+                s = natsOptions_SetMaxPingsOut(o, INT_MAX);
         if (s == NATS_OK)
                 s = natsOptions_SetWriteDeadline(o, WRITE_DEADLINE_MS);
         if (s == NATS_OK)
-                s = natsOptions_SetSendAsap(o, config->send_asap);
+                s = socket_options(o, b);
         if (s == NATS_OK)
                 s = natsOptions_SetRetryOnFailedConnect(o, true, on_connected, b);
         if (s == NATS_OK)
@@ -167,16 +161,30 @@ static natsStatus set_options(natsOptions *o, const struct bus_config *config, s
         return s;
 }
 
+static void on_sub_complete(void *closure)
+{
+        struct bus *b = closure;
+
+        pthread_mutex_lock(&b->lock);
+        b->live_subs--;
+        pthread_cond_broadcast(&b->changed);
+        pthread_mutex_unlock(&b->lock);
+}
+
 static int subscribe_at(struct bus *b, struct subscription *to)
 {
         natsStatus s;
 
-        if (to->queue)
-                s = natsConnection_QueueSubscribe(&to->sub, b->nc, to->subject, to->queue, to->handler, b);
-        else
+        if (to->handler)
                 s = natsConnection_Subscribe(&to->sub, b->nc, to->subject, to->handler, b);
-        if (s != NATS_OK)
-                return errno_of(s);
+        else if (to->queue)
+                s = natsConnection_QueueSubscribeSync(&to->sub, b->nc, to->subject, to->queue);
+        else
+                s = natsConnection_SubscribeSync(&to->sub, b->nc, to->subject);
+        if (s == NATS_OK)
+                s = natsSubscription_SetPendingLimits(to->sub, BUS_PLAIN_MAX, PENDING_BYTES_MAX);
+        if (s != NATS_OK || !to->handler)
+                return s == NATS_INVALID_SUBSCRIPTION ? -ENOTCONN : errno_of(s);
         pthread_mutex_lock(&b->lock);
         b->live_subs++;
         pthread_mutex_unlock(&b->lock);
@@ -187,22 +195,57 @@ static int subscribe_at(struct bus *b, struct subscription *to)
         return 0;
 }
 
-int subscribe(struct bus *b, const char *subject, const char *queue, natsMsgHandler handler)
+static void subscription_free(struct subscription *sub)
 {
-        struct subscription sub = {.subject = xstrdup(subject), .queue = queue ? xstrdup(queue) : NULL, .handler = handler};
-        int r = subscribe_at(b, &sub);
+        natsSubscription_Destroy(sub->sub);
+        free(sub->subject);
+        free(sub->queue);
+        free(sub);
+}
 
+int subscribe(struct bus *b, const char *subject, const char *queue, bool plain, natsMsgHandler handler, struct subscription **ret_sub)
+{
+        struct subscription *sub = xcalloc(1, sizeof(*sub));
+        int r;
+
+        *sub = (struct subscription){.subject = xstrdup(subject), .queue = queue ? xstrdup(queue) : NULL, .plain = plain, .handler = handler};
+        r = subscribe_at(b, sub);
         if (r == -ENOTCONN && b->epoch == 0) /* given up already: open_again subscribes */
                 r = 0;
         if (r < 0) {
-                natsSubscription_Destroy(sub.sub);
-                free(sub.subject);
-                free(sub.queue);
+                subscription_free(sub);
                 return r;
         }
         b->subs = xrealloc(b->subs, (b->n_subs + 1) * sizeof(*b->subs));
         b->subs[b->n_subs++] = sub;
+        if (ret_sub)
+                *ret_sub = sub;
         return 0;
+}
+
+int subscribe_inbox(struct bus *b, char kind, natsMsgHandler handler, struct subscription **ret_sub)
+{
+        _cleanup_(strbuf_done) struct strbuf subject = {0};
+
+        strbuf_addf(&subject, "%s%c.>", b->inbox, kind);
+        return subscribe(b, subject.s, NULL, false, handler, ret_sub);
+}
+
+struct message *subscription_next(const struct subscription *sub, bool *ret_nobody)
+{
+        uint64_t waiting = 0;
+        natsMsg *m;
+        natsStatus s;
+
+        /* Asked first, because libnats writes a whole error text when there is nothing. */
+        if (!sub || !sub->sub || natsSubscription_QueuedMsgs(sub->sub, &waiting) != NATS_OK || waiting == 0)
+                return NULL;
+        do {
+                s = natsSubscription_NextMsg(&m, sub->sub, 0);
+                if (s == NATS_NO_RESPONDERS && ret_nobody)
+                        *ret_nobody = true;
+        } while (s == NATS_NO_RESPONDERS || s == NATS_SLOW_CONSUMER); /* what was dropped is said by on_error */
+        return s == NATS_OK ? message_new(m) : NULL;
 }
 
 static natsStatus connect_now(struct bus *b)
@@ -233,8 +276,8 @@ void open_again(struct bus *b, int64_t now)
                 return;
         b->open_again_at = now + RECONNECT_WAIT_MS;
         for (size_t i = 0; i < b->n_subs; i++) {
-                natsSubscription_Destroy(b->subs[i].sub);
-                b->subs[i].sub = NULL;
+                natsSubscription_Destroy(b->subs[i]->sub);
+                b->subs[i]->sub = NULL;
         }
         natsConnection_Destroy(b->nc);
         b->nc = NULL;
@@ -244,7 +287,7 @@ void open_again(struct bus *b, int64_t now)
         if (connect_now(b) != NATS_OK)
                 die("bus: the server refuses us");
         for (size_t i = 0; i < b->n_subs; i++)
-                if (subscribe_at(b, &b->subs[i]) < 0)
+                if (subscribe_at(b, b->subs[i]) < 0)
                         return; /* closed again: the next round */
 }
 
@@ -257,8 +300,6 @@ int bus_open(const struct bus_config *config, struct bus **ret_bus)
         natsStatus s;
         int r;
 
-        b->wake_fd = config->wake_fd;
-        b->send_asap = config->send_asap;
         pthread_mutex_init(&b->lock, NULL);
         pthread_condattr_init(&attr);
         pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -274,16 +315,14 @@ int bus_open(const struct bus_config *config, struct bus **ret_bus)
         b->inbox_len = inbox.len;
         b->inbox = strbuf_take(&inbox);
 
+        r = socket_open(b);
         s = natsOptions_Create(&b->options);
         if (s == NATS_OK)
                 s = set_options(b->options, config, b);
-        if (s == NATS_OK)
+        if (s == NATS_OK && r == 0)
                 s = connect_now(b);
-        r = errno_of(s);
-        if (r == 0) {
-                strbuf_addf(&inbox, "%s>", b->inbox);
-                r = subscribe(b, inbox.s, NULL, on_inbox);
-        }
+        if (r == 0)
+                r = errno_of(s);
         if (r < 0) {
                 bus_free(b);
                 return r;
@@ -309,6 +348,29 @@ static bool wait_closed(struct bus *b)
         return done;
 }
 
+/* Without their inbox the standing pulls are void; otherwise the server would send what we give back to us again. */
+static void end_deliveries(struct bus *b)
+{
+        int64_t until = now_mono_ms() + DRAIN_MS;
+
+        if (!b->connected || natsSubscription_DrainTimeout(b->deliveries->sub, DRAIN_MS) != NATS_OK)
+                return;
+        bus_source_pause(b);
+        do {
+                bus_maintain(b);
+        } while (natsSubscription_WaitForDrainCompletion(b->deliveries->sub, 1) == NATS_TIMEOUT && now_mono_ms() < until);
+}
+
+static void write_all(struct bus *b)
+{
+        int64_t now = now_mono_ms(), until = now + WRITE_ALL_MS;
+
+        for (bus_flush(b); b->connected && b->unwritten && now < until; now = now_mono_ms()) {
+                socket_wait(b, until - now);
+                socket_look(b, now);
+        }
+}
+
 struct bus *bus_free(struct bus *b)
 {
         struct message *m;
@@ -317,12 +379,10 @@ struct bus *bus_free(struct bus *b)
                 return NULL;
         bus_end_calls(b);
         if (b->nc) {
-                /* Without the inbox the standing pulls are void; otherwise the server would send what we give back to us again. */
-                if (b->source && b->connected && natsSubscription_DrainTimeout(b->subs[0].sub, DRAIN_MS) == NATS_OK)
-                        natsSubscription_WaitForDrainCompletion(b->subs[0].sub, DRAIN_MS);
+                if (b->source)
+                        end_deliveries(b);
                 b->source = source_free(b);
-                if (b->connected)
-                        natsConnection_FlushTimeout(b->nc, 1000);
+                write_all(b);
                 pthread_mutex_lock(&b->lock);
                 b->closing = true;
                 pthread_mutex_unlock(&b->lock);
@@ -332,22 +392,14 @@ struct bus *bus_free(struct bus *b)
                         log_warning("bus connection did not end; leaving its memory behind");
                         return NULL;
                 }
-                for (size_t i = 0; i < b->n_subs; i++)
-                        natsSubscription_Destroy(b->subs[i].sub);
-                natsConnection_Destroy(b->nc);
         }
+        for (size_t i = 0; i < b->n_subs; i++)
+                subscription_free(b->subs[i]);
+        natsConnection_Destroy(b->nc);
         natsOptions_Destroy(b->options);
-        for (size_t i = 0; i < b->n_subs; i++) {
-                free(b->subs[i].subject);
-                free(b->subs[i].queue);
-        }
-        while ((m = message_pop(&b->inbox_in)))
-                message_free(m);
-        while ((m = message_pop(&b->plain_in)))
-                message_free(m);
         while ((m = message_pop(&b->replies_in)))
                 message_free(m);
-        message_free(b->request_reply);
+        socket_close(b);
         pthread_cond_destroy(&b->changed);
         pthread_mutex_destroy(&b->lock);
         free(b->subs);

@@ -1,5 +1,5 @@
-/* What the files of the ring share. bus.c owns the messages and the queues, bus_connection.c the connection, bus_source.c the pull loop,
- * bus_declare.c what it stands on, bus_call.c the requests under way, bus_api.c the text of JetStream's API. */
+/* What the files of the ring share. bus.c owns the messages, bus_connection.c the connection and its subscriptions, bus_socket.c what goes over it,
+ * bus_source.c the pull loop, bus_declare.c what it stands on, bus_call.c the requests under way, bus_api.c the text of JetStream's API. */
 #ifndef AETHELOS_BUS_PRIVATE_H
 #define AETHELOS_BUS_PRIVATE_H
 
@@ -23,6 +23,7 @@ struct message_list {
 };
 
 void message_push(struct message_list *list, struct message *m);
+struct message *message_new(natsMsg *nats);             /* takes it */
 struct message *message_pop(struct message_list *list); /* NULL when empty */
 struct message *message_free(struct message *m);        /* returns NULL */
 int message_status(struct message *m);                  /* 404 of a headers-only status message; 0 if it is none */
@@ -30,56 +31,71 @@ int message_status(struct message *m);                  /* 404 of a headers-only
 struct source;
 struct calls;
 
+struct subscription {
+        natsSubscription *sub;
+        char *subject, *queue;  /* queue NULL: none */
+        bool plain;             /* its messages are for bus_next_plain */
+        natsMsgHandler handler; /* on a thread of libnats; NULL: its messages are taken by subscription_next */
+};
+
 struct bus {
         natsConnection *nc;
         natsOptions *options;
-        struct subscription {
-                natsSubscription *sub;
-                char *subject, *queue; /* queue NULL: none */
-                natsMsgHandler handler;
-        } * subs;
-        size_t n_subs;
-        char *inbox; /* "_INBOX_<service>.<random>." */
+        char *inbox; /* "_INBOX_<service>.<random>.", then what comes in: a (answers of JetStream's API), l (lanes), q (calls), r (requests) */
         size_t inbox_len;
-        int wake_fd;
-        bool send_asap;
+        pthread_t thread; /* the caller's */
+        int ready_fd;     /* an epoll of the next two */
+        int wake_fd;      /* an eventfd */
+        _Atomic int sock; /* -1: none */
+        _Atomic bool unwritten, writes_watched;
         _Atomic bool connected;
-        _Atomic unsigned epoch;   /* counts connections */
-        _Atomic size_t n_arrived; /* inbox_in.n, readable without the lock */
+        _Atomic unsigned epoch; /* counts connections */
 
         pthread_mutex_t lock; /* of the block below, which libnats' threads touch */
         pthread_cond_t changed;
-        struct message_list inbox_in, plain_in, replies_in;
+        struct message_list replies_in;
         bool closing; /* bus_free is at work */
         bool closed;
-        size_t live_subs;
-        uint64_t dropped, n_errors;
+        size_t live_subs; /* of those with a handler */
+        uint64_t n_errors;
         char error[256];
-        uint64_t request; /* the request bus_request waits for, 0: none */
-        struct message *request_reply;
 
-        uint64_t next_id; /* the rest belongs to the caller's thread */
+        struct subscription **subs; /* the rest belongs to the caller's thread */
+        size_t n_subs, next_sub;
+        struct subscription *deliveries, *answers, *requests, *replies; /* of the inbox, each made when it is needed */
+        size_t unwritten_bytes;
+        int64_t looked_ms, silent_ms;
+        uint64_t next_id;
         struct source *source;
         struct calls *calls; /* NULL: there never was one */
         int64_t report_at, open_again_at;
 };
 
-void bus_wake(const struct bus *b);                                                     /* from any thread */
-void on_inbox(natsConnection *nc, natsSubscription *sub, natsMsg *nats, void *closure); /* called by libnats; closure: the bus */
-void on_plain(natsConnection *nc, natsSubscription *sub, natsMsg *nats, void *closure);
 natsStatus publish_status(
         struct bus *b, const char *subject, const char *reply, const struct bus_header headers[], size_t n_headers, const void *data, size_t len);
 
+/* --- bus_socket.c --- */
+int socket_open(struct bus *b); /* 0 or a negative errno */
+void socket_close(struct bus *b);
+natsStatus socket_options(natsOptions *options, struct bus *b);
+void socket_look(struct bus *b, int64_t now);             /* reads once what has come, writes what can go; does not wait */
+void socket_wait(const struct bus *b, int64_t ms);        /* until there is something for socket_look */
+natsStatus socket_published(struct bus *b, size_t len);   /* after each publish: keeps the buffer bounded, NATS_TIMEOUT when the server takes nothing */
+void bus_wake(const struct bus *b);                       /* from any thread */
+
 /* --- bus_connection.c --- */
-int errno_of(natsStatus s);                                                                   /* negative; 0 for NATS_OK */
-int subscribe(struct bus *b, const char *subject, const char *queue, natsMsgHandler handler); /* kept, and made again with a new connection */
+int errno_of(natsStatus s); /* negative; 0 for NATS_OK */
+/* Kept, and made again with a new connection. ret_sub (may be NULL) is borrowed. */
+int subscribe(struct bus *b, const char *subject, const char *queue, bool plain, natsMsgHandler handler, struct subscription **ret_sub);
+int subscribe_inbox(struct bus *b, char kind, natsMsgHandler handler, struct subscription **ret_sub);
+/* NULL when there is none. Sets *ret_nobody (may be NULL) when the server said meanwhile that nobody listens to what was asked. */
+struct message *subscription_next(const struct subscription *sub, bool *ret_nobody);
 void open_again(struct bus *b, int64_t now); /* when libnats has given the connection up; at most every RECONNECT_WAIT_MS */
 
 /* --- bus_call.c --- */
 int64_t calls_maintain(struct bus *b, int64_t now); /* ends what was answered or timed out; ms until it wants to be called again */
 
 /* --- bus_source.c --- */
-void source_dispatch(struct bus *b, struct message *m); /* takes a message of the inbox */
 int64_t source_maintain(struct bus *b, int64_t now);
 void source_release(struct bus *b, struct message *m); /* a message handed out comes back: its place in the window is free */
 bool source_may_ack(const struct bus *b, const struct message *m);

@@ -28,6 +28,7 @@
 int bus_source(struct bus *b, const struct bus_stream *stream, const struct bus_lane lanes[])
 {
         struct source *s;
+        int r = 0;
 
         if (b->source)
                 return -EBUSY;
@@ -43,6 +44,14 @@ int bus_source(struct bus *b, const struct bus_stream *stream, const struct bus_
                         .def = def,
                         .window = def->weight * (stream->window ? stream->window : WINDOW),
                 };
+        }
+        if (!b->deliveries)
+                r = subscribe_inbox(b, 'l', NULL, &b->deliveries);
+        if (r == 0 && !b->answers)
+                r = subscribe_inbox(b, 'a', NULL, &b->answers);
+        if (r < 0) {
+                free(s);
+                return r;
         }
         s->stream = stream;
         s->backoff = BACKOFF_MIN_MS;
@@ -140,7 +149,7 @@ static void on_status(struct bus *b, struct message *m, int64_t now)
         default:
                 lane_lose(l);
                 natsMsgHeader_Get(m->nats, "Description", &text);
-                declare_later(s, now, l->def->durable, text ? text : status == 503 ? "no responder" : "refused");
+                declare_later(s, now, l->def->durable, text ? text : "refused");
                 break;
         }
 }
@@ -170,44 +179,41 @@ static void on_data(struct bus *b, struct message *m, int64_t now)
         message_push(&l->queue, m);
 }
 
-void source_dispatch(struct bus *b, struct message *m)
+static void on_answer(struct bus *b, struct message *m, int64_t now)
 {
         struct source *s = b->source;
-        const char *tail = strncmp(m->m.subject, b->inbox, b->inbox_len) == 0 ? m->m.subject + b->inbox_len : NULL;
-        int64_t now = now_mono_ms();
+        struct api_answer a;
 
-        if (!s || !tail) {
-                if (s)
-                        on_data(b, m, now);
-                else
-                        message_free(m);
-                return;
-        }
-        if (tail[0] == 'l' && tail[1] == '.') {
-                on_status(b, m, now);
-        } else if (tail[0] == 'a' && tail[1] == '.' && s->call && strtoull(tail + 2, NULL, 10) == s->call) {
-                struct api_answer a;
-
+        if (s->call && strtoull(m->m.subject + b->inbox_len + 2, NULL, 10) == s->call) {
                 api_parse(m, &a);
                 declare_answer(b, &a, now);
         }
         message_free(m);
 }
 
-static void take_arrived(struct bus *b)
+static void take_arrived(struct bus *b, int64_t now)
 {
-        struct message_list arrived;
+        struct source *s = b->source;
         struct message *m;
+        bool nobody = false;
 
-        if (b->n_arrived == 0)
-                return;
-        pthread_mutex_lock(&b->lock);
-        arrived = b->inbox_in;
-        b->inbox_in = (struct message_list){0};
-        b->n_arrived = 0;
-        pthread_mutex_unlock(&b->lock);
-        while ((m = message_pop(&arrived)))
-                source_dispatch(b, m);
+        while ((m = subscription_next(b->deliveries, &nobody)))
+                if (strncmp(m->m.subject, b->inbox, b->inbox_len) == 0) {
+                        on_status(b, m, now);
+                        message_free(m);
+                } else {
+                        on_data(b, m, now);
+                }
+        for (size_t i = 0; nobody && i < s->n_lanes; i++)
+                if (s->lanes[i].remaining > 0) {
+                        lane_lose(&s->lanes[i]);
+                        declare_later(s, now, s->lanes[i].def->durable, "no responder");
+                }
+        nobody = false;
+        while ((m = subscription_next(b->answers, &nobody)))
+                on_answer(b, m, now);
+        if (nobody && s->call)
+                declare_answer(b, &(struct api_answer){.code = 503}, now);
 }
 
 struct source *source_free(struct bus *b)
@@ -218,7 +224,7 @@ struct source *source_free(struct bus *b)
         if (!s)
                 return NULL;
         s->paused = true;
-        take_arrived(b);
+        take_arrived(b, now_mono_ms());
         /* Another instance shall have them soon, not after the ack wait. The delay lets the server forget our pulls first: 2.9 loses its place when
          * it wants to deliver a message again and finds only pulls whose inbox is gone. */
         for (size_t i = 0; i < s->n_lanes; i++)
@@ -235,8 +241,10 @@ int64_t source_maintain(struct bus *b, int64_t now)
         struct source *s = b->source;
         int64_t next = now + HEARTBEAT_MS;
 
-        take_arrived(b);
-        if (!s || !b->connected)
+        if (!s)
+                return HEARTBEAT_MS;
+        take_arrived(b, now);
+        if (!b->connected)
                 return HEARTBEAT_MS;
         if (s->epoch != b->epoch) {
                 s->epoch = b->epoch;
@@ -264,7 +272,6 @@ struct bus_message *bus_next(struct bus *b)
 {
         struct source *s = b->source;
 
-        take_arrived(b);
         for (int round = 0; s && round < 2; round++) {
                 for (size_t i = 0; i < s->n_lanes; i++) {
                         struct lane *l = &s->lanes[i];

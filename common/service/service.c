@@ -297,12 +297,12 @@ static void beat(struct service *s, int64_t now)
 static void wait_for_work(struct service *s, int64_t maintain_ms)
 {
         struct service_state *k = s->skeleton;
-        struct pollfd fds[2] = {{.fd = k->wake_fd, .events = POLLIN}, {.fd = -1, .events = POLLIN}};
+        struct pollfd fds[3] = {{.fd = k->wake_fd, .events = POLLIN}, {.fd = bus_fd(s->bus), .events = POLLIN}, {.fd = -1, .events = POLLIN}};
         int64_t now = now_mono_ms(), until = now + maintain_ms;
         uint64_t count;
 
         if (s->spec->fd)
-                fds[1].fd = s->spec->fd(s);
+                fds[2].fd = s->spec->fd(s);
         if (k->wake_at_ms < until)
                 until = k->wake_at_ms;
         if (s->spec->on_tick && k->tick_at_ms < until)
@@ -315,8 +315,9 @@ static void wait_for_work(struct service *s, int64_t maintain_ms)
                 until = k->rest_until_ms;
         if (k->more || (bus_queued(s->bus) > 0 && !service_rests(s)) || until < now)
                 until = now;
-        (void)poll(fds, 2, (int)(until - now));
-        (void)!read(k->wake_fd, &count, sizeof(count)); /* non-blocking */
+        (void)poll(fds, 3, (int)(until - now));
+        if (fds[0].revents)
+                (void)!read(k->wake_fd, &count, sizeof(count));
         if (now_mono_ms() >= k->wake_at_ms)
                 k->wake_at_ms = INT64_MAX;
         k->more = false;
@@ -382,10 +383,9 @@ static void run_loop(struct service *s)
                         outbox_publish(&k->outbox, s->bus);
                         k->dirty = true;
                 }
-                if (k->dirty) {
-                        (void)bus_flush(s->bus);
+                if (k->dirty)
                         k->moved_us = began_us;
-                }
+                (void)bus_flush(s->bus);
                 if (stop_requested && drained(s))
                         return;
         }
@@ -423,8 +423,7 @@ static int open_bus(struct service *s)
                 .user = k->config.nats_user,
                 .password = k->config.nats_password,
                 .name = name,
-                .inbox_prefix = inbox,
-                .wake_fd = k->wake_fd};
+                .inbox_prefix = inbox};
         int e;
 
         snprintf(name, sizeof(name), "aethelos-%s/%s", s->spec->name, s->instance);

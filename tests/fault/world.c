@@ -135,7 +135,7 @@ static void start_proxies(struct world *w, uint64_t seed)
 void world_start(struct world *w, uint64_t seed)
 {
         bool by_provider = seed % 2 == 1; /* else a person confirms payments and refunds */
-        struct bus_config config = {.name = "fault", .inbox_prefix = "_INBOX.fault", .send_asap = true};
+        struct bus_config config = {.name = "fault", .inbox_prefix = "_INBOX.fault"};
 
         *w = (struct world){.random = {seed}, .freeze_max_ms = 3000};
         for (size_t i = 0; i < WORLD_OPERATORS; i++)
@@ -143,7 +143,7 @@ void world_start(struct world *w, uint64_t seed)
                         .name = operators[i].name, .fake = fake_operator_start(operators[i].name), .asked = operators[i].asked};
         w->operators[WORLD_OPERATORS] = (struct audit_operator){.name = DESK, .asked = true};
         w->provider = fake_provider_start();
-        config.wake_fd = w->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        w->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         w->hooks = hooks_start(w->wake_fd, seed);
         w->stack = stack_start_bare();
         start_proxies(w, seed);
@@ -280,10 +280,10 @@ static void reap(struct world *w)
 
 void world_round(struct world *w, int ms)
 {
-        struct pollfd fds[2] = {{.fd = w->wake_fd, .events = POLLIN}, {.fd = httpc_fd(w->load.http), .events = POLLIN}};
+        struct pollfd fds[3] = {{.fd = w->wake_fd, .events = POLLIN}, {.fd = bus_fd(w->bus), .events = POLLIN}, {.fd = httpc_fd(w->load.http), .events = POLLIN}};
         uint64_t count;
 
-        (void)poll(fds, 2, ms);
+        (void)poll(fds, 3, ms);
         (void)!read(w->wake_fd, &count, sizeof(count));
         (void)bus_maintain(w->bus);
         load_round(&w->load);

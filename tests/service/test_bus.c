@@ -25,7 +25,7 @@
 static void test_buffered_connection(void **state)
 {
         struct nats_fixture *nats = nats_fixture_start(NULL);
-        struct party p = party_source(nats, &party_hop_memory, false);
+        struct party p = party_source(nats, &party_hop_memory);
         char text[16];
 
         (void)state;
@@ -80,16 +80,16 @@ static void hanger_up_stop(struct hanger_up *h)
 
 /* Once, the answer of libnats to who asks when the connection has been given up since it subscribed: a moment that cannot be met on purpose. */
 static bool late;
-natsStatus __real_natsSubscription_SetOnCompleteCB(natsSubscription *sub, natsOnCompleteCB cb, void *closure);
-natsStatus __wrap_natsSubscription_SetOnCompleteCB(natsSubscription *sub, natsOnCompleteCB cb, void *closure);
+natsStatus __real_natsSubscription_SetPendingLimits(natsSubscription *sub, int messages, int bytes);
+natsStatus __wrap_natsSubscription_SetPendingLimits(natsSubscription *sub, int messages, int bytes);
 
-natsStatus __wrap_natsSubscription_SetOnCompleteCB(natsSubscription *sub, natsOnCompleteCB cb, void *closure)
+natsStatus __wrap_natsSubscription_SetPendingLimits(natsSubscription *sub, int messages, int bytes)
 {
         if (late) {
                 late = false;
                 return NATS_INVALID_SUBSCRIPTION;
         }
-        return __real_natsSubscription_SetOnCompleteCB(sub, cb, closure);
+        return __real_natsSubscription_SetPendingLimits(sub, messages, bytes);
 }
 
 /* Found by the fault suite: a service that was started while connections to the bus were reset ended, instead of trying again. */
@@ -101,13 +101,16 @@ static void test_hung_up_on_at_start(void **state)
 
         (void)state;
         hanger_up_start(&h, nats_fixture_port(nats));
+        p = party_open(nats, (struct bus_config){0});
         late = true;
-        p = party_open(nats, (struct bus_config){.send_asap = true});
+        assert_int_equal(bus_subscribe(p.bus, "kept", NULL), 0);
         TURN_UNTIL(&p, atomic_load(&h.n) >= 4);
         hanger_up_stop(&h);
         assert_false(bus_connected(p.bus));
         nats_fixture_restart(nats);
         TURN_UNTIL(&p, bus_connected(p.bus));
+        party_say(&p, "kept", "heard");
+        bus_drop(p.bus, party_next_plain(&p));
         party_close(&p);
         nats_fixture_free(nats);
 }
@@ -124,7 +127,7 @@ static void test_permissions(void **state)
 {
         struct nats_fixture *nats = nats_fixture_start(users);
         struct party p =
-                party_open(nats, (struct bus_config){.user = "worker", .password = "secret", .inbox_prefix = "_INBOX_worker", .send_asap = true});
+                party_open(nats, (struct bus_config){.user = "worker", .password = "secret", .inbox_prefix = "_INBOX_worker"});
         struct party q = party_open(nats, (struct bus_config){.user = "stranger", .password = "other", .inbox_prefix = "_INBOX_stranger"});
         struct bus_message *reply;
         int64_t until;
@@ -150,18 +153,6 @@ static void test_permissions(void **state)
         nats_fixture_free(nats);
 }
 
-/* The count is the bus's own business, and it writes it to the log; here it tells when the flood is over. */
-static uint64_t take_dropped(struct bus *b)
-{
-        uint64_t n;
-
-        pthread_mutex_lock(&b->lock);
-        n = b->dropped;
-        b->dropped = 0;
-        pthread_mutex_unlock(&b->lock);
-        return n;
-}
-
 static void test_queue_is_bounded(void **state)
 {
         enum { SENT = BUS_PLAIN_MAX + 3000 };
@@ -169,17 +160,16 @@ static void test_queue_is_bounded(void **state)
         struct party p = party_open(nats, (struct bus_config){0});
         struct party w = party_open(nats, (struct bus_config){0});
         struct bus_message *m;
-        uint64_t dropped = 0;
+        int64_t dropped = 0;
         int n = 0;
 
         (void)state;
-        p.bus->report_at = INT64_MAX;
         assert_int_equal(bus_subscribe(p.bus, "flood", NULL), 0);
         assert_int_equal(bus_subscribe(p.bus, "end", NULL), 0);
-        /* Until the PONG, which bus_flush does not wait for: what is sent before the server has heard of the subscription is not counted. */
-        assert_int_equal(natsConnection_FlushTimeout(p.bus->nc, 15000), NATS_OK);
+        /* What is sent before the server has heard of the subscription is not counted. */
+        assert_int_equal(bus_request(p.bus, "nobody.there", "", 0, PATIENCE_MS, &m), -EHOSTUNREACH);
         party_fill(&w, "flood", SENT);
-        TURN_UNTIL(&p, (dropped += take_dropped(p.bus)) == SENT - BUS_PLAIN_MAX);
+        TURN_UNTIL(&p, natsSubscription_GetDropped(p.bus->subs[0]->sub, &dropped) == NATS_OK && dropped == SENT - BUS_PLAIN_MAX);
         assert_int_equal(bus_queued(p.bus), BUS_PLAIN_MAX);
         while ((m = bus_next_plain(p.bus))) {
                 bus_drop(p.bus, m);
@@ -198,7 +188,7 @@ static void test_queue_is_bounded(void **state)
 static void test_headers(void **state)
 {
         struct nats_fixture *nats = nats_fixture_start(NULL);
-        struct party p = party_source(nats, &party_hop, true);
+        struct party p = party_source(nats, &party_hop);
         const struct bus_header headers[] = {{"Idempotency-Key", "k-1"}, {"Content-Type", "application/json"}, {"Status", "409"}};
         const struct bus_header broken[] = {{"X", "a\r\nPUB x 1"}};
         const struct bus_header named[] = {{"X: y", "z"}};
@@ -238,7 +228,7 @@ static void test_sizes(void **state)
 {
         enum { MIB = 1 << 20 };
         struct nats_fixture *nats = nats_fixture_start(NULL);
-        struct party p = party_source(nats, &party_hop, true);
+        struct party p = party_source(nats, &party_hop);
         _cleanup_(freep) char *large = xmalloc(3 * MIB);
         const struct bus_header header = {"Idempotency-Key", "large"};
         struct bus_message *m;
@@ -369,6 +359,7 @@ static void call(struct party *p, const char *subject, const char *body, int64_t
 {
         *ended = (struct ended){0};
         bus_call(p->bus, &(struct bus_call){.subject = subject, .body = slice_of(body), .timeout_ms = timeout_ms, .done = on_ended, .arg = ended});
+        bus_flush(p->bus);
         assert_int_equal(ended->times, 0); /* never inside bus_call */
 }
 
@@ -398,6 +389,7 @@ static void test_calls(void **state)
         bus_publish(b.bus, two->reply, NULL, NULL, 0, "two", 3);
         bus_publish(b.bus, one->reply, NULL, NULL, 0, "one", 3);
         bus_publish(b.bus, one->reply, NULL, NULL, 0, "more", 4);
+        bus_flush(b.bus);
         bus_drop(b.bus, one);
         bus_drop(b.bus, two);
         one = party_next_plain(&b);
@@ -429,7 +421,7 @@ static void test_calls(void **state)
 /* What test_wrong_password runs: a bus that is refused. It may already see so in bus_open; else it ends by die(), which no test survives. */
 static int refused_bus(const char *url)
 {
-        struct bus_config config = {.url = url, .user = "worker", .password = "wrong", .wake_fd = -1};
+        struct bus_config config = {.url = url, .user = "worker", .password = "wrong"};
         struct bus *b;
 
         if (bus_open(&config, &b) < 0)

@@ -55,7 +55,7 @@ static void connect_with(struct cluster *c, const struct bus_stream *stream)
 {
         int64_t until = now_mono_ms() + CLUSTER_MS;
 
-        c->p = party_open(NULL, (struct bus_config){.url = c->urls, .send_asap = true});
+        c->p = party_open(NULL, (struct bus_config){.url = c->urls});
         assert_int_equal(bus_source(c->p.bus, stream, lanes), 0);
         while (!bus_source_ready(c->p.bus)) {
                 assert_true(now_mono_ms() < until);

@@ -43,7 +43,7 @@ static int64_t ring_until_heard(struct party *p, const char *text)
 static void test_acked_is_gone(void **state)
 {
         struct nats_fixture *nats = nats_fixture_start(NULL);
-        struct party p = party_source(nats, &party_hop, true);
+        struct party p = party_source(nats, &party_hop);
         struct bus_backlog backlog;
         struct bus_message *m;
 
@@ -74,7 +74,7 @@ static void test_acked_is_gone(void **state)
 static void test_dropped_comes_again(void **state)
 {
         struct nats_fixture *nats = nats_fixture_start(NULL);
-        struct party p = party_source(nats, &party_hop, true);
+        struct party p = party_source(nats, &party_hop);
 
         (void)state;
         party_say(&p, "hop.test.high", "again");
@@ -94,7 +94,7 @@ static void test_dropped_comes_again(void **state)
 static void test_server_killed(void **state)
 {
         struct nats_fixture *nats = nats_fixture_start(NULL);
-        struct party p = party_source(nats, &party_hop, true);
+        struct party p = party_source(nats, &party_hop);
         struct bus_message *kept;
 
         (void)state;
@@ -125,7 +125,7 @@ static void test_server_killed(void **state)
 static void test_storage_wiped(void **state)
 {
         struct nats_fixture *nats = nats_fixture_start(NULL);
-        struct party p = party_source(nats, &party_hop, true);
+        struct party p = party_source(nats, &party_hop);
         struct bus_message *old, *fresh;
         int64_t took;
 
@@ -155,7 +155,7 @@ static void test_storage_wiped(void **state)
 static void test_memory_stream_restarted(void **state)
 {
         struct nats_fixture *nats = nats_fixture_start(NULL);
-        struct party p = party_source(nats, &party_hop_memory, true);
+        struct party p = party_source(nats, &party_hop_memory);
 
         (void)state;
         party_say(&p, "hop.test.high", "gone");
@@ -171,7 +171,7 @@ static void test_memory_stream_restarted(void **state)
 static void test_server_away_at_start(void **state)
 {
         struct nats_fixture *nats = nats_fixture_new(NULL);
-        struct party p = party_open(nats, (struct bus_config){.send_asap = true});
+        struct party p = party_open(nats, (struct bus_config){0});
         struct bus_message *m;
 
         (void)state;
@@ -204,7 +204,7 @@ static void test_server_away_at_start(void **state)
 static void test_deleted_behind_our_back(void **state)
 {
         struct nats_fixture *nats = nats_fixture_start(NULL);
-        struct party p = party_source(nats, &party_hop, true);
+        struct party p = party_source(nats, &party_hop);
 
         (void)state;
         party_api(&p, "$JS.API.CONSUMER.DELETE.HOP_TEST.high", "");
@@ -223,12 +223,12 @@ static void test_declared_differently(void **state)
         struct nats_fixture *nats = nats_fixture_start(NULL);
         static const struct bus_stream other = {
                 .name = "HOP_TEST", .subjects = {"hop.test.*", "hop.more"}, .max_bytes = 1 << 20, .max_age_ms = 60000};
-        struct party p = party_source(nats, &party_hop, true);
+        struct party p = party_source(nats, &party_hop);
         struct bus_message *reply;
 
         (void)state;
         party_close(&p);
-        p = party_source(nats, &other, true);
+        p = party_source(nats, &other);
         assert_int_equal(bus_request(p.bus, "$JS.API.STREAM.INFO.HOP_TEST", "", 0, 2000, &reply), 0);
         assert_non_null(strstr(reply->data, "hop.more"));
         assert_non_null(strstr(reply->data, "\"max_bytes\":1048576"));
@@ -241,7 +241,7 @@ static void test_declared_differently(void **state)
         party_close(&p);
 
         /* another storage type cannot be changed to; it works as it is */
-        p = party_source(nats, &party_hop_memory, true);
+        p = party_source(nats, &party_hop_memory);
         party_say(&p, "hop.test.high", "works");
         party_expect_message(&p, "works", 1);
         party_close(&p);
@@ -253,13 +253,13 @@ static void test_a_refused_change_is_asked_for_again(void **state)
 {
         static const struct bus_stream more = {.name = "HOP_TEST", .subjects = {"hop.test.*", "hop.more"}, .max_bytes = 1 << 20};
         struct nats_fixture *nats = nats_fixture_start(NULL);
-        struct party p = party_source(nats, &party_hop, true);
+        struct party p = party_source(nats, &party_hop);
         bool changed = false;
 
         (void)state;
         party_api(&p, "$JS.API.STREAM.CREATE.OTHER", "{\"name\":\"OTHER\",\"subjects\":[\"hop.more\"],\"storage\":\"memory\"}");
         party_close(&p);
-        p = party_source(nats, &more, true);
+        p = party_source(nats, &more);
         party_say(&p, "hop.test.high", "meanwhile");
         party_expect_message(&p, "meanwhile", 1);
         party_api(&p, "$JS.API.STREAM.DELETE.OTHER", "");
@@ -282,7 +282,7 @@ static void test_a_refused_change_is_asked_for_again(void **state)
 static void test_consumer_ahead_of_its_stream(void **state)
 {
         struct nats_fixture *nats = nats_fixture_start(NULL);
-        struct party p = party_source(nats, &party_hop, true);
+        struct party p = party_source(nats, &party_hop);
 
         (void)state;
         party_fill(&p, "hop.test.high", 50);
@@ -300,8 +300,8 @@ static void test_two_instances_share(void **state)
 {
         enum { MESSAGES = 400 };
         struct nats_fixture *nats = nats_fixture_start(NULL);
-        struct party a = party_open(nats, (struct bus_config){.send_asap = true});
-        struct party b = party_open(nats, (struct bus_config){.send_asap = true});
+        struct party a = party_open(nats, (struct bus_config){0});
+        struct party b = party_open(nats, (struct bus_config){0});
         int seen[MESSAGES] = {0}, from_a = 0, from_b = 0;
         int64_t until = now_mono_ms() + PATIENCE_MS;
         struct bus_message *m;
@@ -347,7 +347,7 @@ static void test_two_instances_share(void **state)
 static void test_leaver_gives_back(void **state)
 {
         struct nats_fixture *nats = nats_fixture_start(NULL);
-        struct party a = party_source(nats, &party_hop_memory, true);
+        struct party a = party_source(nats, &party_hop_memory);
         struct party b;
 
         (void)state;
@@ -355,7 +355,7 @@ static void test_leaver_gives_back(void **state)
         party_say(&a, "hop.test.high", "two");
         TURN_UNTIL(&a, bus_queued(a.bus) == 2);
         party_close(&a);
-        b = party_source(nats, &party_hop_memory, true);
+        b = party_source(nats, &party_hop_memory);
         for (int i = 0; i < 2; i++) {
                 struct bus_message *m = party_next_within(&b, 5000);
 
@@ -374,7 +374,7 @@ static void test_weights(void **state)
         enum { EACH = 1000, TAKEN = 1200 };
         struct nats_fixture *nats = nats_fixture_start(NULL);
         struct party w = party_open(nats, (struct bus_config){0});
-        struct party p = party_source(nats, &party_hop_memory, true);
+        struct party p = party_source(nats, &party_hop_memory);
         int taken[3] = {0};
 
         (void)state;
@@ -407,7 +407,7 @@ static void test_one_busy_lane_runs_at_full_speed(void **state)
         enum { EACH = 20000 };
         struct nats_fixture *nats = nats_fixture_start(NULL);
         struct party w = party_open(nats, (struct bus_config){0});
-        struct party p = party_source(nats, &party_hop_memory, false);
+        struct party p = party_source(nats, &party_hop_memory);
         int64_t took[2];
 
         (void)state;
@@ -434,7 +434,7 @@ static void test_window(void **state)
 {
         struct nats_fixture *nats = nats_fixture_start(NULL);
         static const struct bus_stream narrow = {.name = "HOP_TEST", .subjects = {"hop.test.*"}, .memory = true, .max_bytes = 1 << 20, .window = 2};
-        struct party p = party_source(nats, &narrow, true);
+        struct party p = party_source(nats, &narrow);
         struct bus_message *held[16];
         int n = 0;
 
@@ -459,7 +459,7 @@ static void test_pause(void **state)
 {
         struct nats_fixture *nats = nats_fixture_start(NULL);
         static const struct bus_stream narrow = {.name = "HOP_TEST", .subjects = {"hop.test.*"}, .memory = true, .max_bytes = 1 << 20, .window = 1};
-        struct party p = party_source(nats, &narrow, true);
+        struct party p = party_source(nats, &narrow);
 
         (void)state;
         bus_source_pause(p.bus);
@@ -477,7 +477,7 @@ static void test_pause(void **state)
 static void test_server_stalls(void **state)
 {
         struct nats_fixture *nats = nats_fixture_start(NULL);
-        struct party p = party_source(nats, &party_hop, true);
+        struct party p = party_source(nats, &party_hop);
         _cleanup_(freep) char *large = xcalloc(1, 1 << 20);
         int64_t longest = 0;
         int r = 0;

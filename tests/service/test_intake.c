@@ -25,7 +25,6 @@
 
 static struct stack *stack;
 static struct bus *bus;
-static int wake_fd;
 
 static char *post(const char *path, const char *key, const char *prefer, const char *body, long *ret_status)
 {
@@ -54,9 +53,8 @@ static struct bus_message *next_plain(int ms)
         int64_t until = now_mono_ms() + ms;
 
         do {
-                struct pollfd p = {.fd = wake_fd, .events = POLLIN};
+                struct pollfd p = {.fd = bus_fd(bus), .events = POLLIN};
                 struct bus_message *m;
-                uint64_t count;
 
                 (void)bus_maintain(bus);
                 (void)bus_flush(bus);
@@ -64,7 +62,6 @@ static struct bus_message *next_plain(int ms)
                 if (m)
                         return m;
                 (void)poll(&p, 1, 5);
-                (void)!read(wake_fd, &count, sizeof(count));
         } while (now_mono_ms() < until);
         return NULL;
 }
@@ -426,7 +423,7 @@ static void await_stream(void)
 
 static int start(void **state)
 {
-        struct bus_config config = {.name = "test", .inbox_prefix = "_INBOX", .send_asap = true};
+        struct bus_config config = {.name = "test", .inbox_prefix = "_INBOX"};
 
         (void)state;
         stack = stack_start_bare();
@@ -437,9 +434,7 @@ static int start(void **state)
         stack_spawn(
                 stack, "intake", (const char *const[]){"AETHELOS_HOLD_MS=3000", NULL}); /* two take from the bus; the later one is asked over HTTP */
         await_intake();
-        wake_fd = eventfd(0, EFD_NONBLOCK);
         config.url = nats_fixture_url(stack->nats);
-        config.wake_fd = wake_fd;
         assert_int_equal(bus_open(&config, &bus), 0);
         for (int i = 0; i < 500 && !bus_connected(bus); i++)
                 poll(NULL, 0, 10);
@@ -453,7 +448,6 @@ static int stop(void **state)
         (void)state;
         bus = bus_free(bus);
         stack = stack_free(stack);
-        close(wake_fd);
         return 0;
 }
 

@@ -144,7 +144,7 @@ static void hear_one_bell(void)
                 {.durable = "low", .filter = "aethelos.hop.execution.low", .weight = 1},
                 {0},
         };
-        struct party execution = party_open(stack->nats, (struct bus_config){.send_asap = true});
+        struct party execution = party_open(stack->nats, (struct bus_config){0});
 
         assert_int_equal(bus_source(execution.bus, &stream, lanes), 0);
         bus_ack(execution.bus, party_next(&execution));

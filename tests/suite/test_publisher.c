@@ -27,7 +27,7 @@ static struct bus *bus;
 
 static int set_up(void **state)
 {
-        struct bus_config config = {.name = "test", .inbox_prefix = "_INBOX", .send_asap = true, .wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+        struct bus_config config = {.name = "test", .inbox_prefix = "_INBOX"};
 
         (void)state;
         stack = stack_start();

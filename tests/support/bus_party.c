@@ -3,13 +3,10 @@
 
 #include "base/util.h"
 
-#include <errno.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -26,11 +23,10 @@ const struct bus_lane party_lanes[] = {
 
 struct party party_open(const struct nats_fixture *nats, struct bus_config config)
 {
-        struct party p = {.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)};
+        struct party p = {0};
 
         if (!config.url)
                 config.url = nats_fixture_url(nats);
-        config.wake_fd = p.fd;
         if (!config.inbox_prefix)
                 config.inbox_prefix = "_INBOX_test";
         if (!config.name)
@@ -42,25 +38,21 @@ struct party party_open(const struct nats_fixture *nats, struct bus_config confi
 void party_close(struct party *p)
 {
         p->bus = bus_free(p->bus);
-        close(p->fd);
 }
 
 void party_turn(struct party *p, int64_t max_ms)
 {
         int64_t ms = bus_maintain(p->bus);
-        struct pollfd f = {.fd = p->fd, .events = POLLIN};
-        uint64_t n;
+        struct pollfd f = {.fd = bus_fd(p->bus), .events = POLLIN};
 
         assert_true(ms >= 0 && ms <= 5000);
         if (bus_queued(p->bus) == 0)
                 poll(&f, 1, (int)(ms < max_ms ? ms : max_ms));
-        if (read(p->fd, &n, sizeof(n)) < 0)
-                assert_int_equal(errno, EAGAIN);
 }
 
-struct party party_source(const struct nats_fixture *nats, const struct bus_stream *stream, bool asap)
+struct party party_source(const struct nats_fixture *nats, const struct bus_stream *stream)
 {
-        struct party p = party_open(nats, (struct bus_config){.send_asap = asap});
+        struct party p = party_open(nats, (struct bus_config){0});
 
         assert_int_equal(bus_source(p.bus, stream, party_lanes), 0);
         TURN_UNTIL(&p, bus_source_ready(p.bus));

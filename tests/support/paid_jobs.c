@@ -2,7 +2,6 @@
 #include "tests/support/paid_jobs.h"
 
 #include <stdlib.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #define BELLS "aethelos.hop.execution.normal"
@@ -12,7 +11,6 @@ struct bus *paid_jobs_bus(struct stack *s)
         struct bus_config config = {.url = nats_fixture_url(s->nats), .name = "test", .inbox_prefix = "_INBOX_test"};
         struct bus *bus;
 
-        config.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         if (bus_open(&config, &bus) < 0)
                 die("the bus cannot be opened");
         for (int i = 0; i < 200 && !bus_connected(bus); i++) {
