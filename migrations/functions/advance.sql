@@ -127,86 +127,117 @@ DECLARE
   untrodden boolean;
   i integer;
   price json;
-  k integer := cardinality(string_to_array(t_events[1], ','));
-  alike boolean := array_lower(t_events, 1) = 1 AND cardinality(e_data) = k * cardinality(t_id)
-    AND CASE k WHEN 1 THEN strpos(array_to_string(t_events, ' '), ',') = 0 ELSE t_events = array_fill(t_events[1], ARRAY[cardinality(t_id)]) END;
+  names text[] := string_to_array(t_events[1], ',');
+  k integer := cardinality(names);
+  priced integer := array_position(names, 'PRICED');
+  alike boolean := cardinality(e_data) = k * cardinality(t_id) AND t_events[1] = ALL (t_events) AND array_lower(t_id, 1) = 1 AND array_lower(e_data, 1) = 1;
+  quick judged[];
+  quick_ord bigint[];
   e_t integer[];
   e_n integer[];
   e_type text[];
 BEGIN
-  -- Event o of the call is the e_n[o]-th of transition e_t[o]. Where each has the same number of them, as in most batches, that is arithmetic.
-  IF alike THEN
-    SELECT array_agg((o - 1) / k + 1), array_agg((o - 1) % k + 1),
-           array_agg(CASE k WHEN 1 THEN t_events[o] ELSE split_part(t_events[1], ',', (o - 1) % k + 1) END)
-    INTO e_t, e_n, e_type FROM generate_series(1, cardinality(e_data)) o;
+  -- A batch in which an edge alone decides, as most: compared, set and told in one statement. Whoever has moved on already, or may not move, is not touched
+  -- by it, and judged below. (By ctid, because by id the planner may read all chains; who has changed meanwhile has another version.)
+  IF alike AND NOT 0 = ANY (t_expected) THEN
+    WITH ways AS MATERIALIZED (SELECT * FROM way x WHERE x.service = svc AND x.events = t_events[1] AND NOT x.guarded AND NOT x.paired AND NOT x.posts
+    ), moved AS (
+      UPDATE chain c SET step = w.new_step, version = c.version + w.n, status = w.status, waits_for = w.waits_for, updated_at = now(),
+             amount = coalesce((t.price ->> 'minor')::bigint, c.amount), currency = coalesce(t.price ->> 'currency', c.currency)
+      FROM (SELECT a.id, a.expected, a.ord, e_data[(a.ord - 1) * k + priced]::json -> 'amount' AS price
+            FROM unnest(t_id, t_expected) WITH ORDINALITY AS a (id, expected, ord) ORDER BY a.id, a.ord) t
+      CROSS JOIN LATERAL (SELECT x.ctid AS place, x.kind, x.step FROM chain x WHERE x.id = t.id AND x.version = t.expected AND x.status = 'open' OFFSET 0) o
+      CROSS JOIN LATERAL (SELECT * FROM ways x WHERE x.from_step = o.step AND x.kind = o.kind OFFSET 0) w
+      WHERE c.ctid = o.place AND c.version = t.expected
+      RETURNING t.ord, c.id, t.expected AS version, ROW(c.id, NULL, t_events[1], 'won', false, false, c.kind, t.expected, w.n, w.from_step, w.new_step,
+        w.status, w.waits_for, w.hearer, c.lane, c.client, c.amount, c.currency)::judged AS judged
+    ), told AS (
+      INSERT INTO event (generation, xid, chain_id, version, type, at, data)
+      SELECT (SELECT max(n) FROM generation), tx, m.id, m.version + e.n, names[e.n], now(), e.data
+      FROM moved m CROSS JOIN LATERAL unnest(e_data[(m.ord - 1) * k + 1 : m.ord * k]) WITH ORDINALITY AS e (data, n)
+    )
+    SELECT array_agg(m.judged), array_agg(m.ord) INTO quick, quick_ord FROM moved m;
+  END IF;
+  IF cardinality(quick) = cardinality(t_id) THEN
+    d := quick;
   ELSE
-    SELECT array_agg(u.t), array_agg(x.n), array_agg(x.type) INTO e_t, e_n, e_type
-    FROM unnest(t_events) WITH ORDINALITY AS u (events, t) CROSS JOIN LATERAL unnest(string_to_array(u.events, ',')) WITH ORDINALITY AS x (type, n);
-  END IF;
-  FOR attempt IN 1..2 LOOP
-    -- In id order, one look-up each.
-    WITH ways AS MATERIALIZED (SELECT * FROM way x WHERE x.service = svc AND x.events = ANY (ARRAY(SELECT DISTINCT z FROM unnest(t_events) z)))
-    SELECT array_agg(ROW(u.id, u.parent, u.events,
-             CASE WHEN u.again OR coalesce(c.version, 0) <> u.expected THEN 'lost'
-                  WHEN w.n IS NOT NULL AND (c.id IS NULL OR c.status = 'open' OR w.reopens)
-                    AND NOT (c.id IS NULL AND u.kind = 'payout' AND p.amount IS NULL)
-                    AND NOT (c.id IS NULL AND u.kind = 'system' AND cardinality(t_id) > 1) THEN 'won'
-                  ELSE 'refused' END,
-             w.guarded, c.id IS NULL, coalesce(c.kind, u.kind), coalesce(c.version, 0), coalesce(w.n, 0), coalesce(c.step, ''), w.new_step, w.status,
-             w.waits_for, w.hearer, coalesce(c.lane, p.lane, u.lane), coalesce(c.client, p.client, u.client), coalesce(c.amount, p.amount),
-             coalesce(c.currency, p.currency))::judged ORDER BY u.ord),
-           bool_or(w.guarded), bool_or(w.paired), bool_or(w.prices), bool_or(w.posts), bool_or(w.n IS NULL AND coalesce(c.version, 0) = u.expected)
-    INTO d, guarded, pairs, prices, posts, untrodden
-    FROM (SELECT a.*, lag(a.id) OVER (ORDER BY a.id, a.ord) IS NOT DISTINCT FROM a.id AS again
-          FROM unnest(t_id, t_expected, t_kind, t_client, t_lane, t_parent, t_events) WITH ORDINALITY
-            AS a (id, expected, kind, client, lane, parent, events, ord)) u
-    LEFT JOIN LATERAL (SELECT * FROM chain x WHERE x.id = u.id FOR UPDATE) c ON true
-    LEFT JOIN LATERAL (SELECT * FROM chain x WHERE x.id = u.parent OFFSET 0) p ON true
-    LEFT JOIN ways w ON w.from_step = coalesce(c.step, '') AND w.events = u.events AND w.kind = coalesce(c.kind, u.kind);
-    EXIT WHEN NOT untrodden OR attempt = 2;
-    SELECT learn_ways(svc, array_agg(u.kind), array_agg(u.old_step), array_agg(u.events)) INTO untrodden FROM unnest(d) u
-    WHERE u.verdict = 'refused';
-    EXIT WHEN NOT untrodden;
-  END LOOP;
-  IF guarded OR pairs THEN
-    d := guard(d, guarded, pairs);
-  END IF;
-
-  -- A chain has the amount of the price it was given last.
-  IF prices THEN
-    FOR i, price IN
-      SELECT e.t, e.data::json -> 'amount' FROM unnest(e_t, e_type, e_data) AS e (t, type, data) WHERE e.type = 'PRICED'
-    LOOP
-      d[i].amount := coalesce((price ->> 'minor')::bigint, d[i].amount);
-      d[i].currency := coalesce(price ->> 'currency', d[i].currency);
+    -- Event o of the call is the e_n[o]-th of transition e_t[o]. Where all are alike, that is arithmetic.
+    IF alike THEN
+      SELECT array_agg((o - 1) / k + 1), array_agg((o - 1) % k + 1), array_agg(names[(o - 1) % k + 1])
+      INTO e_t, e_n, e_type FROM generate_series(1, cardinality(e_data)) o;
+    ELSE
+      SELECT array_agg(u.t), array_agg(x.n), array_agg(x.type) INTO e_t, e_n, e_type
+      FROM unnest(t_events) WITH ORDINALITY AS u (events, t) CROSS JOIN LATERAL unnest(string_to_array(u.events, ',')) WITH ORDINALITY AS x (type, n);
+    END IF;
+    FOR attempt IN 1..2 LOOP
+      -- In id order, one look-up each.
+      WITH ways AS MATERIALIZED (SELECT * FROM way x WHERE x.service = svc AND x.events = ANY (ARRAY(SELECT DISTINCT z FROM unnest(t_events) z)))
+      SELECT array_agg(ROW(u.id, u.parent, u.events,
+               CASE WHEN u.again OR coalesce(c.version, 0) <> u.expected THEN 'lost'
+                    WHEN w.n IS NOT NULL AND (c.id IS NULL OR c.status = 'open' OR w.reopens)
+                      AND NOT (c.id IS NULL AND u.kind = 'payout' AND p.amount IS NULL)
+                      AND NOT (c.id IS NULL AND u.kind = 'system' AND cardinality(t_id) > 1) THEN 'won'
+                    ELSE 'refused' END,
+               w.guarded, c.id IS NULL, coalesce(c.kind, u.kind), coalesce(c.version, 0), coalesce(w.n, 0), coalesce(c.step, ''), w.new_step, w.status,
+               w.waits_for, w.hearer, coalesce(c.lane, p.lane, u.lane), coalesce(c.client, p.client, u.client), coalesce(c.amount, p.amount),
+               coalesce(c.currency, p.currency))::judged ORDER BY u.ord),
+             bool_or(w.guarded), bool_or(w.paired), bool_or(w.prices), bool_or(w.posts), bool_or(w.n IS NULL AND coalesce(c.version, 0) = u.expected)
+      INTO d, guarded, pairs, prices, posts, untrodden
+      FROM (SELECT a.*, lag(a.id) OVER (ORDER BY a.id, a.ord) IS NOT DISTINCT FROM a.id AS again
+            FROM unnest(t_id, t_expected, t_kind, t_client, t_lane, t_parent, t_events) WITH ORDINALITY
+              AS a (id, expected, kind, client, lane, parent, events, ord)) u
+      LEFT JOIN LATERAL (SELECT * FROM chain x WHERE x.id = u.id FOR UPDATE) c ON true
+      LEFT JOIN LATERAL (SELECT * FROM chain x WHERE x.id = u.parent OFFSET 0) p ON true
+      LEFT JOIN ways w ON w.from_step = coalesce(c.step, '') AND w.events = u.events AND w.kind = coalesce(c.kind, u.kind);
+      EXIT WHEN NOT untrodden OR attempt = 2;
+      SELECT learn_ways(svc, array_agg(u.kind), array_agg(u.old_step), array_agg(u.events)) INTO untrodden FROM unnest(d) u
+      WHERE u.verdict = 'refused';
+      EXIT WHEN NOT untrodden;
     END LOOP;
-  END IF;
-  IF 0 = ANY (t_expected) THEN
-    -- A task is opened alone (open_task), and its first event names its slot. Jobs are opened by one event each; a hasty one is in the high lane.
-    INSERT INTO chain (id, kind, step, version, status, waits_for, lane, client, amount, currency, parent, created_at, updated_at, task, label)
-    SELECT u.id, u.kind, u.new_step, u.n, u.status, u.waits_for, u.lane, u.client, u.amount, u.currency, u.parent, now(), now(),
-           CASE u.kind WHEN 'system' THEN e_data[1]::json ->> 'slot' END,
-           CASE WHEN u.kind = 'job' AND u.lane = 'high' THEN
-             (SELECT h.label FROM haste h WHERE h.label = e_data[array_position(t_id, u.id)]::json #>> '{context,label}' AND NOT h.removed) END
-    FROM unnest(d) u WHERE u.verdict = 'won' AND u.opens;
-  END IF;
-  IF 0 < ANY (t_expected) THEN
-    UPDATE chain c SET step = u.new_step, version = u.version + u.n, status = u.status, waits_for = u.waits_for, amount = u.amount, currency = u.currency,
-           updated_at = now()
-    FROM unnest(d) u WHERE u.verdict = 'won' AND NOT u.opens AND c.id = u.id;
-  END IF;
-  INSERT INTO event (generation, xid, chain_id, version, type, at, data)
-  SELECT (SELECT max(n) FROM generation), tx, (d[e.t]).id, (d[e.t]).version + e.n, e.type, now(), e.data
-  FROM unnest(e_t, e_n, e_type, e_data) AS e (t, n, type, data) WHERE (d[e.t]).verdict = 'won';
-  IF posts THEN
-    WITH posting AS MATERIALIZED (SELECT * FROM step z WHERE z.name = ANY (ARRAY(SELECT DISTINCT x FROM unnest(e_type) x)) AND z.debit IS NOT NULL)
-    INSERT INTO journal (chain_id, version, debit, credit, amount, currency, at)
-    SELECT (d[e.t]).id, (d[e.t]).version + e.n, s.debit, s.credit, (d[e.t]).amount, (d[e.t]).currency, now()
-    FROM unnest(e_t, e_n, e_type) AS e (t, n, type) JOIN posting s ON s.name = e.type AND s.kind = (d[e.t]).kind WHERE (d[e.t]).verdict = 'won';
+    IF guarded OR pairs THEN
+      d := guard(d, guarded, pairs);
+    END IF;
+
+    -- A chain has the amount of the price it was given last.
+    IF prices THEN
+      FOR i, price IN
+        SELECT e.t, e.data::json -> 'amount' FROM unnest(e_t, e_type, e_data) AS e (t, type, data) WHERE e.type = 'PRICED'
+      LOOP
+        d[i].amount := coalesce((price ->> 'minor')::bigint, d[i].amount);
+        d[i].currency := coalesce(price ->> 'currency', d[i].currency);
+      END LOOP;
+    END IF;
+    IF 0 = ANY (t_expected) THEN
+      -- A task is opened alone (open_task), and its first event names its slot. Jobs are opened by one event each; a hasty one is in the high lane.
+      INSERT INTO chain (id, kind, step, version, status, waits_for, lane, client, amount, currency, parent, created_at, updated_at, task, label)
+      SELECT u.id, u.kind, u.new_step, u.n, u.status, u.waits_for, u.lane, u.client, u.amount, u.currency, u.parent, now(), now(),
+             CASE u.kind WHEN 'system' THEN e_data[1]::json ->> 'slot' END,
+             CASE WHEN u.kind = 'job' AND u.lane = 'high' THEN
+               (SELECT h.label FROM haste h WHERE h.label = e_data[array_position(t_id, u.id)]::json #>> '{context,label}' AND NOT h.removed) END
+      FROM unnest(d) u WHERE u.verdict = 'won' AND u.opens;
+    END IF;
+    IF 0 < ANY (t_expected) THEN
+      UPDATE chain c SET step = u.new_step, version = u.version + u.n, status = u.status, waits_for = u.waits_for, amount = u.amount, currency = u.currency,
+             updated_at = now()
+      FROM unnest(d) u WHERE u.verdict = 'won' AND NOT u.opens AND c.id = u.id;
+    END IF;
+    INSERT INTO event (generation, xid, chain_id, version, type, at, data)
+    SELECT (SELECT max(n) FROM generation), tx, (d[e.t]).id, (d[e.t]).version + e.n, e.type, now(), e.data
+    FROM unnest(e_t, e_n, e_type, e_data) AS e (t, n, type, data) WHERE (d[e.t]).verdict = 'won';
+    IF posts THEN
+      WITH posting AS MATERIALIZED (SELECT * FROM step z WHERE z.name = ANY (ARRAY(SELECT DISTINCT x FROM unnest(e_type) x)) AND z.debit IS NOT NULL)
+      INSERT INTO journal (chain_id, version, debit, credit, amount, currency, at)
+      SELECT (d[e.t]).id, (d[e.t]).version + e.n, s.debit, s.credit, (d[e.t]).amount, (d[e.t]).currency, now()
+      FROM unnest(e_t, e_n, e_type) AS e (t, n, type) JOIN posting s ON s.name = e.type AND s.kind = (d[e.t]).kind WHERE (d[e.t]).verdict = 'won';
+    END IF;
+    FOR i IN 1 .. coalesce(cardinality(quick), 0) LOOP
+      d[quick_ord[i]] := quick[i];
+    END LOOP;
+    quick_ord := NULL;
   END IF;
 
   RETURN QUERY
-  SELECT u.ordinality::integer, u.verdict, CASE WHEN u.verdict = 'won' THEN u.version + u.n ELSE u.version END,
+  SELECT coalesce(quick_ord[u.ordinality], u.ordinality)::integer, u.verdict, CASE WHEN u.verdict = 'won' THEN u.version + u.n ELSE u.version END,
          CASE WHEN u.verdict = 'won' THEN u.new_step ELSE u.old_step END,
          -- Whoever waits for a person is rung by what the person brings.
          CASE WHEN u.verdict = 'won' AND u.waits_for IS DISTINCT FROM 'payer' AND u.waits_for IS DISTINCT FROM 'person' THEN u.hearer END, u.lane
