@@ -229,22 +229,39 @@ static void work_done(struct work *w)
         free(w->intentions);
 }
 
-static int work_commit(struct service *s, struct work *w)
+/* Ends with the empty work. */
+static int commit_all(struct db *db, void *arg)
 {
-        int e = w->a.n > 0 ? db_transaction(s->db, commit, w) : 0;
+        int e = 0;
 
-        if (e == 0)
+        for (struct work *w = arg; e == 0 && w->driver; w++)
+                if (w->a.n > 0)
+                        e = commit(db, w);
+        return e;
+}
+
+static int work_commit(struct service *s, struct work works[])
+{
+        size_t n = 0;
+        int e;
+
+        for (struct work *w = works; w->driver; w++)
+                n += w->a.n;
+        e = n > 0 ? db_transaction(s->db, commit_all, works) : 0;
+        for (struct work *w = works; e == 0 && w->driver; w++)
                 service_ring(s, &w->a);
         return e;
 }
 
-/* Customers and tasks are committed apart: what is wrong with the internal transfers holds up no customer. */
+/* Customers and tasks are committed apart: what is wrong with the internal transfers holds up no customer. New intents are a work of their own, because a
+ * batch of one kind of move costs advance() less. */
 int payments_on_bells(struct service *s, const struct uuid ids[], size_t n)
 {
         const struct payments_config *config = s->config;
         struct payments_state *state = s->state;
         _cleanup_(PQclearp) PGresult *result = NULL;
-        struct work w = work_new(state->driver, n), tasks = work_new(state->driver, n);
+        struct work customers[] = {work_new(state->driver, n), work_new(state->driver, n), {.driver = NULL}};
+        struct work tasks[] = {work_new(state->driver, n), {.driver = NULL}};
         int e = payments_read(s->db, ids, n, config->intent_expiry_ms, &result);
 
         for (int i = 0; e == 0 && i < PQntuples(result); i++) {
@@ -256,21 +273,22 @@ int payments_on_bells(struct service *s, const struct uuid ids[], size_t n)
                 if (action == PAYMENTS_RING_AGAIN)
                         service_ring_one(s, row.chain.hearer, row.chain.lane, &row.chain.id, row.chain.version);
                 else if (action == PAYMENTS_TRANSFER)
-                        plan_transfer(&tasks, &row);
+                        plan_transfer(tasks, &row);
                 else if (action != PAYMENTS_NOTHING)
-                        plan(&w, state->driver, &row, action);
+                        plan(&customers[action == PAYMENTS_CREATE ? 0 : 1], state->driver, &row, action);
         }
         if (e == 0) {
                 int of_tasks;
 
-                e = work_commit(s, &w);
-                if (e == 0 && w.calls)
+                e = work_commit(s, customers);
+                if (e == 0 && (customers[0].calls || customers[1].calls))
                         payments_provider_look(s, state->provider);
-                of_tasks = work_commit(s, &tasks);
+                of_tasks = work_commit(s, tasks);
                 e = e < 0 ? e : of_tasks;
         }
-        work_done(&w);
-        work_done(&tasks);
+        work_done(&customers[0]);
+        work_done(&customers[1]);
+        work_done(tasks);
         return e;
 }
 
