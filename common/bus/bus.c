@@ -1,7 +1,7 @@
 /* Messages: publishing, plain subscriptions, requests.
  *
- * Invariants: a natsMsg is freed once, in message_free. What a subscription holds for us is bounded by libnats; what does not fit is dropped, because a
- * doorbell may be lost but memory may not. A crash here leaves nothing behind; unacknowledged messages come again. */
+ * Invariants: a natsMsg is freed once, in message_free. What a subscription holds for us is bounded by libnats; what does not fit is dropped, because
+ * a doorbell may be lost but memory may not. A crash here leaves nothing behind; unacknowledged messages come again. */
 #include "bus_private.h"
 
 #include "base/log.h"
@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define REPORT_MS       5000
+#define REPORT_MS 5000
 
 void message_push(struct message_list *list, struct message *m)
 {

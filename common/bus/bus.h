@@ -1,11 +1,10 @@
 /* The bus (NATS JetStream through libnats), as a doorbell: everything here may be lost, repeated or reordered, and nothing may break by it.
  *
- * Own pull loop instead of natsSubscription_Fetch (libnats 3.4 has a heap overflow there): standing pull requests on $JS.API.CONSUMER.MSG.NEXT, re-armed
- * when used up, on missed idle heartbeats, on status 404, 408, 409, 503 and after a reconnect; acknowledgements are published to the message's reply
- * subject. The socket is read and written on the caller's thread (bus_maintain, bus_flush); libnats' threads only connect again, and hand over answers
- * to calls.
- * Reconnects are unlimited; the server may be away at start. Streams and consumers are declared by raw JSON API requests, again whenever they
- * may have been lost, so that a deleted broker storage heals by itself.
+ * Own pull loop instead of natsSubscription_Fetch (libnats 3.4 has a heap overflow there): standing pull requests on $JS.API.CONSUMER.MSG.NEXT,
+ * re-armed when used up, on missed idle heartbeats, on status 404, 408, 409, 503 and after a reconnect; acknowledgements are published to the
+ * message's reply subject. The socket is read and written on the caller's thread (bus_maintain, bus_flush); libnats' threads only connect again, and
+ * hand over answers to calls. Reconnects are unlimited; the server may be away at start. Streams and consumers are declared by raw JSON API requests,
+ * again whenever they may have been lost, so that a deleted broker storage heals by itself.
  *
  * All functions belong to one thread. libnats' threads inherit its signal mask: block what you handle yourself before bus_open. A loop sleeps on
  * bus_fd, calls bus_maintain, and takes until bus_next and bus_next_plain yield NULL; one that stops earlier asks bus_queued before it sleeps. A
@@ -45,8 +44,9 @@ struct bus_header {
         const char *name, *value;
 };
 
-/* Fire and forget: 0 when buffered, to be written by bus_flush or bus_maintain (many messages, one write); -ENOTCONN while there is no connection (nothing is kept for later) or when the server takes
- * nothing for 2 s; -EMSGSIZE above its max_payload; -EINVAL for a subject or header that would break the protocol (blanks, control characters). */
+/* Fire and forget: 0 when buffered, to be written by bus_flush or bus_maintain (many messages, one write); -ENOTCONN while there is no connection
+ * (nothing is kept for later) or when the server takes nothing for 2 s; -EMSGSIZE above its max_payload; -EINVAL for a subject or header that would
+ * break the protocol (blanks, control characters). */
 int bus_publish(
         struct bus *b, const char *subject, const char *reply, const struct bus_header headers[], size_t n_headers, const void *data, size_t len);
 int bus_flush(struct bus *b); /* hands what is buffered to the kernel, as far as it takes it, the rest later; 0 or -ENOTCONN */

@@ -1,7 +1,7 @@
 /* The connection: its options, opening it, subscribing, opening it again when libnats has given it up, and its end.
  *
- * Invariant: no subscription is destroyed while its thread may still run (libnats 3.4 crashes): bus_free closes the connection, waits for the thread of
- * the answers, should there be one, and for the closed callback, and only then frees. */
+ * Invariant: no subscription is destroyed while its thread may still run (libnats 3.4 crashes): bus_free closes the connection, waits for the thread
+ * of the answers, should there be one, and for the closed callback, and only then frees. */
 #include "bus_private.h"
 
 #include "base/hash.h"

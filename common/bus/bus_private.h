@@ -78,10 +78,10 @@ natsStatus publish_status(
 int socket_open(struct bus *b); /* 0 or a negative errno */
 void socket_close(struct bus *b);
 natsStatus socket_options(natsOptions *options, struct bus *b);
-void socket_look(struct bus *b, int64_t now);             /* reads once what has come, writes what can go; does not wait */
-void socket_wait(const struct bus *b, int64_t ms);        /* until there is something for socket_look */
-natsStatus socket_published(struct bus *b, size_t len);   /* after each publish: keeps the buffer bounded, NATS_TIMEOUT when the server takes nothing */
-void bus_wake(const struct bus *b);                       /* from any thread */
+void socket_look(struct bus *b, int64_t now);           /* reads once what has come, writes what can go; does not wait */
+void socket_wait(const struct bus *b, int64_t ms);      /* until there is something for socket_look */
+natsStatus socket_published(struct bus *b, size_t len); /* after each publish: keeps the buffer bounded, NATS_TIMEOUT when the server takes nothing */
+void bus_wake(const struct bus *b);                     /* from any thread */
 
 /* --- bus_connection.c --- */
 int errno_of(natsStatus s); /* negative; 0 for NATS_OK */

@@ -1,9 +1,9 @@
 /* The socket, on the caller's thread (what libnats calls an external event loop): reading, writing, and noticing that nobody answers.
  *
- * Invariants: while a connection stands, only the caller's thread reads and writes it, and only what it does there can end it; so no other thread ever
- * closes a descriptor that is just being read. What is published waits in libnats' buffer until bus_flush, bus_maintain or SEND_AT, and the buffer is
- * bounded: a server that takes nothing for WRITE_MS is hung up on, as is one that says nothing, although asked, for SILENT_MS of our attention (a
- * caller who was held up elsewhere has not listened, which is not the server's fault). A crash loses what was not written. */
+ * Invariants: while a connection stands, only the caller's thread reads and writes it, and only what it does there can end it; so no other thread
+ * ever closes a descriptor that is just being read. What is published waits in libnats' buffer until bus_flush, bus_maintain or SEND_AT, and the
+ * buffer is bounded: a server that takes nothing for WRITE_MS is hung up on, as is one that says nothing, although asked, for SILENT_MS of our
+ * attention (a caller who was held up elsewhere has not listened, which is not the server's fault). A crash loses what was not written. */
 #include "bus_private.h"
 
 #include "base/log.h"

@@ -419,11 +419,8 @@ static int open_bus(struct service *s)
 {
         struct service_state *k = s->skeleton;
         char name[128], inbox[64];
-        struct bus_config config = {.url = k->config.nats_url,
-                .user = k->config.nats_user,
-                .password = k->config.nats_password,
-                .name = name,
-                .inbox_prefix = inbox};
+        struct bus_config config = {
+                .url = k->config.nats_url, .user = k->config.nats_user, .password = k->config.nats_password, .name = name, .inbox_prefix = inbox};
         int e;
 
         snprintf(name, sizeof(name), "aethelos-%s/%s", s->spec->name, s->instance);

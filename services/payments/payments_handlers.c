@@ -253,8 +253,8 @@ static int work_commit(struct service *s, struct work works[])
         return e;
 }
 
-/* Customers and tasks are committed apart: what is wrong with the internal transfers holds up no customer. New intents are a work of their own, because a
- * batch of one kind of move costs advance() less. */
+/* Customers and tasks are committed apart: what is wrong with the internal transfers holds up no customer. New intents are a work of their own,
+ * because a batch of one kind of move costs advance() less. */
 int payments_on_bells(struct service *s, const struct uuid ids[], size_t n)
 {
         const struct payments_config *config = s->config;

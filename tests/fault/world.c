@@ -280,7 +280,8 @@ static void reap(struct world *w)
 
 void world_round(struct world *w, int ms)
 {
-        struct pollfd fds[3] = {{.fd = w->wake_fd, .events = POLLIN}, {.fd = bus_fd(w->bus), .events = POLLIN}, {.fd = httpc_fd(w->load.http), .events = POLLIN}};
+        struct pollfd fds[3] = {
+                {.fd = w->wake_fd, .events = POLLIN}, {.fd = bus_fd(w->bus), .events = POLLIN}, {.fd = httpc_fd(w->load.http), .events = POLLIN}};
         uint64_t count;
 
         (void)poll(fds, 3, ms);

@@ -126,8 +126,7 @@ static const char users[] =
 static void test_permissions(void **state)
 {
         struct nats_fixture *nats = nats_fixture_start(users);
-        struct party p =
-                party_open(nats, (struct bus_config){.user = "worker", .password = "secret", .inbox_prefix = "_INBOX_worker"});
+        struct party p = party_open(nats, (struct bus_config){.user = "worker", .password = "secret", .inbox_prefix = "_INBOX_worker"});
         struct party q = party_open(nats, (struct bus_config){.user = "stranger", .password = "other", .inbox_prefix = "_INBOX_stranger"});
         struct bus_message *reply;
         int64_t until;

@@ -15,7 +15,7 @@ struct party {
         struct bus *bus;
 };
 
-struct party party_open(const struct nats_fixture *nats, struct bus_config config); /* with a url of its own: nats is not looked at */
+struct party party_open(const struct nats_fixture *nats, struct bus_config config);          /* with a url of its own: nats is not looked at */
 struct party party_source(const struct nats_fixture *nats, const struct bus_stream *stream); /* with a source that is ready */
 void party_close(struct party *p);
 void party_turn(struct party *p, int64_t max_ms); /* one round: looks after the bus and sleeps until it wakes, at most so long */
