@@ -145,13 +145,13 @@ int bus_publish(
 
 int bus_subscribe(struct bus *b, const char *subject, const char *queue)
 {
-        return subscribe(b, subject, queue, true, NULL, NULL);
+        return subscribe(b, subject, queue, true, false, NULL);
 }
 
 struct bus_message *bus_next_plain(struct bus *b)
 {
         for (size_t tried = 0; tried < b->n_subs; tried++) {
-                const struct subscription *sub = b->subs[b->next_sub % b->n_subs];
+                struct subscription *sub = b->subs[b->next_sub++ % b->n_subs];
                 struct message *m = sub->plain ? subscription_next(sub, NULL) : NULL;
 
                 if (m) {
@@ -160,7 +160,6 @@ struct bus_message *bus_next_plain(struct bus *b)
                                 m->m.reply = NULL;
                         return &m->m;
                 }
-                b->next_sub++;
         }
         return NULL;
 }
@@ -239,11 +238,11 @@ int bus_request(struct bus *b, const char *subject, const void *data, size_t len
         unsigned epoch = b->epoch;
         int64_t now = now_mono_ms(), until = now + timeout_ms;
         bool nobody = false;
-        int r = b->requests ? 0 : subscribe_inbox(b, 'r', NULL, &b->requests);
+        int r = b->requests ? 0 : subscribe_inbox(b, 'r', false, &b->requests);
 
         if (r < 0)
                 return r;
-        (void)take_reply(b, 0, &nobody); /* late, and nobody's */
+        message_free(take_reply(b, 0, &nobody)); /* late, and nobody's */
         nobody = false;
         strbuf_addf(&reply, "%sr.%" PRIu64, b->inbox, id);
         r = bus_publish(b, subject, reply.s, NULL, 0, data, len);

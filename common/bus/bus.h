@@ -59,6 +59,7 @@ struct bus_stream {
         int64_t max_bytes, max_age_ms; /* limits retention, discard old; 0: no such limit */
         int64_t ack_wait_ms;           /* 0: 30 s */
         unsigned window;               /* messages a lane may hold per unit of its weight; 0: 16 */
+        bool strangers;                /* not only our own services publish to it */
         unsigned replicas;             /* nodes of the broker that keep it, at least; 0: one. Never made fewer */
 };
 
@@ -98,7 +99,8 @@ void bus_nak(struct bus *b, struct bus_message *m, int64_t delay_ms);          /
 
 /* --- plain subscriptions (requests, receipts, live events) --- */
 /* Messages of the subscription are handed out by bus_next_plain. queue may be NULL. May be called several times; kept across reconnects. At most
- * BUS_PLAIN_MAX messages (and 64 MiB) wait; what comes above that is dropped, counted and logged. 0, -EINVAL or another negative errno. */
+ * BUS_PLAIN_MAX messages (and 64 MiB) of each wait; what comes above that is dropped and logged; an empty one with a header "Status: 503" is not
+ * handed out. 0, -EINVAL or another negative errno. */
 #define BUS_PLAIN_MAX 8192
 int bus_subscribe(struct bus *b, const char *subject, const char *queue);
 struct bus_message *bus_next_plain(struct bus *b); /* free with bus_drop */

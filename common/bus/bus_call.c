@@ -64,23 +64,6 @@ static const char *refusal(natsStatus status)
         }
 }
 
-/* On a thread of libnats, which alone tells which call it was that nobody listens to. It does nothing but queue and wake. */
-static void on_reply(natsConnection *nc, natsSubscription *sub, natsMsg *nats, void *closure)
-{
-        struct bus *b = closure;
-        struct message *m = message_new(nats);
-        bool first;
-
-        (void)nc;
-        (void)sub;
-        pthread_mutex_lock(&b->lock);
-        message_push(&b->replies_in, m);
-        first = b->replies_in.n == 1;
-        pthread_mutex_unlock(&b->lock);
-        if (first)
-                bus_wake(b);
-}
-
 void bus_call(struct bus *b, const struct bus_call *call)
 {
         _cleanup_(strbuf_done) struct strbuf reply = {0};
@@ -94,7 +77,7 @@ void bus_call(struct bus *b, const struct bus_call *call)
         *c = (struct call){.id = ++b->next_id, .until_ms = now_mono_ms() + call->timeout_ms, .done = call->done, .arg = call->arg};
         strbuf_addf(&reply, "%sq.%" PRIu64, b->inbox, c->id);
         if (!b->replies)
-                (void)subscribe_inbox(b, 'q', on_reply, &b->replies); /* without it, no answer in time */
+                (void)subscribe_inbox(b, 'q', true, &b->replies); /* threaded: which call it is that nobody listens to */
         status = publish_status(b, call->subject, reply.s, call->headers, call->n_headers, call->body.s, call->body.len);
         if (status != NATS_OK) {
                 c->refused = refusal(status);
@@ -111,14 +94,9 @@ void bus_call(struct bus *b, const struct bus_call *call)
 
 static void take_replies(struct bus *b)
 {
-        struct message_list arrived;
         struct message *m;
 
-        pthread_mutex_lock(&b->lock);
-        arrived = b->replies_in;
-        b->replies_in = (struct message_list){0};
-        pthread_mutex_unlock(&b->lock);
-        while ((m = message_pop(&arrived))) {
+        while ((m = subscription_next(b->replies, NULL))) {
                 struct call **at = b->calls ? find(b->calls, strtoull(m->m.subject + b->inbox_len + 2, NULL, 10)) : NULL;
                 struct bus_reply reply = {.outcome = BUS_ANSWERED, .body = {m->m.data, m->m.len}};
 
@@ -133,11 +111,12 @@ static void take_replies(struct bus *b)
 int64_t calls_maintain(struct bus *b, int64_t now)
 {
         struct calls *calls = b->calls;
+        int64_t due;
 
         take_replies(b);
         if (!calls)
                 return INT64_MAX;
-        if (now >= calls->due_ms) {
+        if (now >= calls->due_ms && now >= b->patient_until) {
                 calls->due_ms = INT64_MAX;
                 for (size_t i = 0; i < BUCKETS; i++)
                         for (struct call **at = &calls->buckets[i]; *at;) {
@@ -154,7 +133,8 @@ int64_t calls_maintain(struct bus *b, int64_t now)
                                 at = &(*at)->next;
                         }
         }
-        return calls->due_ms == INT64_MAX ? INT64_MAX : calls->due_ms > now ? calls->due_ms - now : 0;
+        due = calls->due_ms > b->patient_until ? calls->due_ms : b->patient_until;
+        return calls->due_ms == INT64_MAX ? INT64_MAX : due > now ? due - now : 0;
 }
 
 size_t bus_calls(const struct bus *b)

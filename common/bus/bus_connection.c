@@ -55,10 +55,10 @@ static void on_closed(natsConnection *nc, void *closure)
         pthread_mutex_lock(&b->lock);
         closing = b->closing;
         pthread_mutex_unlock(&b->lock);
-        if (!closing && b->epoch > 0) {
-                natsConnection_GetLastError(nc, &why);
+        /* NATS_ERR is what the server said in words: it would say it again. */
+        if (!closing && b->epoch > 0 && natsConnection_GetLastError(nc, &why) == NATS_ERR) {
                 log_error("bus connection closed for good", LOG_S("error", why));
-                die("bus: connection closed for good (refused user or password, or a protocol error)");
+                die("bus: connection closed for good by the server");
         }
         pthread_mutex_lock(&b->lock);
         b->connected = false;
@@ -130,6 +130,9 @@ static natsStatus set_options(natsOptions *o, const struct bus_config *config, s
                 s = natsOptions_SetName(o, config->name);
         if (s == NATS_OK)
                 s = natsOptions_SetTimeout(o, CONNECT_TIMEOUT_MS);
+        /* The first connect is tried for ever; one that has stood and ends is made anew, by open_again. */
+        if (s == NATS_OK)
+                s = natsOptions_SetAllowReconnect(o, false);
         if (s == NATS_OK)
                 s = natsOptions_SetMaxReconnect(o, -1);
         if (s == NATS_OK)
@@ -151,8 +154,6 @@ static natsStatus set_options(natsOptions *o, const struct bus_config *config, s
         if (s == NATS_OK)
                 s = natsOptions_SetRetryOnFailedConnect(o, true, on_connected, b);
         if (s == NATS_OK)
-                s = natsOptions_SetReconnectedCB(o, on_connected, b);
-        if (s == NATS_OK)
                 s = natsOptions_SetDisconnectedCB(o, on_disconnected, b);
         if (s == NATS_OK)
                 s = natsOptions_SetClosedCB(o, on_closed, b);
@@ -169,48 +170,77 @@ static void on_sub_complete(void *closure)
         b->live_subs--;
         pthread_cond_broadcast(&b->changed);
         pthread_mutex_unlock(&b->lock);
+        bus_wake(b);
+}
+
+/* Of a threaded subscription, on a thread of libnats. */
+static void on_message(natsConnection *nc, natsSubscription *sub, natsMsg *nats, void *closure)
+{
+        struct subscription *to = closure;
+        struct bus *b = to->bus;
+        struct message *m = message_new(nats);
+        bool first = false;
+
+        (void)nc;
+        (void)sub;
+        pthread_mutex_lock(&b->lock);
+        if (to->in.n < BUS_PLAIN_MAX && to->in.bytes + m->m.len <= PENDING_BYTES_MAX) {
+                message_push(&to->in, TAKE_PTR(m));
+                first = to->in.n == 1;
+        } else {
+                b->n_errors++;
+                strcpy(b->error, "queue full, messages dropped");
+        }
+        pthread_mutex_unlock(&b->lock);
+        message_free(m);
+        if (first)
+                bus_wake(b);
 }
 
 static int subscribe_at(struct bus *b, struct subscription *to)
 {
         natsStatus s;
 
-        if (to->handler)
-                s = natsConnection_Subscribe(&to->sub, b->nc, to->subject, to->handler, b);
+        if (to->threaded)
+                s = natsConnection_Subscribe(&to->sub, b->nc, to->subject, on_message, to);
         else if (to->queue)
                 s = natsConnection_QueueSubscribeSync(&to->sub, b->nc, to->subject, to->queue);
         else
                 s = natsConnection_SubscribeSync(&to->sub, b->nc, to->subject);
-        if (s == NATS_OK)
-                s = natsSubscription_SetPendingLimits(to->sub, BUS_PLAIN_MAX, PENDING_BYTES_MAX);
-        if (s != NATS_OK || !to->handler)
-                return s == NATS_INVALID_SUBSCRIPTION ? -ENOTCONN : errno_of(s);
+        if (s != NATS_OK)
+                return errno_of(s);
+        if (!to->threaded) /* the error: the connection has just been given up, and this with it */
+                return natsSubscription_SetPendingLimits(to->sub, BUS_PLAIN_MAX, PENDING_BYTES_MAX) == NATS_OK ? 0 : -ENOTCONN;
         pthread_mutex_lock(&b->lock);
         b->live_subs++;
         pthread_mutex_unlock(&b->lock);
-        if (natsSubscription_SetOnCompleteCB(to->sub, on_sub_complete, b) != NATS_OK) { /* the connection has just been given up, and this with it */
-                on_sub_complete(b);
-                return -ENOTCONN;
-        }
-        return 0;
+        if (natsSubscription_SetOnCompleteCB(to->sub, on_sub_complete, b) == NATS_OK)
+                return 0;
+        on_sub_complete(b);
+        return -ENOTCONN;
 }
 
 static void subscription_free(struct subscription *sub)
 {
+        struct message *m;
+
         natsSubscription_Destroy(sub->sub);
+        while ((m = message_pop(&sub->in)))
+                message_free(m);
         free(sub->subject);
         free(sub->queue);
         free(sub);
 }
 
-int subscribe(struct bus *b, const char *subject, const char *queue, bool plain, natsMsgHandler handler, struct subscription **ret_sub)
+int subscribe(struct bus *b, const char *subject, const char *queue, bool plain, bool threaded, struct subscription **ret_sub)
 {
         struct subscription *sub = xcalloc(1, sizeof(*sub));
         int r;
 
-        *sub = (struct subscription){.subject = xstrdup(subject), .queue = queue ? xstrdup(queue) : NULL, .plain = plain, .handler = handler};
+        *sub = (struct subscription){
+                .bus = b, .subject = xstrdup(subject), .queue = queue ? xstrdup(queue) : NULL, .plain = plain, .threaded = threaded};
         r = subscribe_at(b, sub);
-        if (r == -ENOTCONN && b->epoch == 0) /* given up already: open_again subscribes */
+        if (r == -ENOTCONN) /* given up just now: open_again subscribes */
                 r = 0;
         if (r < 0) {
                 subscription_free(sub);
@@ -223,20 +253,32 @@ int subscribe(struct bus *b, const char *subject, const char *queue, bool plain,
         return 0;
 }
 
-int subscribe_inbox(struct bus *b, char kind, natsMsgHandler handler, struct subscription **ret_sub)
+int subscribe_inbox(struct bus *b, char kind, bool threaded, struct subscription **ret_sub)
 {
         _cleanup_(strbuf_done) struct strbuf subject = {0};
 
         strbuf_addf(&subject, "%s%c.>", b->inbox, kind);
-        return subscribe(b, subject.s, NULL, false, handler, ret_sub);
+        return subscribe(b, subject.s, NULL, false, threaded, ret_sub);
 }
 
-struct message *subscription_next(const struct subscription *sub, bool *ret_nobody)
+static struct message *pop_in(struct subscription *sub)
+{
+        struct message *m;
+
+        pthread_mutex_lock(&sub->bus->lock);
+        m = message_pop(&sub->in);
+        pthread_mutex_unlock(&sub->bus->lock);
+        return m;
+}
+
+struct message *subscription_next(struct subscription *sub, bool *ret_nobody)
 {
         uint64_t waiting = 0;
         natsMsg *m;
         natsStatus s;
 
+        if (sub && sub->threaded)
+                return pop_in(sub);
         /* Asked first, because libnats writes a whole error text when there is nothing. */
         if (!sub || !sub->sub || natsSubscription_QueuedMsgs(sub->sub, &waiting) != NATS_OK || waiting == 0)
                 return NULL;
@@ -263,14 +305,15 @@ static natsStatus connect_now(struct bus *b)
         return last == NATS_CONNECTION_AUTH_FAILED ? last : NATS_OK;
 }
 
-/* libnats 3.4 gives a connection up when the very first handshake breaks off (a server that dies, a proxy that resets), although it is told to try
- * for ever. Then there is a new one, with the same subscriptions. */
+/* A connection that has ended is followed by a new one with the same subscriptions. (libnats 3.4 also gives one up when the very first handshake
+ * breaks off: a server that dies, a proxy that resets.) The first try is made here and now, and takes a second at most for each server that takes the
+ * connection but says nothing; the others are libnats' own, on a thread. */
 void open_again(struct bus *b, int64_t now)
 {
         bool closed;
 
         pthread_mutex_lock(&b->lock);
-        closed = b->closed;
+        closed = b->closed && b->live_subs == 0;
         pthread_mutex_unlock(&b->lock);
         if (!closed || now < b->open_again_at)
                 return;
@@ -373,8 +416,6 @@ static void write_all(struct bus *b)
 
 struct bus *bus_free(struct bus *b)
 {
-        struct message *m;
-
         if (!b)
                 return NULL;
         bus_end_calls(b);
@@ -397,8 +438,6 @@ struct bus *bus_free(struct bus *b)
                 subscription_free(b->subs[i]);
         natsConnection_Destroy(b->nc);
         natsOptions_Destroy(b->options);
-        while ((m = message_pop(&b->replies_in)))
-                message_free(m);
         socket_close(b);
         pthread_cond_destroy(&b->changed);
         pthread_mutex_destroy(&b->lock);

@@ -32,10 +32,14 @@ struct source;
 struct calls;
 
 struct subscription {
+        struct bus *bus;
         natsSubscription *sub;
-        char *subject, *queue;  /* queue NULL: none */
-        bool plain;             /* its messages are for bus_next_plain */
-        natsMsgHandler handler; /* on a thread of libnats; NULL: its messages are taken by subscription_next */
+        char *subject, *queue; /* queue NULL: none */
+        bool plain;            /* its messages are for bus_next_plain */
+        /* A thread of libnats brings its messages. Otherwise our own takes them, but then libnats keeps to itself what is empty and has a header
+         * "Status: 503": that is "nobody listens" to something asked, unless it was written by whoever publishes what is subscribed to. */
+        bool threaded;
+        struct message_list in; /* of a threaded one; under the lock of the bus */
 };
 
 struct bus {
@@ -53,10 +57,9 @@ struct bus {
 
         pthread_mutex_t lock; /* of the block below, which libnats' threads touch */
         pthread_cond_t changed;
-        struct message_list replies_in;
         bool closing; /* bus_free is at work */
         bool closed;
-        size_t live_subs; /* of those with a handler */
+        size_t live_subs; /* of the threaded ones */
         uint64_t n_errors;
         char error[256];
 
@@ -64,7 +67,7 @@ struct bus {
         size_t n_subs, next_sub;
         struct subscription *deliveries, *answers, *requests, *replies; /* of the inbox, each made when it is needed */
         size_t unwritten_bytes;
-        int64_t looked_ms, silent_ms;
+        int64_t looked_ms, silent_ms, patient_until; /* before the last nothing that was awaited counts as not come */
         uint64_t next_id;
         struct source *source;
         struct calls *calls; /* NULL: there never was one */
@@ -86,10 +89,10 @@ void bus_wake(const struct bus *b);                     /* from any thread */
 /* --- bus_connection.c --- */
 int errno_of(natsStatus s); /* negative; 0 for NATS_OK */
 /* Kept, and made again with a new connection. ret_sub (may be NULL) is borrowed. */
-int subscribe(struct bus *b, const char *subject, const char *queue, bool plain, natsMsgHandler handler, struct subscription **ret_sub);
-int subscribe_inbox(struct bus *b, char kind, natsMsgHandler handler, struct subscription **ret_sub);
+int subscribe(struct bus *b, const char *subject, const char *queue, bool plain, bool threaded, struct subscription **ret_sub);
+int subscribe_inbox(struct bus *b, char kind, bool threaded, struct subscription **ret_sub);
 /* NULL when there is none. Sets *ret_nobody (may be NULL) when the server said meanwhile that nobody listens to what was asked. */
-struct message *subscription_next(const struct subscription *sub, bool *ret_nobody);
+struct message *subscription_next(struct subscription *sub, bool *ret_nobody);
 void open_again(struct bus *b, int64_t now); /* when libnats has given the connection up; at most every RECONNECT_WAIT_MS */
 
 /* --- bus_call.c --- */

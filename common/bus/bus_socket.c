@@ -3,7 +3,9 @@
  * Invariants: while a connection stands, only the caller's thread reads and writes it, and only what it does there can end it; so no other thread
  * ever closes a descriptor that is just being read. What is published waits in libnats' buffer until bus_flush, bus_maintain or SEND_AT, and the
  * buffer is bounded: a server that takes nothing for WRITE_MS is hung up on, as is one that says nothing, although asked, for SILENT_MS of our
- * attention (a caller who was held up elsewhere has not listened, which is not the server's fault). A crash loses what was not written. */
+ * attention (a caller who was held up elsewhere has not listened, which is not the server's fault). A crash loses what was not written.
+ *
+ * A connection that has ended is not connected again by libnats: with an external event loop it would go on parsing where the old one broke off. */
 #include "bus_private.h"
 
 #include "base/log.h"
@@ -17,7 +19,10 @@
 
 #define SILENT_MS    5000
 #define ATTENTION_MS 1200 /* from one look to the next, at most: a loop comes by once a second */
+#define PATIENCE_MS  200  /* after a longer absence, until it counts what has not come */
+#define READS_MAX    16
 #define WRITE_MS     2000
+#define OVERHEAD     ((size_t)256) /* subjects and headers of a message, about */
 #define SEND_AT      ((size_t)64 << 10)
 #define BUFFER_MAX   (8 << 20)
 
@@ -30,8 +35,10 @@ static natsStatus on_attach(void **user_data, void *loop, natsConnection *nc, na
 
         (void)nc;
         *user_data = b;
+        if (epoll_ctl(b->ready_fd, EPOLL_CTL_ADD, fd, &event) < 0)
+                return NATS_ERR;
         b->sock = fd;
-        return epoll_ctl(b->ready_fd, EPOLL_CTL_ADD, fd, &event) == 0 ? NATS_OK : NATS_ERR;
+        return NATS_OK;
 }
 
 static natsStatus on_read(void *user_data, bool add)
@@ -44,6 +51,9 @@ static natsStatus on_read(void *user_data, bool add)
         b->sock = -1;
         b->writes_watched = false;
         (void)epoll_ctl(b->ready_fd, EPOLL_CTL_DEL, fd, NULL);
+#if NATS_VERSION_NUMBER >= 0x030902 /* before it libnats closes it itself */
+        natsConnection_ProcessCloseEvent(&fd);
+#endif
         return NATS_OK;
 }
 
@@ -59,7 +69,8 @@ static natsStatus on_write(void *user_data, bool add)
 
 static natsStatus on_detach(void *user_data)
 {
-        return on_read(user_data, false);
+        (void)user_data; /* may be gone: polling has ended before */
+        return NATS_OK;
 }
 
 natsStatus socket_options(natsOptions *options, struct bus *b)
@@ -111,7 +122,8 @@ static void write_out(struct bus *b)
 {
         if (b->unwritten)
                 natsConnection_ProcessWriteEvent(b->nc);
-        b->unwritten_bytes = 0;
+        if (!b->unwritten)
+                b->unwritten_bytes = 0;
         watch_writes(b);
 }
 
@@ -125,7 +137,7 @@ natsStatus socket_published(struct bus *b, size_t len)
 {
         int64_t now, until;
 
-        b->unwritten_bytes += len;
+        b->unwritten_bytes += len + OVERHEAD;
         if (b->unwritten_bytes < SEND_AT)
                 return NATS_OK;
         write_out(b);
@@ -147,11 +159,8 @@ natsStatus socket_published(struct bus *b, size_t len)
         return NATS_OK;
 }
 
-static void notice_silence(struct bus *b, bool heard, int64_t now)
+static void notice_silence(struct bus *b, bool heard, int64_t since)
 {
-        int64_t since = now - b->looked_ms;
-
-        b->looked_ms = now;
         if (heard || !b->connected || b->sock < 0)
                 b->silent_ms = 0;
         else
@@ -162,7 +171,8 @@ static void notice_silence(struct bus *b, bool heard, int64_t now)
         }
 }
 
-void socket_look(struct bus *b, int64_t now)
+/* One read; false when there was nothing to be read. */
+static bool read_in(struct bus *b)
 {
         struct epoll_event events[2];
         int n = epoll_wait(b->ready_fd, events, 2, 0);
@@ -177,8 +187,22 @@ void socket_look(struct bus *b, int64_t now)
                         natsConnection_ProcessReadEvent(b->nc);
                 }
         }
+        return heard;
+}
+
+void socket_look(struct bus *b, int64_t now)
+{
+        int64_t since = now - b->looked_ms;
+        bool heard = read_in(b);
+
+        b->looked_ms = now;
+        if (since > ATTENTION_MS) { /* what came meanwhile is heard first, before anybody counts as silent */
+                b->patient_until = now + PATIENCE_MS;
+                for (int reads = 1; heard && reads < READS_MAX && read_in(b);)
+                        reads++;
+        }
         write_out(b);
-        notice_silence(b, heard, now);
+        notice_silence(b, heard, since);
 }
 
 void socket_wait(const struct bus *b, int64_t ms)

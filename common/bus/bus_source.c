@@ -46,9 +46,9 @@ int bus_source(struct bus *b, const struct bus_stream *stream, const struct bus_
                 };
         }
         if (!b->deliveries)
-                r = subscribe_inbox(b, 'l', NULL, &b->deliveries);
+                r = subscribe_inbox(b, 'l', stream->strangers, &b->deliveries);
         if (r == 0 && !b->answers)
-                r = subscribe_inbox(b, 'a', NULL, &b->answers);
+                r = subscribe_inbox(b, 'a', false, &b->answers);
         if (r < 0) {
                 free(s);
                 return r;
@@ -149,7 +149,7 @@ static void on_status(struct bus *b, struct message *m, int64_t now)
         default:
                 lane_lose(l);
                 natsMsgHeader_Get(m->nats, "Description", &text);
-                declare_later(s, now, l->def->durable, text ? text : "refused");
+                declare_later(s, now, l->def->durable, text ? text : status == 503 ? "no responder" : "refused");
                 break;
         }
 }
@@ -255,7 +255,7 @@ int64_t source_maintain(struct bus *b, int64_t now)
         for (size_t i = 0; i < s->n_lanes; i++) {
                 struct lane *l = &s->lanes[i];
 
-                if (l->remaining > 0 && now - l->heard > SILENCE_MS) {
+                if (l->remaining > 0 && now - l->heard > SILENCE_MS && now >= b->patient_until) {
                         lane_lose(l);
                         declare_later(s, now, l->def->durable, "heartbeats missed");
                 }

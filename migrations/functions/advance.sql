@@ -1,5 +1,6 @@
--- advance(): the only writer of event, chain and journal. Set-based; locks chains in id order (no deadlocks between instances), and answers a verdict per
--- row instead of failing.
+-- advance(): the only writer of event, chain and journal. Set-based; locks chains in id order (no deadlocks between instances of a service), and answers a
+-- verdict per row instead of failing. (Of a batch in which not all may move, those that do are locked first, then all: against somebody else who has a later
+-- one of the first and waits for one of the rest, PostgreSQL ends one of the two after a second, and it is tried again.)
 
 CREATE OR REPLACE FUNCTION learn_ways(svc text, w_kind text[], w_step text[], w_events text[]) RETURNS boolean
 LANGUAGE plpgsql SET search_path = aethelos, pg_temp
@@ -130,9 +131,11 @@ DECLARE
   names text[] := string_to_array(t_events[1], ',');
   k integer := cardinality(names);
   priced integer := array_position(names, 'PRICED');
-  alike boolean := cardinality(e_data) = k * cardinality(t_id) AND t_events[1] = ALL (t_events) AND array_lower(t_id, 1) = 1 AND array_lower(e_data, 1) = 1;
+  alike boolean := cardinality(t_events) = cardinality(t_id) AND cardinality(e_data) = k * cardinality(t_id) AND t_events[1] = ALL (t_events)
+    AND array_ndims(e_data) = 1 AND array_lower(t_id, 1) = 1 AND array_lower(e_data, 1) = 1;
   quick judged[];
   quick_ord bigint[];
+  quick_id uuid[];
   e_t integer[];
   e_n integer[];
   e_type text[];
@@ -148,7 +151,7 @@ BEGIN
             FROM unnest(t_id, t_expected) WITH ORDINALITY AS a (id, expected, ord) ORDER BY a.id, a.ord) t
       CROSS JOIN LATERAL (SELECT x.ctid AS place, x.kind, x.step FROM chain x WHERE x.id = t.id AND x.version = t.expected AND x.status = 'open' OFFSET 0) o
       CROSS JOIN LATERAL (SELECT * FROM ways x WHERE x.from_step = o.step AND x.kind = o.kind OFFSET 0) w
-      WHERE c.ctid = o.place AND c.version = t.expected
+      WHERE c.ctid = o.place AND c.version = t.expected AND c.step = o.step AND c.status = 'open'
       RETURNING t.ord, c.id, t.expected AS version, ROW(c.id, NULL, t_events[1], 'won', false, false, c.kind, t.expected, w.n, w.from_step, w.new_step,
         w.status, w.waits_for, w.hearer, c.lane, c.client, c.amount, c.currency)::judged AS judged
     ), told AS (
@@ -156,7 +159,7 @@ BEGIN
       SELECT (SELECT max(n) FROM generation), tx, m.id, m.version + e.n, names[e.n], now(), e.data
       FROM moved m CROSS JOIN LATERAL unnest(e_data[(m.ord - 1) * k + 1 : m.ord * k]) WITH ORDINALITY AS e (data, n)
     )
-    SELECT array_agg(m.judged), array_agg(m.ord) INTO quick, quick_ord FROM moved m;
+    SELECT array_agg(m.judged), array_agg(m.ord), array_agg(m.id) INTO quick, quick_ord, quick_id FROM moved m;
   END IF;
   IF cardinality(quick) = cardinality(t_id) THEN
     d := quick;
@@ -173,7 +176,7 @@ BEGIN
       -- In id order, one look-up each.
       WITH ways AS MATERIALIZED (SELECT * FROM way x WHERE x.service = svc AND x.events = ANY (ARRAY(SELECT DISTINCT z FROM unnest(t_events) z)))
       SELECT array_agg(ROW(u.id, u.parent, u.events,
-               CASE WHEN u.again OR coalesce(c.version, 0) <> u.expected THEN 'lost'
+               CASE WHEN u.again OR u.id = ANY (quick_id) OR coalesce(c.version, 0) <> u.expected THEN 'lost'
                     WHEN w.n IS NOT NULL AND (c.id IS NULL OR c.status = 'open' OR w.reopens)
                       AND NOT (c.id IS NULL AND u.kind = 'payout' AND p.amount IS NULL)
                       AND NOT (c.id IS NULL AND u.kind = 'system' AND cardinality(t_id) > 1) THEN 'won'

@@ -34,6 +34,7 @@ static const struct bus_stream stream = {
         .max_bytes = 512 << 20,
         .max_age_ms = INT64_C(7) * 24 * 3600 * 1000,
         .window = 512,
+        .strangers = true,
 };
 static const struct bus_lane lanes[] = {{.durable = "intake", .filter = SUBJECT_SUBMIT "*", .weight = 1}, {0}};
 

@@ -133,6 +133,39 @@ static void events_find_their_chains(void **state)
         expect("SELECT count(*) FROM event WHERE data LIKE '{\"of\"%'", "13");
 }
 
+/* One kind of move for all: whoever may not make it, or has moved on, hears so and where it stands, and keeps nobody else from moving. */
+static void one_kind_of_move(void **state)
+{
+        static const struct {
+                enum advance_verdict verdict;
+                int version;
+                const char *step, *hearer;
+        } wanted[] = {{ADVANCE_WON, 3, "PRICED", "payments"}, {ADVANCE_LOST, 1, "JOB_CREATED", ""}, {ADVANCE_REFUSED, 5, "PAYMENT_INITIATED", ""},
+                {ADVANCE_LOST, 6, "PAYMENT_CONFIRMED", ""}, {ADVANCE_WON, 3, "PRICED", "payments"}};
+        struct uuid ids[] = {new_job(), new_job(), waiting_for_payment(), paid(), new_job()};
+        static const int expected[] = {1, 7, 5, 1, 1};
+        _cleanup_(advance_done) struct advance a = {0};
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(ids); i++) {
+                size_t t = advance_move(&a, &ids[i], expected[i]);
+
+                say_whose(&a, t, &ids[i], "FLOW_CHOSEN");
+                say_whose(&a, t, &ids[i], "PRICED");
+        }
+        assert_int_equal(advance_run(&a, db_of("pricing")), 0);
+        for (size_t i = 0; i < ARRAY_SIZE(ids); i++) {
+                assert_int_equal(a.t[i].verdict, wanted[i].verdict);
+                assert_int_equal(a.t[i].version, wanted[i].version);
+                assert_string_equal(a.t[i].step, wanted[i].step);
+                assert_string_equal(a.t[i].hearer, wanted[i].hearer);
+        }
+        expect(strays, "0");
+        expect("SELECT count(*) FROM event e JOIN event f ON f.chain_id = e.chain_id AND f.version > e.version AND (f.xid, f.id) < (e.xid, e.id)",
+                "0");
+        expect_sound();
+}
+
 /* Arrays that begin elsewhere, and more or less data than there are events: nothing is written for another chain or left out. */
 static void arrays_of_any_shape(void **state)
 {
@@ -438,6 +471,7 @@ int main(void)
                 cmocka_unit_test(repeats_lose),
                 cmocka_unit_test(money_needs_evidence),
                 cmocka_unit_test(events_find_their_chains),
+                cmocka_unit_test(one_kind_of_move),
                 cmocka_unit_test(arrays_of_any_shape),
                 cmocka_unit_test(one_call_says_it_twice),
                 cmocka_unit_test(a_refund_closes_the_books),

@@ -98,6 +98,7 @@ static struct outcome over_bus(const char *type, const char *key, struct slice b
         struct bus_message *m;
 
         assert_int_equal(bus_publish(bus, "aethelos.job.submit.default", NULL, headers, 2, body.s, body.len), 0);
+        (void)bus_flush(bus);
         m = next_receipt(key);
         if (strcmp(bus_message_header(m, "Content-Type"), "application/json") == 0) {
                 _cleanup_(freep) char *status = json_at(m->data, "problem.status");
@@ -423,6 +424,7 @@ static int start(void **state)
                 assert_int_equal(bus_publish(bus, "aethelos.job.submit.default", NULL, head, 2, "{", 1), 0);
                 (void)bus_flush(bus);
                 poll(NULL, 0, 50);
+                (void)bus_maintain(bus);
                 if ((m = bus_next_plain(bus)) != NULL) {
                         bus_drop(bus, m);
                         status = 0;

@@ -91,6 +91,7 @@ static void a_worker_speaks_protobuf(void **state)
         assert_int_equal(call->token, 1);
         assert_int_equal(call->lease_ms, 10000);
         assert_int_equal(bus_publish(bus, m->reply, NULL, NULL, 0, "\xff\xff", 2), 0);
+        (void)bus_flush(bus);
         bus_drop(bus, m);
         bus_world_await_runs(
                 w, "packed", "state || ': ' || error", "unknown: the answer is unusable: not the protobuf message that it must be, or not whole");

@@ -46,6 +46,7 @@ static void publish(const char *subject, const char *key, const char *type, cons
         const struct bus_header headers[] = {{"Content-Type", type}, {"Idempotency-Key", key}};
 
         assert_int_equal(bus_publish(bus, subject, NULL, headers, key ? 2 : 1, body, len), 0);
+        (void)bus_flush(bus);
 }
 
 static struct bus_message *next_plain(int ms)

@@ -56,6 +56,7 @@ static struct bus_message *next_on(const char *subject, int ms)
         int64_t until = now_mono_ms() + ms;
 
         do {
+                (void)bus_maintain(bus);
                 struct bus_message *m = bus_next_plain(bus);
 
                 if (m && strcmp(m->subject, subject) == 0)
@@ -73,6 +74,7 @@ static void publish(const char *key, const char *type, const void *body, size_t 
         const struct bus_header headers[] = {{"Idempotency-Key", key}, {"Content-Type", type}};
 
         assert_int_equal(bus_publish(bus, "aethelos.job.submit.default", NULL, headers, 2, body, len), 0);
+        (void)bus_flush(bus);
 }
 
 /* As the contract says: repeats until there is a receipt. */
@@ -159,6 +161,7 @@ static void rejections_block_nobody(void **state)
         assert_at(unknown, "problem.status", "422");
         /* without a key there is nobody to answer: it is put aside, and what comes behind goes on */
         assert_int_equal(bus_publish(bus, "aethelos.job.submit.default", NULL, NULL, 0, TEXT_JOB, strlen(TEXT_JOB)), 0);
+        (void)bus_flush(bus);
         good = json_receipt("bus-5", TEXT_JOB);
         assert_at(good, "status", "accepted");
         stack_await(stack, "SELECT count(*) > 0 FROM quarantine WHERE service = 'intake'", "t", 5000);
@@ -237,6 +240,7 @@ static void garbage_on_hops(void **state)
         (void)state;
         for (int i = 0; i < 3; i++)
                 assert_int_equal(bus_publish(bus, "aethelos.hop.pricing.high", NULL, NULL, 0, "garbage", 7), 0);
+        (void)bus_flush(bus);
         first = json_receipt("bus-8", TEXT_JOB);
         assert_at(first, "status", "accepted");
         stack_await(stack, "SELECT count(*) FROM quarantine WHERE service = 'pricing'", "3", 5000);

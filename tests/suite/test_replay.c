@@ -83,6 +83,7 @@ static void ring(const char *service, const char *lane, const struct uuid ids[],
         envelope.items = pointers;
         snprintf(subject, sizeof(subject), "aethelos.hop.%s.%s", service, lane);
         assert_int_equal(bus_publish(bus, subject, NULL, NULL, 0, packed, aethelos__envelope__pack(&envelope, packed)), 0);
+        (void)bus_flush(bus);
 }
 
 static void ring_everybody(void)
@@ -119,6 +120,7 @@ static void each_job_once(void **state)
                 snprintf(body, sizeof(body), "{\"type\":\"puz19:numeric_analysis\",\"payload\":{\"numbers\":[%d,1]}}", i);
                 for (int twice = 0; twice < 2; twice++)
                         assert_int_equal(bus_publish(bus, "aethelos.job.submit.default", NULL, headers, 2, body, strlen(body)), 0);
+                (void)bus_flush(bus);
         }
         snprintf(count, sizeof(count), "%d", JOBS);
         stack_await(stack, "SELECT count(*) FROM chain", count, 20000);
@@ -163,6 +165,7 @@ static void figures_are_counted_anew(void **state)
         assert_int_equal(bus_publish(bus, "aethelos.job.submit.default", NULL, (struct bus_header[]){{"Idempotency-Key", "one-more"}, type}, 2, body,
                                  strlen(body)),
                 0);
+        (void)bus_flush(bus);
         snprintf(count, sizeof(count), "%d", JOBS + 1);
         stack_await(stack, "SELECT sum(count) FROM figure WHERE name = 'JOB_CREATED'", count, 20000);
 }

@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 const struct bus_stream party_hop = {
-        .name = "HOP_TEST", .subjects = {"hop.test.*"}, .max_bytes = 64 << 20, .max_age_ms = 3600000, .ack_wait_ms = ACK_WAIT_MS};
+        .name = "HOP_TEST", .subjects = {"hop.test.*"}, .max_bytes = 64 << 20, .max_age_ms = 3600000, .ack_wait_ms = ACK_WAIT_MS, .strangers = true};
 const struct bus_stream party_hop_memory = {
         .name = "HOP_TEST", .subjects = {"hop.test.*"}, .memory = true, .max_bytes = 64 << 20, .max_age_ms = 3600000, .ack_wait_ms = 30000};
 const struct bus_lane party_lanes[] = {
