@@ -323,12 +323,12 @@ static void wait_for_work(struct service *s, int64_t maintain_ms)
         k->more = false;
 }
 
-static int64_t keep_pace(const struct service_state *k)
+static int64_t keep_pace(const struct service *s)
 {
-        int64_t now = now_mono_us();
+        int64_t now = now_mono_us(), next = s->skeleton->moved_us + (s->spec->pace_us ? s->spec->pace_us : PACE_US);
 
-        if (now < k->moved_us + PACE_US && !stop_requested) {
-                (void)usleep((useconds_t)(k->moved_us + PACE_US - now));
+        if (now < next && !stop_requested) {
+                (void)usleep((useconds_t)(next - now));
                 now = now_mono_us();
         }
         return now;
@@ -357,7 +357,7 @@ static void run_loop(struct service *s)
                 int64_t now, began_us;
 
                 wait_for_work(s, maintain_ms >= 0 && maintain_ms < 1000 ? maintain_ms : 1000);
-                began_us = keep_pace(k);
+                began_us = keep_pace(s);
                 maintain_ms = bus_maintain(s->bus);
                 now = now_mono_ms();
                 k->rounds++;

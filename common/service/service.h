@@ -45,6 +45,7 @@ struct service_spec {
         /* Its statements look a batch up by key, with plans that OFFSET 0 pins: planning each call for its parameters, as PostgreSQL would for arrays
          * of known length, costs more than a small batch itself. Not for statements whose best index depends on their parameters. */
         bool generic_plans;
+        int64_t pace_us; /* rounds that moved something do not follow each other closer than this; 0: 2 ms */
 
         int (*init)(struct service *s); /* after settings, before connections are used: 0 or a negative errno (logged; exit 1) */
         void (*fini)(struct service *s);
