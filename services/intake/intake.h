@@ -58,10 +58,11 @@ struct intake_state {
         size_t n_items, cap_items;
         struct intake_held *held;
         size_t n_held, cap_held;
-        int64_t poll_ms;                /* when the held ones are looked at next */
-        struct uuid last;               /* of a crowd: until it has come to its payment the bus rests */
-        bool admitted;                  /* a job from the bus in this round, and `last` is the last one */
-        int64_t look_ms;                /* when it is looked at next */
+        int64_t poll_ms; /* when the held ones are looked at next */
+        struct uuid last,
+                before;  /* job of the last round that took any from the bus, and of the one before: until that is at its payment a crowd rests */
+        bool admitted;   /* a job from the bus in this round, and `last` is the last one */
+        int64_t look_ms; /* when it is looked at next */
         struct intake_streams *streams; /* NULL until there was one */
 };
 

@@ -103,10 +103,11 @@ static void quarantine(struct service *s, struct intake_item *item)
         intake_refuse(s, item, &broken);
 }
 
-/* Finish before you start: after a round that took as much from the bus as it may nothing more is taken there until the last of its jobs has come to
- * its payment, and so has been through all that lies before. Else starting would take the time that finishing needs, and what is started could only
- * pile up. Who waits for anybody outside (payer, provider, operator) holds up nothing; a service before the payment that stands still does for
- * REST_MS a round. Requests are no crowd of the bus, however many they are. */
+/* Finish before you start: after a round that took as much from the bus as it may nothing more is taken there until the last job of the round before
+ * has come to its payment, and so has been through all that lies before. Else starting would take the time that finishing needs, and what is started
+ * could only pile up. (The round before, because with one on its way the processors are idle where it waits for the disk.) Who waits for anybody
+ * outside (payer, provider, operator) holds up nothing; a service before the payment that stands still does for REST_MS a round. Requests are no
+ * crowd of the bus, however many they are. */
 static void rest(struct service *s)
 {
         struct intake_state *state = s->state;
@@ -121,6 +122,8 @@ static void note_admitted(struct intake_state *state, struct intake_item *const 
 {
         for (size_t i = 0; i < n; i++)
                 if (items[i]->message && items[i]->outcome == INTAKE_NEW) {
+                        if (!state->admitted)
+                                state->before = state->last;
                         state->last = items[i]->id;
                         state->admitted = true;
                 }
@@ -134,7 +137,7 @@ static void look_whether_rested(struct service *s)
         if (!service_rests(s))
                 return;
         if (now_mono_ms() >= state->look_ms) {
-                if (intake_on_its_way(s->db, &state->last, &on_its_way) == 0 && !on_its_way)
+                if (intake_on_its_way(s->db, &state->before, &on_its_way) == 0 && !on_its_way)
                         service_rest(s, 0);
                 state->look_ms = now_mono_ms() + REST_LOOK_MS;
         }
