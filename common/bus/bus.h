@@ -8,7 +8,7 @@
  *
  * All functions belong to one thread. libnats' threads inherit its signal mask: block what you handle yourself before bus_open. A loop sleeps on
  * bus_fd, calls bus_maintain, and takes until bus_next and bus_next_plain yield NULL; one that stops earlier asks bus_queued before it sleeps. A
- * connection that libnats has given up for good (user or password refused, broken protocol) ends the process. */
+ * connection that the server ends with words (user or password refused, broken protocol) ends the process. */
 #ifndef AETHELOS_BUS_BUS_H
 #define AETHELOS_BUS_BUS_H
 
@@ -98,7 +98,8 @@ void bus_drop(struct bus *b, struct bus_message *m);                           /
 void bus_nak(struct bus *b, struct bus_message *m, int64_t delay_ms);          /* asks for redelivery after delay_ms, and frees */
 
 /* --- plain subscriptions (requests, receipts, live events) --- */
-/* Messages of the subscription are handed out by bus_next_plain. queue may be NULL. May be called several times; kept across reconnects. At most
+/* Messages of the subscription are handed out by bus_next_plain. queue may be NULL. May be called several times; kept across reconnects, but for what
+ * had come and was not taken. At most
  * BUS_PLAIN_MAX messages (and 64 MiB) of each wait; what comes above that is dropped and logged; an empty one with a header "Status: 503" is not
  * handed out. 0, -EINVAL or another negative errno. */
 #define BUS_PLAIN_MAX 8192

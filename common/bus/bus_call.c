@@ -9,7 +9,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#define BUCKETS 1024
+#define BUCKETS         1024
+#define PATIENCE_MAX_MS 5000 /* a caller who is always held up gets to know in the end, too */
 
 struct call {
         struct call *next; /* in its bucket */
@@ -116,7 +117,7 @@ int64_t calls_maintain(struct bus *b, int64_t now)
         take_replies(b);
         if (!calls)
                 return INT64_MAX;
-        if (now >= calls->due_ms && now >= b->patient_until) {
+        if (now >= calls->due_ms && (now >= b->patient_until || now >= calls->due_ms + PATIENCE_MAX_MS)) {
                 calls->due_ms = INT64_MAX;
                 for (size_t i = 0; i < BUCKETS; i++)
                         for (struct call **at = &calls->buckets[i]; *at;) {

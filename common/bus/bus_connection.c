@@ -169,8 +169,8 @@ static void on_sub_complete(void *closure)
         pthread_mutex_lock(&b->lock);
         b->live_subs--;
         pthread_cond_broadcast(&b->changed);
-        pthread_mutex_unlock(&b->lock);
         bus_wake(b);
+        pthread_mutex_unlock(&b->lock); /* bus_free goes on from here, and may take b with it */
 }
 
 /* Of a threaded subscription, on a thread of libnats. */
@@ -207,6 +207,8 @@ static int subscribe_at(struct bus *b, struct subscription *to)
                 s = natsConnection_QueueSubscribeSync(&to->sub, b->nc, to->subject, to->queue);
         else
                 s = natsConnection_SubscribeSync(&to->sub, b->nc, to->subject);
+        if (s == NATS_SYS_ERROR) /* no thread: the next connection may find one, this one would stay deaf */
+                die("bus: cannot subscribe");
         if (s != NATS_OK)
                 return errno_of(s);
         if (!to->threaded) /* the error: the connection has just been given up, and this with it */
@@ -305,11 +307,13 @@ static natsStatus connect_now(struct bus *b)
         return last == NATS_CONNECTION_AUTH_FAILED ? last : NATS_OK;
 }
 
-/* A connection that has ended is followed by a new one with the same subscriptions. (libnats 3.4 also gives one up when the very first handshake
- * breaks off: a server that dies, a proxy that resets.) The first try is made here and now, and takes a second at most for each server that takes the
- * connection but says nothing; the others are libnats' own, on a thread. */
+/* A connection that has ended is followed by a new one with the same subscriptions; so is one whose first handshake broke off (a server that dies or
+ * hangs, a proxy that resets), which libnats gives up. While nobody takes the connection libnats tries on a thread of its own, but the first try is
+ * made here, and takes a second for each server that takes it and says nothing: so after one that took long the loop has the next four fifths of the
+ * time. */
 void open_again(struct bus *b, int64_t now)
 {
+        int64_t after;
         bool closed;
 
         pthread_mutex_lock(&b->lock);
@@ -317,7 +321,6 @@ void open_again(struct bus *b, int64_t now)
         pthread_mutex_unlock(&b->lock);
         if (!closed || now < b->open_again_at)
                 return;
-        b->open_again_at = now + RECONNECT_WAIT_MS;
         for (size_t i = 0; i < b->n_subs; i++) {
                 natsSubscription_Destroy(b->subs[i]->sub);
                 b->subs[i]->sub = NULL;
@@ -329,6 +332,8 @@ void open_again(struct bus *b, int64_t now)
         pthread_mutex_unlock(&b->lock);
         if (connect_now(b) != NATS_OK)
                 die("bus: the server refuses us");
+        after = now_mono_ms();
+        b->open_again_at = after + RECONNECT_WAIT_MS + 4 * (after - now);
         for (size_t i = 0; i < b->n_subs; i++)
                 if (subscribe_at(b, b->subs[i]) < 0)
                         return; /* closed again: the next round */

@@ -102,7 +102,7 @@ static void hang_up(const struct bus *b, const char *why)
         if (fd < 0)
                 return;
         log_warning("hanging up on the bus", LOG_S("why", why));
-        (void)shutdown(fd, SHUT_RDWR); /* read as its end by the next look; libnats then connects again */
+        (void)shutdown(fd, SHUT_RDWR); /* read as its end by the next look; open_again follows */
 }
 
 static void watch_writes(struct bus *b)
@@ -196,9 +196,9 @@ void socket_look(struct bus *b, int64_t now)
         bool heard = read_in(b);
 
         b->looked_ms = now;
-        if (since > ATTENTION_MS) { /* what came meanwhile is heard first, before anybody counts as silent */
+        if (since > ATTENTION_MS && heard) { /* what came meanwhile is heard first, before anybody counts as silent */
                 b->patient_until = now + PATIENCE_MS;
-                for (int reads = 1; heard && reads < READS_MAX && read_in(b);)
+                for (int reads = 1; reads < READS_MAX && read_in(b);)
                         reads++;
         }
         write_out(b);

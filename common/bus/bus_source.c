@@ -255,7 +255,7 @@ int64_t source_maintain(struct bus *b, int64_t now)
         for (size_t i = 0; i < s->n_lanes; i++) {
                 struct lane *l = &s->lanes[i];
 
-                if (l->remaining > 0 && now - l->heard > SILENCE_MS && now >= b->patient_until) {
+                if (l->remaining > 0 && now - l->heard > SILENCE_MS && (now >= b->patient_until || now - l->heard > 4 * SILENCE_MS)) {
                         lane_lose(l);
                         declare_later(s, now, l->def->durable, "heartbeats missed");
                 }
