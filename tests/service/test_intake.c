@@ -326,14 +326,12 @@ static void store_away(void **state)
         stack_assert_sound(stack);
 }
 
-#define CROWD_JOBS 700
-
-static void publish_crowd(const char *client, const char *const settings[])
+static void publish_crowd(const char *client, int jobs, const char *const settings[])
 {
         char subject[64];
 
         snprintf(subject, sizeof(subject), "aethelos.job.submit.%s", client);
-        for (int i = 0; i < CROWD_JOBS; i++) {
+        for (int i = 0; i < jobs; i++) {
                 char key[32];
 
                 snprintf(key, sizeof(key), "crowd-%d", i);
@@ -368,16 +366,16 @@ static void a_crowd_on_the_bus(void **state)
 
         (void)state;
         stack_stop(stack, "intake", SIGTERM);
-        publish_crowd("crowd", NULL);
-        stack_await(stack, "SELECT count(*) FROM chain WHERE client = 'crowd' AND step = 'PAYMENT_INITIATED'", "700", 30000);
+        publish_crowd("crowd", 1300, NULL); /* some full batches, wherever the first begins */
+        stack_await(stack, "SELECT count(*) FROM chain WHERE client = 'crowd' AND step = 'PAYMENT_INITIATED'", "1300", 30000);
         assert_crowd("crowd", 256);
         stack_stop(stack, "intake", SIGTERM);
-        publish_crowd("small", (const char *const[]){"AETHELOS_BATCH=100", NULL});
+        publish_crowd("small", 700, (const char *const[]){"AETHELOS_BATCH=100", NULL});
         stack_await(stack, "SELECT count(*) FROM chain WHERE client = 'small' AND step = 'PAYMENT_INITIATED'", "700", 30000);
         assert_crowd("small", 100);
         stack_stop(stack, "intake", SIGTERM);
         stack_stop(stack, "pricing", SIGTERM);
-        publish_crowd("still", (const char *const[]){"AETHELOS_BATCH=100", NULL});
+        publish_crowd("still", 700, (const char *const[]){"AETHELOS_BATCH=100", NULL});
         stack_await(stack, "SELECT count(*) > 0 FROM chain WHERE client = 'still'", "t", 20000);
         /* A request does not stand in that line. */
         free(stack_http(stack, false, "POST", "/jobs", (const char *const[]){"Idempotency-Key: urgent", "Prefer: respond-async", NULL},
