@@ -21,6 +21,7 @@
 #define ATTENTION_MS 1200 /* from one look to the next, at most: a loop comes by once a second */
 #define PATIENCE_MS  200  /* after a longer absence, until it counts what has not come */
 #define READS_MAX    16
+#define READ_BYTES   (1 << 20) /* in one read: a round of intake takes some hundred messages */
 #define WRITE_MS     2000
 #define OVERHEAD     ((size_t)256) /* subjects and headers of a message, about */
 #define SEND_AT      ((size_t)64 << 10)
@@ -78,7 +79,7 @@ natsStatus socket_options(natsOptions *options, struct bus *b)
         natsStatus s = natsOptions_SetEventLoop(options, b, on_attach, on_read, on_write, on_detach);
 
         if (s == NATS_OK)
-                s = natsOptions_SetIOBufSize(options, (int)SEND_AT);
+                s = natsOptions_SetIOBufSize(options, READ_BYTES);
         /* What is published is to be written by our loop: libnats needs no thread that does it later. */
         return s == NATS_OK ? natsOptions_SetSendAsap(options, true) : s;
 }
