@@ -2,9 +2,9 @@
  *
  * Own pull loop instead of natsSubscription_Fetch (libnats 3.4 has a heap overflow there): standing pull requests on $JS.API.CONSUMER.MSG.NEXT,
  * re-armed when used up, on missed idle heartbeats, on status 404, 408, 409, 503 and after a reconnect; acknowledgements are published to the
- * message's reply subject. The socket is read and written on the caller's thread (bus_maintain, bus_flush); libnats' threads only connect again, and
- * hand over answers to calls. Reconnects are unlimited; the server may be away at start. Streams and consumers are declared by raw JSON API requests,
- * again whenever they may have been lost, so that a deleted broker storage heals by itself.
+ * message's reply subject. The socket is read and written on the caller's thread (bus_maintain, bus_flush); libnats' threads only try to connect,
+ * and bring answers to calls and what strangers say. Reconnects are unlimited; the server may be away at start. Streams and consumers are declared by
+ * raw JSON API requests, again whenever they may have been lost, so that a deleted broker storage heals by itself.
  *
  * All functions belong to one thread. libnats' threads inherit its signal mask: block what you handle yourself before bus_open. A loop sleeps on
  * bus_fd, calls bus_maintain, and takes until bus_next and bus_next_plain yield NULL; one that stops earlier asks bus_queued before it sleeps. A

@@ -1,7 +1,7 @@
 /* The connection: its options, opening it, subscribing, opening it again when libnats has given it up, and its end.
  *
- * Invariant: no subscription is destroyed while its thread may still run (libnats 3.4 crashes): bus_free closes the connection, waits for the thread
- * of the answers, should there be one, and for the closed callback, and only then frees. */
+ * Invariant: no subscription is destroyed while its thread may still run (libnats 3.4 crashes): bus_free closes the connection, waits for the
+ * threads of those that have one and for the closed callback, and only then frees. */
 #include "bus_private.h"
 
 #include "base/hash.h"
@@ -39,10 +39,7 @@ static void on_disconnected(natsConnection *nc, void *closure)
         struct bus *b = closure;
 
         (void)nc;
-        pthread_mutex_lock(&b->lock);
         b->connected = false;
-        pthread_cond_broadcast(&b->changed);
-        pthread_mutex_unlock(&b->lock);
         bus_wake(b);
 }
 

@@ -7,8 +7,7 @@
 
 int chains_read(struct db *db, const struct uuid ids[], size_t n, struct chain **ret_chains, size_t *ret_n)
 {
-        /* (SELECT $1) hides how many they are from the planner, which would otherwise plan anew for each call where plans are not generic by setting.
-         */
+        /* (SELECT $1) hides from the planner how many they are; otherwise it plans anew for each call of a service without generic plans. */
         static const char sql[] = "SELECT c.id, c.kind, c.step, c.status, c.version, c.lane, st.hearer, c.waits_for, c.amount, c.currency"
                                   " FROM unnest((SELECT $1)) u(id) JOIN LATERAL (SELECT * FROM chain x WHERE x.id = u.id OFFSET 0) c ON true"
                                   " JOIN step st ON st.kind = c.kind AND st.name = c.step";

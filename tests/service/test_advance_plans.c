@@ -83,6 +83,25 @@ static void batches_are_planned_once(void **state)
         assert_int_equal(atol(to) - atol(from), READS);
 }
 
+/* Without that setting, too, the plan of this read does not depend on how many chains are asked for. */
+static void chains_are_planned_once(void **state)
+{
+        static const char plans[] =
+                "SELECT custom_plans <= 5 AND generic_plans >= 7 FROM pg_prepared_statements WHERE statement LIKE 'SELECT c.id, c.kind%'";
+        struct db *db = db_new(&(struct db_config){.url = pg_fixture_url(pg), .user = "aethelos_board"});
+        _cleanup_(PQclearp) PGresult *r = NULL;
+        struct uuid id = new_job();
+
+        (void)state;
+        assert_int_equal(db_ready(db), 0);
+        for (int i = 0; i < 12; i++)
+                read_chain(db, &id, 1);
+        assert_int_equal(db_run(db, plans, NULL, &r), 0);
+        assert_int_equal(PQntuples(r), 1);
+        assert_string_equal(PQgetvalue(r, 0, 0), "t");
+        db_free(db);
+}
+
 /* Neither an empty table nor one that was never analysed nor one that has grown since may be read as a whole for a batch, not even by its index. */
 static void plan_is_pinned(void **state)
 {
@@ -200,6 +219,7 @@ int main(void)
                 cmocka_unit_test(tail_is_read_in_its_order),
                 cmocka_unit_test(batches_are_planned_once),
                 cmocka_unit_test(plan_is_pinned),
+                cmocka_unit_test(chains_are_planned_once),
                 cmocka_unit_test(steps_are_read_once),
                 cmocka_unit_test(tail_ends_at_the_horizon),
         };

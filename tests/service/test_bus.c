@@ -152,6 +152,29 @@ static void test_permissions(void **state)
         nats_fixture_free(nats);
 }
 
+static void restart_under(struct nats_fixture *nats, struct party *a, struct party *b)
+{
+        int64_t until = now_mono_ms() + PATIENCE_MS;
+
+        nats_fixture_kill(nats);
+        TURN_UNTIL(a, !bus_connected(a->bus));
+        TURN_UNTIL(b, !bus_connected(b->bus));
+        nats_fixture_restart(nats);
+        while (!bus_connected(a->bus) || !bus_connected(b->bus)) {
+                party_turn(a, 5);
+                party_turn(b, 5);
+                assert_true(now_mono_ms() < until);
+        }
+}
+
+/* Until the server has read what the party said before. */
+static void await_server(struct party *p)
+{
+        struct bus_message *m;
+
+        assert_int_equal(bus_request(p->bus, "nobody.there", "", 0, PATIENCE_MS, &m), -EHOSTUNREACH);
+}
+
 static void test_queue_is_bounded(void **state)
 {
         enum { SENT = BUS_PLAIN_MAX + 3000 };
@@ -165,8 +188,7 @@ static void test_queue_is_bounded(void **state)
         (void)state;
         assert_int_equal(bus_subscribe(p.bus, "flood", NULL), 0);
         assert_int_equal(bus_subscribe(p.bus, "end", NULL), 0);
-        /* What is sent before the server has heard of the subscription is not counted. */
-        assert_int_equal(bus_request(p.bus, "nobody.there", "", 0, PATIENCE_MS, &m), -EHOSTUNREACH);
+        await_server(&p); /* what is sent before it has heard of the subscription is not counted */
         party_fill(&w, "flood", SENT);
         TURN_UNTIL(&p, natsSubscription_GetDropped(p.bus->subs[0]->sub, &dropped) == NATS_OK && dropped == SENT - BUS_PLAIN_MAX);
         assert_int_equal(bus_queued(p.bus), BUS_PLAIN_MAX);
@@ -262,27 +284,18 @@ static void test_cut_in_a_message(void **state)
         struct nats_fixture *nats = nats_fixture_start(NULL);
         struct party p = party_open(nats, (struct bus_config){0}), w = party_open(nats, (struct bus_config){0});
         _cleanup_(freep) char *large = xcalloc(LARGE, 1);
-        int64_t until = now_mono_ms() + PATIENCE_MS;
         struct bus_message *m;
         size_t len;
 
         (void)state;
         assert_int_equal(bus_subscribe(p.bus, "cut", NULL), 0);
-        assert_int_equal(bus_request(p.bus, "nobody.there", "", 0, PATIENCE_MS, &m), -EHOSTUNREACH);
+        await_server(&p);
         for (int i = 0; i < MESSAGES; i++)
                 assert_int_equal(bus_publish(w.bus, "cut", NULL, NULL, 0, large, LARGE), 0);
-        assert_int_equal(bus_request(w.bus, "nobody.there", "", 0, PATIENCE_MS, &m), -EHOSTUNREACH);
+        await_server(&w);
         party_turn(&p, 1000);
-        nats_fixture_kill(nats);
-        TURN_UNTIL(&p, !bus_connected(p.bus));
-        TURN_UNTIL(&w, !bus_connected(w.bus));
-        nats_fixture_restart(nats);
-        while (!bus_connected(p.bus) || !bus_connected(w.bus)) {
-                party_turn(&p, 5);
-                party_turn(&w, 5);
-                assert_true(now_mono_ms() < until);
-        }
-        assert_int_equal(bus_request(p.bus, "nobody.there", "", 0, PATIENCE_MS, &m), -EHOSTUNREACH);
+        restart_under(nats, &p, &w);
+        await_server(&p);
         party_say(&w, "cut", "whole");
         do {
                 m = party_next_plain(&p);
@@ -303,7 +316,7 @@ static void test_plain_and_groups(void **state)
         struct party a = party_open(nats, (struct bus_config){0});
         struct party b = party_open(nats, (struct bus_config){0});
         int alone = 0, group_a = 0, group_b = 0;
-        int64_t until = now_mono_ms() + PATIENCE_MS;
+        int64_t until;
         struct bus_message *m;
 
         (void)state;
@@ -311,17 +324,9 @@ static void test_plain_and_groups(void **state)
         assert_int_equal(bus_subscribe(b.bus, "work.>", "workers"), 0);
         assert_int_equal(bus_subscribe(b.bus, "live.*", NULL), 0);
         assert_int_equal(bus_subscribe(b.bus, "not a subject", NULL), -EINVAL);
-        nats_fixture_kill(nats);
-        TURN_UNTIL(&a, !bus_connected(a.bus));
-        TURN_UNTIL(&b, !bus_connected(b.bus));
-        nats_fixture_restart(nats);
-        while (!bus_connected(a.bus) || !bus_connected(b.bus)) {
-                party_turn(&a, 5);
-                party_turn(&b, 5);
-                assert_true(now_mono_ms() < until);
-        }
-        /* Connected again is not yet subscribed again: an answer to b says that the server has read what b said before. */
-        assert_int_equal(bus_request(b.bus, "nobody.there", "", 0, PATIENCE_MS, &m), -EHOSTUNREACH);
+        restart_under(nats, &a, &b);
+        await_server(&b); /* connected again is not yet subscribed again */
+        until = now_mono_ms() + PATIENCE_MS;
         party_fill(&a, "work.x", MESSAGES);
         party_fill(&a, "live.x", MESSAGES);
         while (group_a + group_b + alone < 2 * MESSAGES && now_mono_ms() < until) {
@@ -468,6 +473,38 @@ static void test_calls(void **state)
         nats_fixture_free(nats);
 }
 
+/* Whoever was held up elsewhere longer than its calls may take finds the answers that have come meanwhile. */
+static void test_answers_to_an_absent_caller(void **state)
+{
+        enum { CALLS = 300 };
+        struct nats_fixture *nats = nats_fixture_start(NULL);
+        struct party a = party_open(nats, (struct bus_config){0}), b = party_open(nats, (struct bus_config){0});
+        static struct ended ended[CALLS];
+        struct bus_message *m;
+
+        (void)state;
+        assert_int_equal(bus_subscribe(b.bus, "ask", NULL), 0);
+        await_server(&b);
+        await_server(&a);
+        for (int i = 0; i < CALLS; i++)
+                call(&a, "ask", "x", 1000, &ended[i]);
+        for (int i = 0; i < CALLS; i++) {
+                m = party_next_plain(&b);
+                assert_int_equal(bus_publish(b.bus, m->reply, NULL, NULL, 0, "in time", 7), 0);
+                bus_drop(b.bus, m);
+        }
+        await_server(&b);
+        poll(NULL, 0, 1500); /* the absence itself */
+        TURN_UNTIL(&a, bus_calls(a.bus) == 0);
+        for (int i = 0; i < CALLS; i++) {
+                assert_int_equal(ended[i].outcome, BUS_ANSWERED);
+                assert_string_equal(ended[i].text, "in time");
+        }
+        party_close(&a);
+        party_close(&b);
+        nats_fixture_free(nats);
+}
+
 /* What test_wrong_password runs: a bus that is refused. It may already see so in bus_open; else it ends by die(), which no test survives. */
 static int refused_bus(const char *url)
 {
@@ -516,6 +553,7 @@ int main(int argc, char *argv[])
                 cmocka_unit_test(test_plain_and_groups),
                 cmocka_unit_test(test_requests),
                 cmocka_unit_test(test_calls),
+                cmocka_unit_test(test_answers_to_an_absent_caller),
         };
 
         if (argc > 1)
