@@ -75,7 +75,9 @@ static int choose_user(struct stack *s)
         if (!user) {
                 char *argv[] = {"useradd", "--system", "--user-group", "--no-create-home", "--home-dir", STACK_ROOT_STATE, "--shell",
                         "/usr/sbin/nologin", STACK_USER, NULL};
-                if (run_quietly(argv) < 0 || !(user = getpwnam(STACK_USER))) {
+                (void)run_quietly(argv); /* another start may have been faster: that he is there is what counts */
+                user = getpwnam(STACK_USER);
+                if (!user) {
                         fprintf(stderr, "aethelos: the user " STACK_USER " cannot be made. Make it (`useradd --system " STACK_USER
                                         "`), or start as another user than root.\n");
                         return -1;
