@@ -94,10 +94,10 @@ static int lose(struct db *db)
         return -ENOTCONN;
 }
 
-/* A plan made while a table is empty is kept when it no longer is. */
+/* A plan made while a table is empty is kept when it no longer is. Look-ups by key for a batch find nothing twice: remembering them costs more. */
 static bool settle_plans(struct db *db)
 {
-        static const char sql[] = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off";
+        static const char sql[] = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_memoize = off; SET jit = off";
         _cleanup_(PQclearp) PGresult *r = db->generic_plans ? PQexec(db->connection, sql) : NULL;
 
         return !db->generic_plans || PQresultStatus(r) == PGRES_COMMAND_OK;

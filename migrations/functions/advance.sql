@@ -9,14 +9,14 @@ AS $$
 BEGIN
   -- Against somebody who changes them meanwhile: he has forgotten all ways before we read, or does it after we have committed.
   LOCK TABLE step, edge IN SHARE MODE;
-  INSERT INTO way (kind, from_step, events, service, n, new_step, status, waits_for, hearer, reopens, guarded, paired, prices, posts)
-  SELECT w.kind, w.step, w.events, svc, w.n, w.new_step, f.status, f.waits_for, f.hearer, w.reopens, w.guarded,
-         w.new_step IN ('REVENUE_BOOKED', 'PAYOUT_EARNED'), w.prices, w.posts
+  INSERT INTO way (kind, from_step, events, service, n, new_step, status, waits_for, hearer, reopens, guarded, paired, prices, posts, proof)
+  SELECT w.kind, w.step, w.events, svc, w.n, w.new_step, f.status, f.waits_for, f.hearer, w.reopens, w.proof IS NOT NULL OR w.beyond,
+         w.new_step IN ('REVENUE_BOOKED', 'PAYOUT_EARNED'), w.prices, w.posts, CASE WHEN w.n = 1 AND NOT w.beyond THEN w.proof END
   FROM (
     SELECT u.kind, u.step, u.events, split_part(u.events, ',', -1) AS new_step, count(*)::integer AS n,
            bool_or(x.n = 1 AND x.type = 'CHAIN_REOPENED') AS reopens,
-           bool_or(coalesce(ed.evidence, st.evidence) IS NOT NULL OR x.type IN
-             ('PAYMENT_EXPIRED', 'FINAL_FAIL', 'CHAIN_REOPENED', 'REFUND_REQUIRED', 'EXECUTION_REQUIRED')) AS guarded,
+           max(coalesce(ed.evidence, st.evidence)) AS proof,
+           bool_or(x.type IN ('PAYMENT_EXPIRED', 'FINAL_FAIL', 'CHAIN_REOPENED', 'REFUND_REQUIRED', 'EXECUTION_REQUIRED')) AS beyond,
            bool_or(x.type = 'PRICED') AS prices, bool_or(st.debit IS NOT NULL) AS posts
     FROM (SELECT DISTINCT d.kind, d.step, d.events FROM unnest(w_kind, w_step, w_events) d (kind, step, events)) u
     CROSS JOIN LATERAL unnest(string_to_array(u.events, ',')) WITH ORDINALITY AS x (type, n)
@@ -114,7 +114,7 @@ SET search_path = aethelos, pg_temp
 -- An empty or un-analysed chain table must not lead to a scan of all chains for each batch: the only plan left is the look-up by primary key, and OFFSET 0
 -- keeps it one for each row. What a batch has in common, a handful of rows, is read first (MATERIALIZED) and joined by loops.
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off
-SET plan_cache_mode = force_generic_plan SET jit = off
+SET enable_memoize = off SET plan_cache_mode = force_generic_plan SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -132,119 +132,178 @@ DECLARE
   k integer := cardinality(names);
   priced integer := array_position(names, 'PRICED');
   alike boolean := cardinality(t_events) = cardinality(t_id) AND cardinality(e_data) = k * cardinality(t_id) AND t_events[1] = ALL (t_events)
-    AND array_ndims(e_data) = 1 AND array_lower(t_id, 1) = 1 AND array_lower(e_data, 1) = 1;
-  quick judged[];
-  quick_ord bigint[];
-  quick_id uuid[];
+    AND array_ndims(t_id) + array_ndims(t_expected) + array_ndims(e_data) = 3
+    AND array_lower(t_id, 1) = 1 AND array_lower(t_expected, 1) = 1 AND array_lower(e_data, 1) = 1;
+  pairwise boolean := t_events[1] = 'REVENUE_BOOKED' AND cardinality(t_id) % 2 = 0 AND cardinality(e_data) = cardinality(t_id)
+    AND array_ndims(t_id) + array_ndims(t_expected) + array_ndims(e_data) + array_ndims(t_events) = 4
+    AND array_lower(t_id, 1) = 1 AND array_lower(t_expected, 1) = 1 AND array_lower(e_data, 1) = 1 AND array_lower(t_events, 1) = 1 AND NOT EXISTS (
+      SELECT 1 FROM unnest(t_id, t_expected, t_kind, t_parent, t_events) WITH ORDINALITY AS a (id, expected, kind, parent, event, ord)
+      WHERE NOT CASE a.ord % 2 WHEN 1 THEN a.event = 'REVENUE_BOOKED' AND a.expected > 0
+        ELSE a.event = 'PAYOUT_EARNED' AND a.expected = 0 AND a.kind = 'payout' AND a.parent = t_id[a.ord - 1] END IS TRUE);
+  quick integer[];
+  quick_lane text[];
+  quick_hearer text[];
+  posted integer[];
+  posted_kind text[];
+  posted_amount bigint[];
+  posted_currency text[];
   e_t integer[];
   e_n integer[];
   e_type text[];
 BEGIN
-  -- A batch in which an edge alone decides, as most: compared, set and told in one statement. Whoever has moved on already, or may not move, is not touched
-  -- by it, and judged below. (By ctid, because by id the planner may read all chains; who has changed meanwhile has another version.)
+  -- A batch of moves for which an edge and evidence are all that is needed, as most: compared, set and told in one statement. Whoever has moved on
+  -- already, or may not move, is not touched by it, and judged below. (By ctid, because by id the planner may read all chains; who has changed meanwhile
+  -- has another version. Evidence that is stored stays.)
   IF alike AND NOT 0 = ANY (t_expected) THEN
-    WITH ways AS MATERIALIZED (SELECT * FROM way x WHERE x.service = svc AND x.events = t_events[1] AND NOT x.guarded AND NOT x.paired AND NOT x.posts
+    WITH ways AS MATERIALIZED (SELECT * FROM way x WHERE x.service = svc AND x.events = t_events[1] AND (NOT x.guarded OR x.proof IS NOT NULL) AND NOT x.paired
     ), moved AS (
       UPDATE chain c SET step = w.new_step, version = c.version + w.n, status = w.status, waits_for = w.waits_for, updated_at = now(),
              amount = coalesce((t.price ->> 'minor')::bigint, c.amount), currency = coalesce(t.price ->> 'currency', c.currency)
       FROM (SELECT a.id, a.expected, a.ord, e_data[(a.ord - 1) * k + priced]::json -> 'amount' AS price
             FROM unnest(t_id, t_expected) WITH ORDINALITY AS a (id, expected, ord) ORDER BY a.id, a.ord) t
-      CROSS JOIN LATERAL (SELECT x.ctid AS place, x.kind, x.step FROM chain x WHERE x.id = t.id AND x.version = t.expected AND x.status = 'open' OFFSET 0) o
+      CROSS JOIN LATERAL (SELECT x.ctid AS place, x.* FROM chain x WHERE x.id = t.id AND x.version = t.expected AND x.status = 'open' OFFSET 0) o
       CROSS JOIN LATERAL (SELECT * FROM ways x WHERE x.from_step = o.step AND x.kind = o.kind OFFSET 0) w
       WHERE c.ctid = o.place AND c.version = t.expected AND c.step = o.step AND c.status = 'open'
-      RETURNING t.ord, c.id, t.expected AS version, ROW(c.id, NULL, t_events[1], 'won', false, false, c.kind, t.expected, w.n, w.from_step, w.new_step,
-        w.status, w.waits_for, w.hearer, c.lane, c.client, c.amount, c.currency)::judged AS judged
+        AND (w.proof IS NULL OR EXISTS (SELECT 1 FROM evidence v WHERE v.chain_id = o.id AND v.version = o.version AND v.event = t_events[1]
+          AND v.kind = ANY (w.proof) AND v.amount IS NOT DISTINCT FROM o.amount AND v.currency IS NOT DISTINCT FROM o.currency))
+      RETURNING t.ord::integer, c.id, t.expected AS version, c.kind, c.lane, c.amount, c.currency, w.posts,
+        CASE WHEN w.waits_for = ANY ('{payer,person}') THEN NULL ELSE w.hearer END AS hearer
+    ), told AS (
+      -- An element of an array is found at once, a slice by walking through it.
+      INSERT INTO event (generation, xid, chain_id, version, type, at, data)
+      SELECT (SELECT max(n) FROM generation), tx, m.id, m.version + e.n, e.name, now(), e_data[(m.ord - 1) * k + e.n]
+      FROM moved m CROSS JOIN unnest(names) WITH ORDINALITY AS e (name, n)
+    )
+    SELECT array_agg(m.ord), array_agg(m.lane), array_agg(m.hearer), array_agg(m.ord) FILTER (WHERE m.posts), array_agg(m.kind) FILTER (WHERE m.posts),
+           array_agg(m.amount) FILTER (WHERE m.posts), array_agg(m.currency) FILTER (WHERE m.posts)
+    INTO quick, quick_lane, quick_hearer, posted, posted_kind, posted_amount, posted_currency FROM moved m;
+    IF posted IS NOT NULL THEN
+      WITH posting AS MATERIALIZED (SELECT z.*, e.n FROM unnest(names) WITH ORDINALITY AS e (name, n) JOIN step z ON z.name = e.name AND z.debit IS NOT NULL)
+      INSERT INTO journal (chain_id, version, debit, credit, amount, currency, at)
+      SELECT t_id[m.ord], t_expected[m.ord] + s.n, s.debit, s.credit, m.amount, m.currency, now()
+      FROM unnest(posted, posted_kind, posted_amount, posted_currency) AS m (ord, kind, amount, currency) JOIN posting s ON s.kind = m.kind;
+    END IF;
+    RETURN QUERY
+    -- Whoever waits for a person is rung by what the person brings.
+    SELECT m.ord, 'won', t_expected[m.ord] + k, names[k], m.hearer, m.lane FROM unnest(quick, quick_lane, quick_hearer) m (ord, lane, hearer);
+
+  -- A batch of bookings, each with the payout obligation that follows from it: the same, in pairs.
+  ELSIF pairwise THEN
+    WITH ways AS MATERIALIZED (
+      SELECT j.from_step, j.n, j.new_step, j.status, j.waits_for, j.hearer, p.n AS payout_n, p.new_step AS payout_step, p.status AS payout_status,
+             p.waits_for AS payout_waits, p.hearer AS payout_hearer
+      FROM way j, way p
+      WHERE j.service = svc AND j.events = 'REVENUE_BOOKED' AND j.kind = 'job' AND NOT j.guarded
+        AND p.service = svc AND p.events = 'PAYOUT_EARNED' AND p.kind = 'payout' AND p.from_step = '' AND NOT p.guarded
+    ), moved AS (
+      UPDATE chain c SET step = w.new_step, version = c.version + w.n, status = w.status, waits_for = w.waits_for, updated_at = now()
+      FROM (SELECT a.id, a.expected, a.ord FROM unnest(t_id, t_expected) WITH ORDINALITY AS a (id, expected, ord) WHERE a.ord % 2 = 1 ORDER BY a.id, a.ord) t
+      CROSS JOIN LATERAL (SELECT x.ctid AS place, x.step FROM chain x WHERE x.id = t.id AND x.version = t.expected AND x.status = 'open' AND x.kind = 'job'
+        AND x.amount IS NOT NULL OFFSET 0) o
+      CROSS JOIN LATERAL (SELECT * FROM ways x WHERE x.from_step = o.step OFFSET 0) w
+      WHERE c.ctid = o.place AND c.version = t.expected AND c.step = o.step AND c.status = 'open'
+      RETURNING t.ord::integer, c.id, t.expected AS version, c.lane, c.client, c.amount, c.currency, w.hearer, w.payout_n, w.payout_step, w.payout_status,
+        w.payout_waits, w.payout_hearer
+    ), opened AS (
+      INSERT INTO chain (id, kind, step, version, status, waits_for, lane, client, amount, currency, parent, created_at, updated_at)
+      SELECT t_id[m.ord + 1], 'payout', m.payout_step, m.payout_n, m.payout_status, m.payout_waits, m.lane, m.client, m.amount, m.currency, m.id, now(), now()
+      FROM moved m
     ), told AS (
       INSERT INTO event (generation, xid, chain_id, version, type, at, data)
-      SELECT (SELECT max(n) FROM generation), tx, m.id, m.version + e.n, names[e.n], now(), e.data
-      FROM moved m CROSS JOIN LATERAL unnest(e_data[(m.ord - 1) * k + 1 : m.ord * k]) WITH ORDINALITY AS e (data, n)
+      SELECT (SELECT max(n) FROM generation), tx, t_id[m.ord + e.n], t_expected[m.ord + e.n] + 1, t_events[m.ord + e.n], now(), e_data[m.ord + e.n]
+      FROM moved m CROSS JOIN generate_series(0, 1) AS e (n)
+    ), booked AS (
+      INSERT INTO journal (chain_id, version, debit, credit, amount, currency, at)
+      SELECT t_id[m.ord + s.n], t_expected[m.ord + s.n] + 1, s.debit, s.credit, m.amount, m.currency, now()
+      FROM moved m CROSS JOIN (SELECT e.n, z.debit, z.credit FROM generate_series(0, 1) AS e (n)
+        JOIN step z ON z.kind = (ARRAY['job', 'payout'])[e.n + 1] AND z.name = (ARRAY['REVENUE_BOOKED', 'PAYOUT_EARNED'])[e.n + 1]
+        WHERE z.debit IS NOT NULL) s
     )
-    SELECT array_agg(m.judged), array_agg(m.ord), array_agg(m.id) INTO quick, quick_ord, quick_id FROM moved m;
+    SELECT array_agg(m.ord + e.n), array_agg(m.lane), array_agg(CASE e.n WHEN 0 THEN m.hearer ELSE m.payout_hearer END)
+    INTO quick, quick_lane, quick_hearer FROM moved m CROSS JOIN generate_series(0, 1) AS e (n);
+    RETURN QUERY
+    SELECT m.ord, 'won', t_expected[m.ord] + 1, t_events[m.ord], m.hearer, m.lane FROM unnest(quick, quick_lane, quick_hearer) m (ord, lane, hearer);
   END IF;
   IF cardinality(quick) = cardinality(t_id) THEN
-    d := quick;
-  ELSE
-    -- Event o of the call is the e_n[o]-th of transition e_t[o]. Where all are alike, that is arithmetic.
-    IF alike THEN
-      SELECT array_agg((o - 1) / k + 1), array_agg((o - 1) % k + 1), array_agg(names[(o - 1) % k + 1])
-      INTO e_t, e_n, e_type FROM generate_series(1, cardinality(e_data)) o;
-    ELSE
-      SELECT array_agg(u.t), array_agg(x.n), array_agg(x.type) INTO e_t, e_n, e_type
-      FROM unnest(t_events) WITH ORDINALITY AS u (events, t) CROSS JOIN LATERAL unnest(string_to_array(u.events, ',')) WITH ORDINALITY AS x (type, n);
-    END IF;
-    FOR attempt IN 1..2 LOOP
-      -- In id order, one look-up each.
-      WITH ways AS MATERIALIZED (SELECT * FROM way x WHERE x.service = svc AND x.events = ANY (ARRAY(SELECT DISTINCT z FROM unnest(t_events) z)))
-      SELECT array_agg(ROW(u.id, u.parent, u.events,
-               CASE WHEN u.again OR u.id = ANY (quick_id) OR coalesce(c.version, 0) <> u.expected THEN 'lost'
-                    WHEN w.n IS NOT NULL AND (c.id IS NULL OR c.status = 'open' OR w.reopens)
-                      AND NOT (c.id IS NULL AND u.kind = 'payout' AND p.amount IS NULL)
-                      AND NOT (c.id IS NULL AND u.kind = 'system' AND cardinality(t_id) > 1) THEN 'won'
-                    ELSE 'refused' END,
-               w.guarded, c.id IS NULL, coalesce(c.kind, u.kind), coalesce(c.version, 0), coalesce(w.n, 0), coalesce(c.step, ''), w.new_step, w.status,
-               w.waits_for, w.hearer, coalesce(c.lane, p.lane, u.lane), coalesce(c.client, p.client, u.client), coalesce(c.amount, p.amount),
-               coalesce(c.currency, p.currency))::judged ORDER BY u.ord),
-             bool_or(w.guarded), bool_or(w.paired), bool_or(w.prices), bool_or(w.posts), bool_or(w.n IS NULL AND coalesce(c.version, 0) = u.expected)
-      INTO d, guarded, pairs, prices, posts, untrodden
-      FROM (SELECT a.*, lag(a.id) OVER (ORDER BY a.id, a.ord) IS NOT DISTINCT FROM a.id AS again
-            FROM unnest(t_id, t_expected, t_kind, t_client, t_lane, t_parent, t_events) WITH ORDINALITY
-              AS a (id, expected, kind, client, lane, parent, events, ord)) u
-      LEFT JOIN LATERAL (SELECT * FROM chain x WHERE x.id = u.id FOR UPDATE) c ON true
-      LEFT JOIN LATERAL (SELECT * FROM chain x WHERE x.id = u.parent OFFSET 0) p ON true
-      LEFT JOIN ways w ON w.from_step = coalesce(c.step, '') AND w.events = u.events AND w.kind = coalesce(c.kind, u.kind);
-      EXIT WHEN NOT untrodden OR attempt = 2;
-      SELECT learn_ways(svc, array_agg(u.kind), array_agg(u.old_step), array_agg(u.events)) INTO untrodden FROM unnest(d) u
-      WHERE u.verdict = 'refused';
-      EXIT WHEN NOT untrodden;
-    END LOOP;
-    IF guarded OR pairs THEN
-      d := guard(d, guarded, pairs);
-    END IF;
+    RETURN;
+  END IF;
 
-    -- A chain has the amount of the price it was given last.
-    IF prices THEN
-      FOR i, price IN
-        SELECT e.t, e.data::json -> 'amount' FROM unnest(e_t, e_type, e_data) AS e (t, type, data) WHERE e.type = 'PRICED'
-      LOOP
-        d[i].amount := coalesce((price ->> 'minor')::bigint, d[i].amount);
-        d[i].currency := coalesce(price ->> 'currency', d[i].currency);
-      END LOOP;
-    END IF;
-    IF 0 = ANY (t_expected) THEN
-      -- A task is opened alone (open_task), and its first event names its slot. Jobs are opened by one event each; a hasty one is in the high lane.
-      INSERT INTO chain (id, kind, step, version, status, waits_for, lane, client, amount, currency, parent, created_at, updated_at, task, label)
-      SELECT u.id, u.kind, u.new_step, u.n, u.status, u.waits_for, u.lane, u.client, u.amount, u.currency, u.parent, now(), now(),
-             CASE u.kind WHEN 'system' THEN e_data[1]::json ->> 'slot' END,
-             CASE WHEN u.kind = 'job' AND u.lane = 'high' THEN
-               (SELECT h.label FROM haste h WHERE h.label = e_data[array_position(t_id, u.id)]::json #>> '{context,label}' AND NOT h.removed) END
-      FROM unnest(d) u WHERE u.verdict = 'won' AND u.opens;
-    END IF;
-    IF 0 < ANY (t_expected) THEN
-      UPDATE chain c SET step = u.new_step, version = u.version + u.n, status = u.status, waits_for = u.waits_for, amount = u.amount, currency = u.currency,
-             updated_at = now()
-      FROM unnest(d) u WHERE u.verdict = 'won' AND NOT u.opens AND c.id = u.id;
-    END IF;
-    INSERT INTO event (generation, xid, chain_id, version, type, at, data)
-    SELECT (SELECT max(n) FROM generation), tx, (d[e.t]).id, (d[e.t]).version + e.n, e.type, now(), e.data
-    FROM unnest(e_t, e_n, e_type, e_data) AS e (t, n, type, data) WHERE (d[e.t]).verdict = 'won';
-    IF posts THEN
-      WITH posting AS MATERIALIZED (SELECT * FROM step z WHERE z.name = ANY (ARRAY(SELECT DISTINCT x FROM unnest(e_type) x)) AND z.debit IS NOT NULL)
-      INSERT INTO journal (chain_id, version, debit, credit, amount, currency, at)
-      SELECT (d[e.t]).id, (d[e.t]).version + e.n, s.debit, s.credit, (d[e.t]).amount, (d[e.t]).currency, now()
-      FROM unnest(e_t, e_n, e_type) AS e (t, n, type) JOIN posting s ON s.name = e.type AND s.kind = (d[e.t]).kind WHERE (d[e.t]).verdict = 'won';
-    END IF;
-    FOR i IN 1 .. coalesce(cardinality(quick), 0) LOOP
-      d[quick_ord[i]] := quick[i];
+  -- Those that moved count as lost here, by their version, and are left out of the answer.
+  -- Event o of the call is the e_n[o]-th of transition e_t[o]. Where all are alike, that is arithmetic.
+  IF alike THEN
+    SELECT array_agg((o - 1) / k + 1), array_agg((o - 1) % k + 1), array_agg(names[(o - 1) % k + 1])
+    INTO e_t, e_n, e_type FROM generate_series(1, cardinality(e_data)) o;
+  ELSE
+    SELECT array_agg(u.t), array_agg(x.n), array_agg(x.type) INTO e_t, e_n, e_type
+    FROM unnest(t_events) WITH ORDINALITY AS u (events, t) CROSS JOIN LATERAL unnest(string_to_array(u.events, ',')) WITH ORDINALITY AS x (type, n);
+  END IF;
+  FOR attempt IN 1..2 LOOP
+    -- In id order, one look-up each.
+    WITH ways AS MATERIALIZED (SELECT * FROM way x WHERE x.service = svc AND x.events = ANY (ARRAY(SELECT DISTINCT z FROM unnest(t_events) z)))
+    SELECT array_agg(ROW(u.id, u.parent, u.events,
+             CASE WHEN u.again OR coalesce(c.version, 0) <> u.expected THEN 'lost'
+                  WHEN w.n IS NOT NULL AND (c.id IS NULL OR c.status = 'open' OR w.reopens)
+                    AND NOT (c.id IS NULL AND u.kind = 'payout' AND p.amount IS NULL)
+                    AND NOT (c.id IS NULL AND u.kind = 'system' AND cardinality(t_id) > 1) THEN 'won'
+                  ELSE 'refused' END,
+             w.guarded, c.id IS NULL, coalesce(c.kind, u.kind), coalesce(c.version, 0), coalesce(w.n, 0), coalesce(c.step, ''), w.new_step, w.status,
+             w.waits_for, w.hearer, coalesce(c.lane, p.lane, u.lane), coalesce(c.client, p.client, u.client), coalesce(c.amount, p.amount),
+             coalesce(c.currency, p.currency))::judged ORDER BY u.ord),
+           bool_or(w.guarded), bool_or(w.paired), bool_or(w.prices), bool_or(w.posts), bool_or(w.n IS NULL AND coalesce(c.version, 0) = u.expected)
+    INTO d, guarded, pairs, prices, posts, untrodden
+    FROM (SELECT a.*, lag(a.id) OVER (ORDER BY a.id, a.ord) IS NOT DISTINCT FROM a.id AS again
+          FROM unnest(t_id, t_expected, t_kind, t_client, t_lane, t_parent, t_events) WITH ORDINALITY
+            AS a (id, expected, kind, client, lane, parent, events, ord)) u
+    LEFT JOIN LATERAL (SELECT * FROM chain x WHERE x.id = u.id FOR UPDATE) c ON true
+    LEFT JOIN LATERAL (SELECT * FROM chain x WHERE x.id = u.parent OFFSET 0) p ON true
+    LEFT JOIN ways w ON w.from_step = coalesce(c.step, '') AND w.events = u.events AND w.kind = coalesce(c.kind, u.kind);
+    EXIT WHEN NOT untrodden OR attempt = 2;
+    SELECT learn_ways(svc, array_agg(u.kind), array_agg(u.old_step), array_agg(u.events)) INTO untrodden FROM unnest(d) u
+    WHERE u.verdict = 'refused';
+    EXIT WHEN NOT untrodden;
+  END LOOP;
+  IF guarded OR pairs THEN
+    d := guard(d, guarded, pairs);
+  END IF;
+
+  -- A chain has the amount of the price it was given last.
+  IF prices THEN
+    FOR i, price IN
+      SELECT e.t, e.data::json -> 'amount' FROM unnest(e_t, e_type, e_data) AS e (t, type, data) WHERE e.type = 'PRICED'
+    LOOP
+      d[i].amount := coalesce((price ->> 'minor')::bigint, d[i].amount);
+      d[i].currency := coalesce(price ->> 'currency', d[i].currency);
     END LOOP;
-    quick_ord := NULL;
+  END IF;
+  IF 0 = ANY (t_expected) THEN
+    -- A task is opened alone (open_task), and its first event names its slot. Jobs are opened by one event each; a hasty one is in the high lane.
+    INSERT INTO chain (id, kind, step, version, status, waits_for, lane, client, amount, currency, parent, created_at, updated_at, task, label)
+    SELECT u.id, u.kind, u.new_step, u.n, u.status, u.waits_for, u.lane, u.client, u.amount, u.currency, u.parent, now(), now(),
+           CASE u.kind WHEN 'system' THEN e_data[1]::json ->> 'slot' END,
+           CASE WHEN u.kind = 'job' AND u.lane = 'high' THEN
+             (SELECT h.label FROM haste h WHERE h.label = e_data[array_position(t_id, u.id)]::json #>> '{context,label}' AND NOT h.removed) END
+    FROM unnest(d) u WHERE u.verdict = 'won' AND u.opens;
+  END IF;
+  IF 0 < ANY (t_expected) THEN
+    UPDATE chain c SET step = u.new_step, version = u.version + u.n, status = u.status, waits_for = u.waits_for, amount = u.amount, currency = u.currency,
+           updated_at = now()
+    FROM unnest(d) u WHERE u.verdict = 'won' AND NOT u.opens AND c.id = u.id;
+  END IF;
+  INSERT INTO event (generation, xid, chain_id, version, type, at, data)
+  SELECT (SELECT max(n) FROM generation), tx, (d[e.t]).id, (d[e.t]).version + e.n, e.type, now(), e.data
+  FROM unnest(e_t, e_n, e_type, e_data) AS e (t, n, type, data) WHERE (d[e.t]).verdict = 'won';
+  IF posts THEN
+    WITH posting AS MATERIALIZED (SELECT * FROM step z WHERE z.name = ANY (ARRAY(SELECT DISTINCT x FROM unnest(e_type) x)) AND z.debit IS NOT NULL)
+    INSERT INTO journal (chain_id, version, debit, credit, amount, currency, at)
+    SELECT (d[e.t]).id, (d[e.t]).version + e.n, s.debit, s.credit, (d[e.t]).amount, (d[e.t]).currency, now()
+    FROM unnest(e_t, e_n, e_type) AS e (t, n, type) JOIN posting s ON s.name = e.type AND s.kind = (d[e.t]).kind WHERE (d[e.t]).verdict = 'won';
   END IF;
 
   RETURN QUERY
-  SELECT coalesce(quick_ord[u.ordinality], u.ordinality)::integer, u.verdict, CASE WHEN u.verdict = 'won' THEN u.version + u.n ELSE u.version END,
+  SELECT u.ordinality::integer, u.verdict, CASE WHEN u.verdict = 'won' THEN u.version + u.n ELSE u.version END,
          CASE WHEN u.verdict = 'won' THEN u.new_step ELSE u.old_step END,
-         -- Whoever waits for a person is rung by what the person brings.
          CASE WHEN u.verdict = 'won' AND u.waits_for IS DISTINCT FROM 'payer' AND u.waits_for IS DISTINCT FROM 'person' THEN u.hearer END, u.lane
-  FROM unnest(d) WITH ORDINALITY u;
+  FROM unnest(d) WITH ORDINALITY u WHERE quick IS NULL OR u.ordinality <> ALL (quick);
 END $$;
 COMMENT ON FUNCTION advance IS 'Moves a batch of chains, at most one transition (of one or more events) per chain and call. Transition i is t_*[i]; t_events[i] names its events, separated by commas, and e_data holds the data of all events in that order. t_expected 0 opens a chain (t_kind, t_client, t_lane; t_parent for a payout). Per transition: won, lost (another was faster, or a repeat) or refused (no such edge for this service, or evidence is missing)';
 GRANT EXECUTE ON FUNCTION advance TO aethelos_intake, aethelos_pricing, aethelos_payments, aethelos_execution, aethelos_ledger, aethelos_payouts, aethelos_meta_repair;

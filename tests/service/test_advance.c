@@ -99,7 +99,8 @@ static void say_whose(struct advance *a, size_t t, const struct uuid *id, const 
         char text[UUID_TEXT_SIZE];
 
         uuid_format(id, text);
-        strbuf_addf(&data, "{\"of\":\"%s\",\"is\":\"%s\"}", text, type);
+        strbuf_addf(&data, "{\"of\":\"%s\",\"is\":\"%s\"%s}", text, type,
+                strcmp(type, "PAYOUT_EARNED") == 0 ? ",\"amount\":{\"minor\":2588,\"currency\":\"EUR\"}" : "");
         advance_event(a, t, type, data.s, data.len);
 }
 
@@ -164,6 +165,70 @@ static void one_kind_of_move(void **state)
         expect("SELECT count(*) FROM event e JOIN event f ON f.chain_id = e.chain_id AND f.version > e.version AND (f.xid, f.id) < (e.xid, e.id)",
                 "0");
         expect_sound();
+}
+
+/* A batch of confirmations: who has no evidence, or moved on, keeps nobody else from moving, and only what moved is posted. */
+static void confirmations_in_one_call(void **state)
+{
+        struct uuid ids[] = {waiting_for_payment(), waiting_for_payment(), paid(), waiting_for_payment(), paid_task()};
+        static const int expected[] = {5, 5, 5, 5, 5};
+        static const enum advance_verdict wanted[] = {ADVANCE_WON, ADVANCE_REFUSED, ADVANCE_LOST, ADVANCE_WON, ADVANCE_LOST};
+        static const char posted[] = "SELECT count(*) FROM journal WHERE debit = 'cash'";
+        _cleanup_(freep) char *before = NULL, *after = NULL;
+        _cleanup_(advance_done) struct advance a = {0};
+
+        (void)state;
+        give_evidence(ids[0], "PAYMENT_CONFIRMED");
+        give_evidence(ids[3], "PAYMENT_CONFIRMED");
+        before = pg_fixture_ask(pg, posted);
+        for (size_t i = 0; i < ARRAY_SIZE(ids); i++)
+                say_whose(&a, advance_move(&a, &ids[i], expected[i]), &ids[i], "PAYMENT_CONFIRMED");
+        assert_int_equal(advance_run(&a, db_of("payments")), 0);
+        for (size_t i = 0; i < ARRAY_SIZE(ids); i++) {
+                assert_int_equal(a.t[i].verdict, wanted[i]);
+                assert_string_equal(a.t[i].hearer, wanted[i] == ADVANCE_WON ? "execution" : "");
+        }
+        after = pg_fixture_ask(pg, posted);
+        assert_int_equal(atol(after) - atol(before), 2);
+        expect(strays, "0");
+        expect_sound();
+}
+
+/* A batch of bookings: who is booked already, or comes twice, is booked once, and each payout is that of its own job. */
+static void bookings_in_one_call(void **state)
+{
+        struct uuid first = executed(), second = executed(), early = paid();
+        const struct uuid *const jobs[] = {&first, &second, &early, &second};
+        static const enum advance_verdict wanted[] = {ADVANCE_WON, ADVANCE_WON, ADVANCE_REFUSED, ADVANCE_LOST};
+        struct uuid payouts[ARRAY_SIZE(jobs)];
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(jobs); i++)
+                payouts[i] = uuid_v7();
+        for (int again = 0; again < 2; again++) {
+                _cleanup_(advance_done) struct advance a = {0};
+
+                for (size_t i = 0; i < ARRAY_SIZE(jobs); i++) {
+                        say_whose(&a, advance_move(&a, jobs[i], jobs[i] == &early ? 6 : 9), jobs[i], "REVENUE_BOOKED");
+                        say_whose(&a, advance_open_child(&a, &payouts[i], "payout", jobs[i]), &payouts[i], "PAYOUT_EARNED");
+                }
+                assert_int_equal(advance_run(&a, db_of("ledger")), 0);
+                for (size_t i = 0; i < ARRAY_SIZE(jobs); i++) {
+                        enum advance_verdict verdict = again && wanted[i] == ADVANCE_WON ? ADVANCE_LOST : wanted[i];
+
+                        assert_int_equal(a.t[2 * i].verdict, verdict);
+                        assert_int_equal(a.t[2 * i].version, jobs[i] == &early ? 6 : 10);
+                        if (verdict == ADVANCE_WON)
+                                assert_string_equal(a.t[2 * i + 1].hearer, "payouts");
+                        assert_true((a.t[2 * i + 1].verdict == ADVANCE_WON) == (verdict == ADVANCE_WON));
+                }
+                expect(strays, "0");
+                expect_sound();
+        }
+        expect("SELECT count(*) FROM event e JOIN chain c ON c.id = e.chain_id WHERE e.type = 'PAYOUT_EARNED' AND e.data LIKE '{\"of\"%' AND "
+               "c.amount ="
+               " (SELECT j.amount FROM chain j WHERE j.id = c.parent)",
+                "2");
 }
 
 /* Arrays that begin elsewhere, and more or less data than there are events: nothing is written for another chain or left out. */
@@ -472,6 +537,8 @@ int main(void)
                 cmocka_unit_test(money_needs_evidence),
                 cmocka_unit_test(events_find_their_chains),
                 cmocka_unit_test(one_kind_of_move),
+                cmocka_unit_test(confirmations_in_one_call),
+                cmocka_unit_test(bookings_in_one_call),
                 cmocka_unit_test(arrays_of_any_shape),
                 cmocka_unit_test(one_call_says_it_twice),
                 cmocka_unit_test(a_refund_closes_the_books),
