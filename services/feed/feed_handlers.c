@@ -19,6 +19,7 @@
 #define LULL_MS    1000 /* for so long after it */
 #define STANDBY_MS 1000 /* another instance is at work: it is enough to see whether it still is */
 #define AWAY_MS    1000
+#define PRICED_AT  3 /* a job has no price before this version */
 
 struct item {
         struct feed_event event;
@@ -56,26 +57,24 @@ static int read_page(struct service *s, struct page *p)
         return 0;
 }
 
-/* The chains of the page: asked for where they are not known, and where the page itself brings a price. */
+/* The chains of the page: asked for where neither their events nor earlier pages say of them what must be known. */
 static int read_chains(struct service *s, struct page *p)
 {
         const struct feed_state *state = s->state;
         _cleanup_(freep) struct uuid *ids = xcalloc(p->n + 1, sizeof(*ids));
         int n = 0, e = 0;
 
-        for (size_t i = 0; i < p->n; i++)
-                if (strcmp(p->items[i].event.type, "PRICED") == 0)
-                        feed_known_drop(state->known, &p->items[i].event.chain_id);
         for (size_t i = 0; i < p->n; i++) {
                 struct item *t = &p->items[i];
+                const struct feed_event *event = &t->event;
 
                 t->asked = -1;
-                if (n > 0 && uuid_equal(&ids[n - 1], &t->event.chain_id)) {
-                        t->asked = n - 1;
-                } else if (!feed_known_get(state->known, &t->event.chain_id, &t->chain)) {
-                        t->asked = n;
-                        ids[n++] = t->event.chain_id;
-                }
+                feed_known_learn(state->known, &event->chain_id, event->type, event->data.s);
+                if (feed_known_get(state->known, &event->chain_id, &t->chain) && (t->chain.currency[0] || event->version < PRICED_AT))
+                        continue;
+                if (n == 0 || !uuid_equal(&ids[n - 1], &event->chain_id))
+                        ids[n++] = event->chain_id;
+                t->asked = n - 1;
         }
         if (n > 0)
                 e = feed_chains(s->db, ids, (size_t)n, &p->chains);
@@ -94,18 +93,27 @@ static void remember(struct service *s, const struct page *p)
                         feed_known_put(state->known, &p->items[i].event.chain_id, &p->items[i].chain);
 }
 
+/* The events of a chain follow each other in the same order as those of the chain before: a figure is looked for from behind the last one found. */
 static void add_up(struct page *p)
 {
+        size_t at = 0;
+
         p->figures = xcalloc(p->n + 1, sizeof(*p->figures));
         for (const struct item *t = p->items; t < p->items + p->n; t++) {
-                struct feed_figure *f = p->figures, *end = p->figures + p->n_figures;
                 const char *name = t->chain.system ? t->event.type : t->event.figure;
+                struct feed_figure *f = NULL;
+                size_t looked = 0;
 
-                while (f < end && (f->system != t->chain.system || strcmp(f->name, name) != 0 || strcmp(f->currency, t->chain.currency) != 0))
-                        f++;
-                if (f == end) {
+                for (; looked < p->n_figures; looked++) {
+                        at = at + 1 < p->n_figures ? at + 1 : 0;
+                        f = &p->figures[at];
+                        if (f->system == t->chain.system && strcmp(f->name, name) == 0 && strcmp(f->currency, t->chain.currency) == 0)
+                                break;
+                }
+                if (looked == p->n_figures) {
+                        at = p->n_figures++;
+                        f = &p->figures[at];
                         *f = (struct feed_figure){.name = name, .currency = t->chain.currency, .system = t->chain.system};
-                        p->n_figures++;
                 }
                 f->minor += t->chain.minor;
                 f->count++;
@@ -123,31 +131,32 @@ static void format_time(int64_t us, char ret_text[40])
         snprintf(ret_text + n, 40 - n, ".%06dZ", (int)(us % 1000000));
 }
 
-static int tell(struct service *s, const char *client, const struct feed_event *e, const char *time)
+static int tell(struct service *s, const char *client, const struct feed_event *e, const char *time, struct strbuf *body)
 {
-        _cleanup_(strbuf_done) struct strbuf body = {0};
         char subject[256], chain_id[UUID_TEXT_SIZE];
 
         uuid_format(&e->chain_id, chain_id);
         snprintf(subject, sizeof(subject), SUBJECT_EVENT, client, e->type, chain_id);
-        strbuf_adds(&body, "{\"id\":");
-        strbuf_addi(&body, e->at.id);
-        strbuf_adds(&body, ",\"type\":\"");
-        strbuf_adds(&body, e->type);
-        strbuf_adds(&body, "\",\"chain_id\":\"");
-        strbuf_adds(&body, chain_id);
-        strbuf_adds(&body, "\",\"version\":");
-        strbuf_addi(&body, e->version);
-        strbuf_adds(&body, ",\"time\":\"");
-        strbuf_adds(&body, time);
-        strbuf_adds(&body, "\",\"data\":");
-        strbuf_add(&body, e->data.s, e->data.len);
-        strbuf_addc(&body, '}');
-        return bus_publish(s->bus, subject, NULL, NULL, 0, body.s, body.len);
+        strbuf_reset(body);
+        strbuf_adds(body, "{\"id\":");
+        strbuf_addi(body, e->at.id);
+        strbuf_adds(body, ",\"type\":\"");
+        strbuf_adds(body, e->type);
+        strbuf_adds(body, "\",\"chain_id\":\"");
+        strbuf_adds(body, chain_id);
+        strbuf_adds(body, "\",\"version\":");
+        strbuf_addi(body, e->version);
+        strbuf_adds(body, ",\"time\":\"");
+        strbuf_adds(body, time);
+        strbuf_adds(body, "\",\"data\":");
+        strbuf_add(body, e->data.s, e->data.len);
+        strbuf_addc(body, '}');
+        return bus_publish(s->bus, subject, NULL, NULL, 0, body->s, body->len);
 }
 
 static void tell_all(struct service *s, const struct page *p)
 {
+        _cleanup_(strbuf_done) struct strbuf body = {0};
         char time[40] = "";
 
         CRASH_POINT("feed: before publish");
@@ -157,7 +166,7 @@ static void tell_all(struct service *s, const struct page *p)
                 if (i == 0 || t->event.time_us != t[-1].event.time_us) /* events of one transaction share it */
                         format_time(t->event.time_us, time);
                 /* A broker that takes nothing must not hold up the figures once for each event. */
-                if (tell(s, t->chain.client, &t->event, time) == -ENOTCONN)
+                if (tell(s, t->chain.client, &t->event, time, &body) == -ENOTCONN)
                         break;
         }
         CRASH_POINT("feed: after publish");

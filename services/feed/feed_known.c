@@ -1,8 +1,12 @@
-/* A table of places: a chain has the one that random bits of its id name, and whoever came last stands there. */
+/* A table of places: a chain has the one that random bits of its id name, and whoever came last stands there. Names of clients, of which there are
+ * few, are kept until the end. */
 #include "feed_known.h"
 
 #include "base/util.h"
 
+#include <inttypes.h>
+#include <search.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,14 +14,12 @@
 
 struct place {
         struct uuid id;
-        char *client; /* NULL: empty */
-        char currency[4];
-        int64_t minor;
-        bool system;
+        struct feed_chain chain; /* client NULL: empty */
 };
 
 struct feed_known {
         struct place places[PLACES];
+        void *clients; /* tree of names */
 };
 
 struct feed_known *feed_known_new(void)
@@ -27,18 +29,31 @@ struct feed_known *feed_known_new(void)
 
 void feed_known_forget(struct feed_known *k)
 {
-        for (size_t i = 0; i < PLACES; i++) {
-                free(k->places[i].client);
-                k->places[i] = (struct place){0};
-        }
+        memset(k->places, 0, sizeof(k->places));
 }
 
 struct feed_known *feed_known_free(struct feed_known *k)
 {
         if (k)
-                feed_known_forget(k);
+                tdestroy(k->clients, free);
         free(k);
         return NULL;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+        return strcmp(a, b);
+}
+
+static const char *kept(struct feed_known *k, const char *client)
+{
+        char *const *found = tfind(client, &k->clients, compare_names);
+
+        if (!found)
+                found = tsearch(xstrdup(client), &k->clients, compare_names);
+        if (!found)
+                die("out of memory");
+        return *found;
 }
 
 /* The last two bytes of a UUIDv7 are random. */
@@ -51,9 +66,9 @@ bool feed_known_get(const struct feed_known *k, const struct uuid *id, struct fe
 {
         const struct place *p = &k->places[place_of(id)];
 
-        if (!p->client || !uuid_equal(&p->id, id))
+        if (!p->chain.client || !uuid_equal(&p->id, id))
                 return false;
-        *ret_chain = (struct feed_chain){.client = p->client, .currency = p->currency, .minor = p->minor, .system = p->system};
+        *ret_chain = p->chain;
         return true;
 }
 
@@ -61,24 +76,39 @@ void feed_known_drop(struct feed_known *k, const struct uuid *id)
 {
         struct place *p = &k->places[place_of(id)];
 
-        if (p->client && uuid_equal(&p->id, id)) {
-                free(p->client);
+        if (uuid_equal(&p->id, id))
                 *p = (struct place){0};
-        }
 }
 
 void feed_known_put(struct feed_known *k, const struct uuid *id, const struct feed_chain *chain)
 {
         struct place *p = &k->places[place_of(id)];
+        const char *client = p->chain.client && strcmp(p->chain.client, chain->client) == 0 ? p->chain.client : kept(k, chain->client);
 
-        if (strlen(chain->currency) != 3)
-                return;
-        if (!p->client || strcmp(p->client, chain->client) != 0) {
-                free(p->client);
-                p->client = xstrdup(chain->client);
+        *p = (struct place){.id = *id, .chain = *chain};
+        p->chain.client = client;
+}
+
+void feed_known_learn(struct feed_known *k, const struct uuid *id, const char *type, const char *data)
+{
+        struct feed_chain chain = {0};
+        char name[64];
+        struct uuid job;
+        int end = 0;
+
+        if (strcmp(type, "JOB_CREATED") == 0) {
+                if (sscanf(data, "{\"client\":\"%63[A-Za-z0-9_-]\"%n", name, &end) == 1 && end > 0)
+                        feed_known_put(k, id, &(struct feed_chain){.client = name});
+        } else if (strcmp(type, "PRICED") == 0) {
+                if (feed_known_get(k, id, &chain) &&
+                        sscanf(data, "{\"amount\":{\"minor\":%" SCNd64 ",\"currency\":\"%3[A-Z]\"%n", &chain.minor, chain.currency, &end) == 2 &&
+                        end > 0)
+                        feed_known_put(k, id, &chain);
+                else
+                        feed_known_drop(k, id);
+        } else if (strcmp(type, "PAYOUT_EARNED") == 0) {
+                if (sscanf(data, "{\"job_id\":\"%36[0-9a-f-]\"%n", name, &end) == 1 && end > 0 && uuid_parse(name, strlen(name), &job) &&
+                        feed_known_get(k, &job, &chain) && chain.currency[0])
+                        feed_known_put(k, id, &chain);
         }
-        p->id = *id;
-        memcpy(p->currency, chain->currency, sizeof(p->currency));
-        p->minor = chain->minor;
-        p->system = chain->system;
 }

@@ -1,4 +1,5 @@
-/* What feed remembers of chains: nothing of one chain is ever said of another, and nothing is said before there is a price. */
+/* What feed remembers of chains: nothing of one chain is ever said of another, and what events say of their chains is taken from them or not at all.
+ */
 #include "services/feed/feed_known.h"
 
 #include "base/util.h"
@@ -6,6 +7,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -54,7 +56,7 @@ static void the_last_price_counts(void **state)
         (void)state;
         other.b[0] ^= 1; /* has the same place */
         feed_known_put(k, &id, &unpriced);
-        assert_false(feed_known_get(k, &id, &found));
+        expect_known(k, &id, &unpriced);
         feed_known_put(k, &id, &cheap);
         feed_known_put(k, &id, &dear);
         expect_known(k, &id, &dear);
@@ -64,6 +66,55 @@ static void the_last_price_counts(void **state)
         assert_false(feed_known_get(k, &id, &found));
         feed_known_put(k, &id, &cheap);
         feed_known_forget(k);
+        assert_false(feed_known_get(k, &id, &found));
+        feed_known_free(k);
+}
+
+static void events_say_what_must_be_known(void **state)
+{
+        static const char created[] = "{\"client\":\"shop-1\",\"key\":\"k\",\"payload\":{}}",
+                          priced[] = "{\"amount\":{\"minor\":2588,\"currency\":\"EUR\"}}",
+                          nobody[] = "{\"amount\":{\"minor\":25.5,\"currency\":\"EUR\"}}";
+        struct feed_known *k = feed_known_new();
+        struct uuid job = uuid_v7(), payout = uuid_v7();
+        struct feed_chain found;
+        char earned[128], id[UUID_TEXT_SIZE];
+
+        (void)state;
+        uuid_format(&job, id);
+        snprintf(earned, sizeof(earned), "{\"job_id\":\"%s\",\"amount\":{\"minor\":2588,\"currency\":\"EUR\"}}", id);
+        feed_known_learn(k, &job, "PRICED", priced); /* whose it is has not been told */
+        feed_known_learn(k, &payout, "PAYOUT_EARNED", earned);
+        assert_false(feed_known_get(k, &job, &found));
+        assert_false(feed_known_get(k, &payout, &found));
+        feed_known_learn(k, &job, "JOB_CREATED", created);
+        expect_known(k, &job, &(struct feed_chain){.client = "shop-1"});
+        feed_known_learn(k, &payout, "PAYOUT_EARNED", earned); /* without a price nothing is earned */
+        assert_false(feed_known_get(k, &payout, &found));
+        feed_known_learn(k, &job, "PRICED", priced);
+        feed_known_learn(k, &job, "PAYMENT_REQUIRED", nobody);
+        feed_known_learn(k, &payout, "PAYOUT_EARNED", earned);
+        expect_known(k, &job, &(struct feed_chain){.client = "shop-1", .currency = "EUR", .minor = 2588});
+        expect_known(k, &payout, &(struct feed_chain){.client = "shop-1", .currency = "EUR", .minor = 2588});
+        feed_known_learn(k, &job, "PRICED", nobody);
+        assert_false(feed_known_get(k, &job, &found));
+        feed_known_free(k);
+}
+
+static void what_is_written_otherwise_is_not_taken(void **state)
+{
+        static const char *const created[] = {"{}", "", "{\"key\":\"k\",\"client\":\"shop\"}", "{\"client\":\"shop\\u0031\"}", "{\"client\":\"\"}",
+                "{\"client\":7}", "{\"client\":\"shop"};
+        static const char *const earned[] = {"{}", "{\"job_id\":\"1\"}", "{\"job_id\":\"00000000-0000-0000-0000-000000000000"};
+        struct feed_known *k = feed_known_new();
+        struct uuid id = uuid_v7();
+        struct feed_chain found;
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(created); i++)
+                feed_known_learn(k, &id, "JOB_CREATED", created[i]);
+        for (size_t i = 0; i < ARRAY_SIZE(earned); i++)
+                feed_known_learn(k, &id, "PAYOUT_EARNED", earned[i]);
         assert_false(feed_known_get(k, &id, &found));
         feed_known_free(k);
 }
@@ -100,6 +151,8 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(chains_are_told_apart),
                 cmocka_unit_test(the_last_price_counts),
+                cmocka_unit_test(events_say_what_must_be_known),
+                cmocka_unit_test(what_is_written_otherwise_is_not_taken),
                 cmocka_unit_test(a_crowd),
         };
 
