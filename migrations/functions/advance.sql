@@ -223,6 +223,25 @@ BEGIN
     INTO quick, quick_lane, quick_hearer FROM moved m CROSS JOIN generate_series(0, 1) AS e (n);
     RETURN QUERY
     SELECT m.ord, 'won', t_expected[m.ord] + 1, t_events[m.ord], m.hearer, m.lane FROM unnest(quick, quick_lane, quick_hearer) m (ord, lane, hearer);
+
+  -- A batch of jobs of which none is there yet.
+  ELSIF alike AND k = 1 AND 0 = ALL (t_expected) AND 'job' = ALL (t_kind) AND (SELECT count(*) = count(DISTINCT x) FROM unnest(t_id) x)
+      AND NOT EXISTS (SELECT 1 FROM unnest(t_id) u (id) CROSS JOIN LATERAL (SELECT 1 FROM chain x WHERE x.id = u.id OFFSET 0) c) THEN
+    WITH ways AS MATERIALIZED (SELECT * FROM way x WHERE x.from_step = '' AND x.events = t_events[1] AND x.kind = 'job' AND x.service = svc
+      AND NOT x.guarded AND NOT x.paired AND NOT x.posts AND NOT x.prices
+    ), opened AS (
+      INSERT INTO chain (id, kind, step, version, status, waits_for, lane, client, parent, created_at, updated_at, label)
+      SELECT a.id, 'job', w.new_step, 1, w.status, w.waits_for, a.lane, a.client, a.parent, now(), now(), CASE WHEN a.lane = 'high' THEN
+        (SELECT h.label FROM haste h WHERE h.label = a.data::json #>> '{context,label}' AND NOT h.removed) END
+      FROM ways w CROSS JOIN unnest(t_id, t_client, t_lane, t_parent, e_data) AS a (id, client, lane, parent, data)
+    ), told AS (
+      INSERT INTO event (generation, xid, chain_id, version, type, at, data)
+      SELECT (SELECT max(n) FROM generation), tx, a.id, 1, t_events[1], now(), a.data FROM ways w CROSS JOIN unnest(t_id, e_data) AS a (id, data)
+    )
+    SELECT array_agg(a.ord), array_agg(a.lane), array_agg(w.hearer) INTO quick, quick_lane, quick_hearer
+    FROM ways w CROSS JOIN unnest(t_lane) WITH ORDINALITY AS a (lane, ord);
+    RETURN QUERY
+    SELECT m.ord, 'won', 1, t_events[1], m.hearer, m.lane FROM unnest(quick, quick_lane, quick_hearer) m (ord, lane, hearer);
   END IF;
   IF cardinality(quick) = cardinality(t_id) THEN
     RETURN;
