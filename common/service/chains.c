@@ -8,9 +8,8 @@
 int chains_read(struct db *db, const struct uuid ids[], size_t n, struct chain **ret_chains, size_t *ret_n)
 {
         /* (SELECT $1) hides from the planner how many they are; otherwise it plans anew for each call of a service without generic plans. */
-        static const char sql[] = "SELECT c.id, c.kind, c.step, c.status, c.version, c.lane, st.hearer, c.waits_for, c.amount, c.currency"
-                                  " FROM unnest((SELECT $1)) u(id) JOIN LATERAL (SELECT * FROM chain x WHERE x.id = u.id OFFSET 0) c ON true"
-                                  " JOIN step st ON st.kind = c.kind AND st.name = c.step";
+        static const char sql[] = "SELECT c.id, c.kind, c.step, c.version, c.lane, c.amount, c.currency"
+                                  " FROM unnest((SELECT $1)) u(id) JOIN LATERAL (SELECT * FROM chain x WHERE x.id = u.id OFFSET 0) c ON true";
         _cleanup_(db_args_done) struct db_args args = {0};
         _cleanup_(PQclearp) PGresult *r = NULL;
         struct chain *chains;
@@ -30,19 +29,16 @@ int chains_read(struct db *db, const struct uuid ids[], size_t n, struct chain *
         chains = xcalloc((size_t)PQntuples(r) + 1, sizeof(*chains));
         for (int row = 0; row < PQntuples(r); row++) {
                 struct chain *c = &chains[row];
-                struct slice lane = db_text(r, row, 5);
+                struct slice lane = db_text(r, row, 4);
 
                 c->id = db_uuid(r, row, 0);
                 snprintf(c->kind, sizeof(c->kind), "%s", PQgetvalue(r, row, 1));
                 snprintf(c->step, sizeof(c->step), "%s", PQgetvalue(r, row, 2));
-                snprintf(c->status, sizeof(c->status), "%s", PQgetvalue(r, row, 3));
-                c->version = (int)db_int(r, row, 4);
+                c->version = (int)db_int(r, row, 3);
                 if (!lane_parse(lane.s, lane.len, &c->lane))
                         die("a chain stands on an unknown lane");
-                snprintf(c->hearer, sizeof(c->hearer), "%s", PQgetvalue(r, row, 6));
-                c->waits = !db_null(r, row, 7);
-                c->amount.minor = db_int(r, row, 8);
-                snprintf(c->amount.currency, sizeof(c->amount.currency), "%s", PQgetvalue(r, row, 9));
+                c->amount.minor = db_int(r, row, 5);
+                snprintf(c->amount.currency, sizeof(c->amount.currency), "%s", PQgetvalue(r, row, 6));
         }
         *ret_n = (size_t)PQntuples(r);
         *ret_chains = chains;

@@ -55,11 +55,9 @@ int advance_run(struct advance *a, struct db *db);
 /* A chain as it stands. */
 struct chain {
         struct uuid id;
-        char kind[16], step[32], status[16];
+        char kind[16], step[32];
         int version;
         enum lane lane;
-        char hearer[16];      /* of its step; "" = none */
-        bool waits;           /* for a party outside */
         struct amount amount; /* currency "" before it is priced */
 };
 

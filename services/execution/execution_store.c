@@ -87,11 +87,14 @@ int execution_store_operators(struct db *db, struct execution_operators *ret_ope
 /* Runs exist only once the execution was started. The last STEP_COMPLETED is the last event, but for a further start: then it is looked for from the
  * end of the chain backwards, by primary key. */
 static const char sql_read[] =
-        "SELECT c.id, c.version, c.lane, c.step, s.hearer, j.data, l.data, r.runs, b.attempts_before, c.kind = 'system'"
+        "WITH ours AS MATERIALIZED (SELECT s.kind, s.name FROM step s WHERE s.hearer = 'execution')"
+        " SELECT c.id, c.version, c.lane, c.step,"
+        " CASE WHEN o.name IS NULL THEN (SELECT s.hearer FROM step s WHERE s.kind = c.kind AND s.name = c.step) ELSE 'execution' END,"
+        " j.data, l.data, r.runs, b.attempts_before, c.kind = 'system'"
         " FROM unnest($1) AS u(id)"
         " JOIN LATERAL (SELECT * FROM chain x WHERE x.id = u.id OFFSET 0) c ON true"
-        " JOIN step s ON s.kind = c.kind AND s.name = c.step"
-        " LEFT JOIN LATERAL (SELECT e.data FROM event e WHERE e.chain_id = c.id AND e.version = 1 AND s.hearer = 'execution' OFFSET 0) j ON true"
+        " LEFT JOIN ours o ON o.kind = c.kind AND o.name = c.step"
+        " LEFT JOIN LATERAL (SELECT e.data FROM event e WHERE e.chain_id = c.id AND e.version = 1 AND o.name IS NOT NULL OFFSET 0) j ON true"
         " LEFT JOIN LATERAL (SELECT (e.data::json ->> 'from_step')::integer AS from_step, (e.data::json ->> 'attempts_before')::integer AS "
         "attempts_before"
         "   FROM event e WHERE e.chain_id = c.id AND e.version = c.version AND c.step = 'EXECUTION_STARTED' OFFSET 0) b ON true"

@@ -271,7 +271,7 @@ int payments_on_bells(struct service *s, const struct uuid ids[], size_t n)
                 payments_row(result, i, &row);
                 action = payments_decide(row.chain.kind, row.chain.step, row.has_evidence, row.expired);
                 if (action == PAYMENTS_RING_AGAIN)
-                        service_ring_one(s, row.chain.hearer, row.chain.lane, &row.chain.id, row.chain.version);
+                        service_ring_one(s, row.hearer, row.chain.lane, &row.chain.id, row.chain.version);
                 else if (action == PAYMENTS_TRANSFER)
                         plan_transfer(tasks, &row);
                 else if (action != PAYMENTS_NOTHING)

@@ -21,11 +21,11 @@ int payments_read(struct db *db, const struct uuid ids[], size_t n, int64_t expi
                 " CASE WHEN v.event <> 'PAYMENT_EXPIRED' THEN v.kind END, v.who, v.reference,"
                 " (SELECT to_char((now() + $2 * interval '1 ms') AT TIME ZONE 'UTC', " RFC3339 ")), i.driver, c.kind"
                 " FROM unnest($1) u(id) JOIN LATERAL (SELECT * FROM chain x WHERE x.id = u.id AND x.kind IN ('job', 'system') OFFSET 0) c ON true"
-                " LEFT JOIN LATERAL (SELECT * FROM payment_intent x WHERE x.id = c.id AND c.step IN ('PAYMENT_INITIATED', 'REFUND_REQUIRED') OFFSET "
-                "0) i ON true"
                 " LEFT JOIN LATERAL (SELECT * FROM evidence x WHERE x.chain_id = c.id AND x.version = c.version"
                 " AND x.event IN ('PAYMENT_CONFIRMED', 'PAYMENT_EXPIRED', 'REFUND_CONFIRMED')"
-                " AND c.step IN ('PAYMENT_INITIATED', 'REFUND_INITIATED') OFFSET 0) v ON true";
+                " AND c.step IN ('PAYMENT_INITIATED', 'REFUND_INITIATED') OFFSET 0) v ON true"
+                " LEFT JOIN LATERAL (SELECT * FROM payment_intent x WHERE x.id = c.id"
+                " AND (c.step = 'REFUND_REQUIRED' OR c.step = 'PAYMENT_INITIATED' AND v.event IS NULL) OFFSET 0) i ON true";
         _cleanup_(db_args_done) struct db_args args = {0};
 
         db_arg_uuids(&args, ids, n);
@@ -35,7 +35,8 @@ int payments_read(struct db *db, const struct uuid ids[], size_t n, int64_t expi
 
 void payments_row(const PGresult *r, int row, struct payments_row *ret_row)
 {
-        struct payments_row p = {.expired = db_bool(r, row, 7),
+        struct payments_row p = {.hearer = PQgetvalue(r, row, 4),
+                .expired = db_bool(r, row, 7),
                 .has_evidence = !db_null(r, row, 8),
                 .kind = PQgetvalue(r, row, 8),
                 .who = PQgetvalue(r, row, 9),
@@ -49,7 +50,6 @@ void payments_row(const PGresult *r, int row, struct payments_row *ret_row)
         snprintf(p.chain.kind, sizeof(p.chain.kind), "%s", PQgetvalue(r, row, 13));
         snprintf(p.chain.step, sizeof(p.chain.step), "%s", PQgetvalue(r, row, 2));
         (void)lane_parse(lane.s, lane.len, &p.chain.lane);
-        snprintf(p.chain.hearer, sizeof(p.chain.hearer), "%s", PQgetvalue(r, row, 4));
         p.chain.amount.minor = db_int(r, row, 5);
         snprintf(p.chain.amount.currency, sizeof(p.chain.amount.currency), "%s", PQgetvalue(r, row, 6));
         *ret_row = p;

@@ -9,7 +9,8 @@
 /* A chain with what payments needs to know of it; text is borrowed from `result`. */
 struct payments_row {
         struct chain chain;
-        bool expired; /* by our clock (driver manual), or by the provider's evidence */
+        const char *hearer; /* of a step that is no longer ours; "" = none */
+        bool expired;       /* by our clock (driver manual), or by the provider's evidence */
         bool has_evidence;
         const char *kind, *who, *reference; /* of the evidence */
         const char *expires_at;             /* of an intent made now */

@@ -4,13 +4,15 @@
 
 #include "base/util.h"
 
+#define UNPRICED "(c.step IN ('JOB_CREATED', 'TASK_CREATED', 'FLOW_CHOSEN', 'CHAIN_REOPENED'))"
+
 int pricing_read(struct db *db, const struct uuid ids[], size_t n, PGresult **ret_result)
 {
         /* OFFSET 0 keeps the planner from turning the lookups into one scan of everything when it planned on an empty table. */
         static const char sql[] =
-                "SELECT c.id, c.version, c.step, c.lane, (SELECT st.hearer FROM step st WHERE st.kind = c.kind AND st.name = c.step),"
-                " CASE WHEN c.step IN ('JOB_CREATED', 'TASK_CREATED', 'FLOW_CHOSEN', 'CHAIN_REOPENED')"
-                " THEN (SELECT e.data FROM event e WHERE e.chain_id = c.id AND e.version = 1) END"
+                "SELECT c.id, c.version, c.step, c.lane, CASE WHEN NOT " UNPRICED
+                " THEN (SELECT st.hearer FROM step st WHERE st.kind = c.kind AND st.name = c.step) END,"
+                " CASE WHEN " UNPRICED " THEN (SELECT e.data FROM event e WHERE e.chain_id = c.id AND e.version = 1) END"
                 " FROM unnest($1) u(id) JOIN LATERAL"
                 " (SELECT x.id, x.kind, x.version, x.step, x.lane FROM chain x WHERE x.id = u.id AND x.kind IN ('job', 'system') OFFSET 0) c ON true";
         _cleanup_(db_args_done) struct db_args args = {0};
