@@ -26,7 +26,7 @@ int feed_page(struct db *db, const struct feed_position *from, PGresult **ret_ev
 {
         /* Scalar sub-selects are computed once, and let the index event_tail yield the rows in order until LIMIT ends the scan. */
         static const char sql[] = "SELECT e.generation, e.xid, e.id, e.type, e.chain_id, e.version, e.at, " JOB_VIEW_PUBLIC_DATA
-                                  ", " JOB_VIEW_FIGURE_PLAIN " FROM event e WHERE (e.generation, e.xid, e.id) > ($1::smallint, $2, $3)"
+                                  ", " JOB_VIEW_FIGURE_OTHER " FROM event e WHERE (e.generation, e.xid, e.id) > ($1::smallint, $2, $3)"
                                   " AND " JOB_VIEW_HORIZON " ORDER BY e.generation, e.xid, e.id LIMIT 2000";
         _cleanup_(db_args_done) struct db_args args = {0};
 
@@ -47,7 +47,7 @@ void feed_event(const PGresult *events, int row, struct feed_event *ret_event)
                 .version = db_int(events, row, 5),
                 .time_us = db_int(events, row, 6) + year_2000_us,
                 .data = db_text(events, row, 7),
-                .figure = PQgetvalue(events, row, 8)};
+                .figure = PQgetvalue(events, row, db_null(events, row, 8) ? 3 : 8)};
 }
 
 int feed_chains(struct db *db, const struct uuid ids[], size_t n, PGresult **ret_chains)

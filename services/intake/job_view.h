@@ -66,9 +66,11 @@
 /* Of event `e` and its chain `c`: the name of the figure that counts it. Tasks stand apart, and a reopening counts what it takes back. */
 #define JOB_VIEW_FIGURE        "CASE WHEN c.kind = 'system' THEN '" JOB_VIEW_FIGURE_SYSTEM "' || e.type ELSE " JOB_VIEW_FIGURE_PLAIN " END"
 #define JOB_VIEW_FIGURE_SYSTEM "system "
-#define JOB_VIEW_FIGURE_PLAIN                                                                                                                        \
+#define JOB_VIEW_FIGURE_PLAIN  "coalesce(" JOB_VIEW_FIGURE_OTHER ", e.type)"
+/* NULL where it is the event's own type. */
+#define JOB_VIEW_FIGURE_OTHER                                                                                                                        \
         "CASE WHEN e.type = 'CHAIN_REOPENED' THEN (SELECT q.type FROM event q WHERE q.chain_id = e.chain_id AND q.version = e.version - 1)"          \
-        " || ' reopened' ELSE e.type END"
+        " || ' reopened' END"
 
 #define JOB_VIEW_PAYOUT_COLUMNS "c.id, c.parent, c.step, c.amount, c.currency, " JOB_VIEW_TIME("c.created_at") ", " JOB_VIEW_TIME("c.updated_at")
 #define JOB_VIEW_PAYOUT_N       7 /* FROM chain c WHERE c.kind = 'payout' */
