@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -512,12 +513,21 @@ static int start(struct service *s)
         return s->spec->routes ? open_httpd(s) : 0;
 }
 
+/* What a round needs the next one needs again: given back to the kernel in between, it is faulted in anew each time. */
+static void keep_memory(void)
+{
+        mallopt(M_MMAP_THRESHOLD, 16 << 20);
+        mallopt(M_TRIM_THRESHOLD, 16 << 20);
+        mallopt(M_TOP_PAD, 1 << 20);
+}
+
 int service_run(int argc, char *argv[], const struct service_spec *spec)
 {
         struct service_state k = {.wake_fd = -1, .wake_at_ms = INT64_MAX, .drain_until_ms = INT64_MAX};
         struct service s = {.spec = spec, .skeleton = &k};
         int e = skeleton_options(argc, argv, spec, &k.config, &s.config);
 
+        keep_memory();
         if (e == 0) {
                 s.instance = k.config.instance;
                 e = start(&s);
