@@ -51,9 +51,9 @@ static const char *kept(struct feed_known *k, const char *client)
 
         if (!found)
                 found = tsearch(xstrdup(client), &k->clients, compare_names);
-        if (!found)
-                die("out of memory");
-        return *found;
+        if (found)
+                return *found;
+        die("out of memory");
 }
 
 /* The last two bytes of a UUIDv7 are random. */
