@@ -141,6 +141,7 @@ DECLARE
       WHERE NOT CASE a.ord % 2 WHEN 1 THEN a.event = 'REVENUE_BOOKED' AND a.expected > 0
         ELSE a.event = 'PAYOUT_EARNED' AND a.expected = 0 AND a.kind = 'payout' AND a.parent = t_id[a.ord - 1] END IS TRUE);
   quick integer[];
+  quick_id uuid[];
   quick_lane text[];
   quick_hearer text[];
   posted integer[];
@@ -190,8 +191,9 @@ BEGIN
   -- A batch of bookings, each with the payout obligation that follows from it: the same, in pairs.
   ELSIF pairwise THEN
     WITH ways AS MATERIALIZED (
-      SELECT j.from_step, j.n, j.new_step, j.status, j.waits_for, j.hearer, p.n AS payout_n, p.new_step AS payout_step, p.status AS payout_status,
-             p.waits_for AS payout_waits, p.hearer AS payout_hearer
+      SELECT j.from_step, j.n, j.new_step, j.status, j.waits_for, CASE WHEN j.waits_for = ANY ('{payer,person}') THEN NULL ELSE j.hearer END AS hearer,
+             p.n AS payout_n, p.new_step AS payout_step, p.status AS payout_status, p.waits_for AS payout_waits,
+             CASE WHEN p.waits_for = ANY ('{payer,person}') THEN NULL ELSE p.hearer END AS payout_hearer
       FROM way j, way p
       WHERE j.service = svc AND j.events = 'REVENUE_BOOKED' AND j.kind = 'job' AND NOT j.guarded
         AND p.service = svc AND p.events = 'PAYOUT_EARNED' AND p.kind = 'payout' AND p.from_step = '' AND NOT p.guarded
@@ -238,8 +240,8 @@ BEGIN
       INSERT INTO event (generation, xid, chain_id, version, type, at, data)
       SELECT (SELECT max(n) FROM generation), tx, a.id, 1, t_events[1], now(), a.data FROM ways w CROSS JOIN unnest(t_id, e_data) AS a (id, data)
     )
-    SELECT array_agg(a.ord), array_agg(a.lane), array_agg(w.hearer) INTO quick, quick_lane, quick_hearer
-    FROM ways w CROSS JOIN unnest(t_lane) WITH ORDINALITY AS a (lane, ord);
+    SELECT array_agg(a.ord), array_agg(a.lane), array_agg(CASE WHEN w.waits_for = ANY ('{payer,person}') THEN NULL ELSE w.hearer END)
+    INTO quick, quick_lane, quick_hearer FROM ways w CROSS JOIN unnest(t_lane) WITH ORDINALITY AS a (lane, ord);
     RETURN QUERY
     SELECT m.ord, 'won', 1, t_events[1], m.hearer, m.lane FROM unnest(quick, quick_lane, quick_hearer) m (ord, lane, hearer);
   END IF;
@@ -247,7 +249,8 @@ BEGIN
     RETURN;
   END IF;
 
-  -- Those that moved count as lost here, by their version, and are left out of the answer.
+  -- What has moved counts as lost here, in whatever other transition the call names it, and is left out of the answer.
+  SELECT array_agg(t_id[q]) INTO quick_id FROM unnest(quick) q;
   -- Event o of the call is the e_n[o]-th of transition e_t[o]. Where all are alike, that is arithmetic.
   IF alike THEN
     SELECT array_agg((o - 1) / k + 1), array_agg((o - 1) % k + 1), array_agg(names[(o - 1) % k + 1])
@@ -260,7 +263,7 @@ BEGIN
     -- In id order, one look-up each.
     WITH ways AS MATERIALIZED (SELECT * FROM way x WHERE x.service = svc AND x.events = ANY (ARRAY(SELECT DISTINCT z FROM unnest(t_events) z)))
     SELECT array_agg(ROW(u.id, u.parent, u.events,
-             CASE WHEN u.again OR coalesce(c.version, 0) <> u.expected THEN 'lost'
+             CASE WHEN u.again OR u.id = ANY (quick_id) OR coalesce(c.version, 0) <> u.expected THEN 'lost'
                   WHEN w.n IS NOT NULL AND (c.id IS NULL OR c.status = 'open' OR w.reopens)
                     AND NOT (c.id IS NULL AND u.kind = 'payout' AND p.amount IS NULL)
                     AND NOT (c.id IS NULL AND u.kind = 'system' AND cardinality(t_id) > 1) THEN 'won'

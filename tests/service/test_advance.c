@@ -76,6 +76,26 @@ static void repeats_lose(void **state)
         expect_sound();
 }
 
+/* A call moves a chain once, also where another of its transitions begins at the place that the move leads to. */
+static void one_move_a_call(void **state)
+{
+        static const int expected[] = {10, 9};
+        _cleanup_(advance_done) struct advance a = {0};
+        struct uuid id = paid();
+
+        (void)state;
+        MOVE("execution", id, 6, "EXECUTION_STARTED");
+        for (int version = 7; version < 9; version++)
+                assert_int_equal(MOVE("execution", id, version, "STEP_COMPLETED").verdict, ADVANCE_WON);
+        for (size_t i = 0; i < ARRAY_SIZE(expected); i++)
+                advance_event(&a, advance_move(&a, &id, expected[i]), "STEP_COMPLETED", "{}", 2);
+        assert_int_equal(advance_run(&a, db_of("execution")), 0);
+        assert_int_equal(a.t[0].verdict, ADVANCE_LOST);
+        assert_int_equal(a.t[1].verdict, ADVANCE_WON);
+        assert_int_equal(a.t[1].version, 10);
+        expect_sound();
+}
+
 static void money_needs_evidence(void **state)
 {
         struct uuid id = waiting_for_payment();
@@ -534,6 +554,7 @@ int main(void)
                 cmocka_unit_test(whole_chain),
                 cmocka_unit_test(revenue_and_payout_win_together),
                 cmocka_unit_test(repeats_lose),
+                cmocka_unit_test(one_move_a_call),
                 cmocka_unit_test(money_needs_evidence),
                 cmocka_unit_test(events_find_their_chains),
                 cmocka_unit_test(one_kind_of_move),
