@@ -139,7 +139,8 @@ DECLARE
     AND array_lower(t_id, 1) = 1 AND array_lower(t_expected, 1) = 1 AND array_lower(e_data, 1) = 1 AND array_lower(t_events, 1) = 1 AND NOT EXISTS (
       SELECT 1 FROM unnest(t_id, t_expected, t_kind, t_parent, t_events) WITH ORDINALITY AS a (id, expected, kind, parent, event, ord)
       WHERE NOT CASE a.ord % 2 WHEN 1 THEN a.event = 'REVENUE_BOOKED' AND a.expected > 0
-        ELSE a.event = 'PAYOUT_EARNED' AND a.expected = 0 AND a.kind = 'payout' AND a.parent = t_id[a.ord - 1] END IS TRUE);
+        ELSE a.event = 'PAYOUT_EARNED' AND a.expected = 0 AND a.kind = 'payout' AND a.parent = t_id[a.ord - 1] END IS TRUE)
+    AND (SELECT count(*) = count(DISTINCT a.id) FROM unnest(t_id) WITH ORDINALITY AS a (id, ord) WHERE a.ord % 2 = 0);
   quick integer[];
   quick_id uuid[];
   quick_lane text[];
@@ -165,6 +166,7 @@ BEGIN
       CROSS JOIN LATERAL (SELECT x.ctid AS place, x.* FROM chain x WHERE x.id = t.id AND x.version = t.expected AND x.status = 'open' OFFSET 0) o
       CROSS JOIN LATERAL (SELECT * FROM ways x WHERE x.from_step = o.step AND x.kind = o.kind OFFSET 0) w
       WHERE c.ctid = o.place AND c.version = t.expected AND c.step = o.step AND c.status = 'open'
+        AND c.amount IS NOT DISTINCT FROM o.amount AND c.currency IS NOT DISTINCT FROM o.currency
         AND (w.proof IS NULL OR EXISTS (SELECT 1 FROM evidence v WHERE v.chain_id = o.id AND v.version = o.version AND v.event = t_events[1]
           AND v.kind = ANY (w.proof) AND v.amount IS NOT DISTINCT FROM o.amount AND v.currency IS NOT DISTINCT FROM o.currency))
       RETURNING t.ord::integer, c.id, t.expected AS version, c.kind, c.lane, c.amount, c.currency, w.posts,
@@ -203,7 +205,8 @@ BEGIN
       CROSS JOIN LATERAL (SELECT x.ctid AS place, x.step FROM chain x WHERE x.id = t.id AND x.version = t.expected AND x.status = 'open' AND x.kind = 'job'
         AND x.amount IS NOT NULL OFFSET 0) o
       CROSS JOIN LATERAL (SELECT * FROM ways x WHERE x.from_step = o.step OFFSET 0) w
-      WHERE c.ctid = o.place AND c.version = t.expected AND c.step = o.step AND c.status = 'open'
+      LEFT JOIN LATERAL (SELECT x.id FROM chain x WHERE x.id = t_id[t.ord + 1] OFFSET 0) p ON true
+      WHERE c.ctid = o.place AND c.version = t.expected AND c.step = o.step AND c.status = 'open' AND c.amount IS NOT NULL AND p.id IS NULL
       RETURNING t.ord::integer, c.id, t.expected AS version, c.lane, c.client, c.amount, c.currency, w.hearer, w.payout_n, w.payout_step, w.payout_status,
         w.payout_waits, w.payout_hearer
     ), opened AS (

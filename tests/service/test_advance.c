@@ -251,6 +251,50 @@ static void bookings_in_one_call(void **state)
                 "2");
 }
 
+/* A payout that is there already, or comes twice in a call, is nobody else's: verdicts, and no error. */
+static void a_payout_has_one_job(void **state)
+{
+        struct uuid jobs[] = {executed(), executed(), executed()}, shared = uuid_v7();
+
+        (void)state;
+        for (int again = 0; again < 2; again++) {
+                _cleanup_(advance_done) struct advance a = {0};
+
+                for (size_t i = 0; i < 2; i++) {
+                        const struct uuid *job = &jobs[again ? i + 1 : i];
+
+                        say_whose(&a, advance_move(&a, job, 9), job, "REVENUE_BOOKED");
+                        say_whose(&a, advance_open_child(&a, &shared, "payout", job), &shared, "PAYOUT_EARNED");
+                }
+                assert_int_equal(advance_run(&a, db_of("ledger")), 0);
+                for (size_t i = 0; i < 4; i++)
+                        assert_true((a.t[i].verdict == ADVANCE_WON) == (!again && i < 2));
+                expect_sound();
+        }
+}
+
+/* A batch of new jobs: who is there already, or comes twice, is opened once. */
+static void jobs_are_opened_once(void **state)
+{
+        struct uuid there = new_job(), fresh = uuid_v7(), other = uuid_v7();
+        const struct uuid *const ids[] = {&fresh, &there, &other, &fresh};
+        static const enum advance_verdict wanted[] = {ADVANCE_WON, ADVANCE_LOST, ADVANCE_WON, ADVANCE_LOST};
+        _cleanup_(advance_done) struct advance a = {0};
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(ids); i++)
+                say_whose(&a, advance_open(&a, ids[i], "job", "default", LANE_NORMAL), ids[i], "JOB_CREATED");
+        assert_int_equal(advance_run(&a, db_of("intake")), 0);
+        for (size_t i = 0; i < ARRAY_SIZE(ids); i++)
+                assert_int_equal(a.t[i].verdict, wanted[i]);
+        expect("WITH k AS (INSERT INTO submission (client, key, hash, job_id) SELECT 'default', c.id::text, sha256('x'), c.id FROM chain c WHERE "
+               "c.kind = 'job'"
+               " AND NOT EXISTS (SELECT 1 FROM submission s WHERE s.job_id = c.id) RETURNING 1) SELECT count(*) FROM k",
+                "2");
+        expect(strays, "0");
+        expect_sound();
+}
+
 /* Arrays that begin elsewhere, and more or less data than there are events: nothing is written for another chain or left out. */
 static void arrays_of_any_shape(void **state)
 {
@@ -560,6 +604,8 @@ int main(void)
                 cmocka_unit_test(one_kind_of_move),
                 cmocka_unit_test(confirmations_in_one_call),
                 cmocka_unit_test(bookings_in_one_call),
+                cmocka_unit_test(a_payout_has_one_job),
+                cmocka_unit_test(jobs_are_opened_once),
                 cmocka_unit_test(arrays_of_any_shape),
                 cmocka_unit_test(one_call_says_it_twice),
                 cmocka_unit_test(a_refund_closes_the_books),
