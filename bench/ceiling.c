@@ -57,9 +57,9 @@ static void *probe(void *arg)
 
 int ceiling_probe(const struct db_config *database, int64_t seconds, double *ret_rows_per_s)
 {
-        static const char
-                drop[] = "DROP TABLE IF EXISTS bench_event",
-                create[] = "CREATE TABLE bench_event (LIKE event INCLUDING ALL) WITH (autovacuum_vacuum_insert_threshold = -1)"; /* as event is */
+        static const char drop[] = "DROP TABLE IF EXISTS bench_event";
+        static const char create[] = "DO $$BEGIN EXECUTE (SELECT 'CREATE TABLE bench_event (LIKE event INCLUDING ALL) WITH ('"
+                                     " || array_to_string(reloptions, ', ') || ')' FROM pg_class WHERE oid = 'event'::regclass); END$$";
         struct prober probers[2];
         struct db *db = db_new(database);
         int64_t rows = 0;

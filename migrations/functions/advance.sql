@@ -10,7 +10,8 @@ BEGIN
   -- Against somebody who changes them meanwhile: he has forgotten all ways before we read, or does it after we have committed.
   LOCK TABLE step, edge IN SHARE MODE;
   INSERT INTO way (kind, from_step, events, service, n, new_step, status, waits_for, hearer, reopens, guarded, paired, prices, posts, proof)
-  SELECT w.kind, w.step, w.events, svc, w.n, w.new_step, f.status, f.waits_for, f.hearer, w.reopens, w.proof IS NOT NULL OR w.beyond,
+  SELECT w.kind, w.step, w.events, svc, w.n, w.new_step, f.status, f.waits_for,
+         CASE WHEN f.waits_for = ANY ('{payer,person}') THEN NULL ELSE f.hearer END, w.reopens, w.proof IS NOT NULL OR w.beyond,
          w.new_step IN ('REVENUE_BOOKED', 'PAYOUT_EARNED'), w.prices, w.posts, CASE WHEN w.n = 1 AND NOT w.beyond THEN w.proof END
   FROM (
     SELECT u.kind, u.step, u.events, split_part(u.events, ',', -1) AS new_step, count(*)::integer AS n,
@@ -30,6 +31,7 @@ BEGIN
   RETURN EXISTS (SELECT 1 FROM unnest(w_kind, w_step, w_events) d (kind, step, events)
     JOIN way x ON x.from_step = d.step AND x.events = d.events AND x.kind = d.kind AND x.service = svc);
 END $$;
+COMMENT ON COLUMN way.hearer IS 'The service that must move it on, and hears of the move; NULL also where it waits for a person, who rings it by what he brings';
 COMMENT ON FUNCTION learn_ways IS 'Writes down those of the given ways (kind, step, events) that the chain specification allows to the service; whether there is one';
 
 CREATE OR REPLACE FUNCTION guard(d judged[], guarded boolean, pairs boolean) RETURNS judged[]
@@ -131,12 +133,12 @@ DECLARE
   names text[] := string_to_array(t_events[1], ',');
   k integer := cardinality(names);
   priced integer := array_position(names, 'PRICED');
-  alike boolean := cardinality(t_events) = cardinality(t_id) AND cardinality(e_data) = k * cardinality(t_id) AND t_events[1] = ALL (t_events)
-    AND array_ndims(t_id) + array_ndims(t_expected) + array_ndims(e_data) = 3
-    AND array_lower(t_id, 1) = 1 AND array_lower(t_expected, 1) = 1 AND array_lower(e_data, 1) = 1;
-  pairwise boolean := t_events[1] = 'REVENUE_BOOKED' AND cardinality(t_id) % 2 = 0 AND cardinality(e_data) = cardinality(t_id)
-    AND array_ndims(t_id) + array_ndims(t_expected) + array_ndims(e_data) + array_ndims(t_events) = 4
-    AND array_lower(t_id, 1) = 1 AND array_lower(t_expected, 1) = 1 AND array_lower(e_data, 1) = 1 AND array_lower(t_events, 1) = 1 AND NOT EXISTS (
+  -- Transition i is element i: of one dimension, and counted from 1.
+  plain boolean := array_ndims(t_id) + array_ndims(t_expected) + array_ndims(t_events) + array_ndims(e_data) = 4
+    AND array_lower(t_id, 1) = 1 AND array_lower(t_expected, 1) = 1 AND array_lower(t_events, 1) = 1 AND array_lower(e_data, 1) = 1;
+  alike boolean := plain AND cardinality(t_events) = cardinality(t_id) AND cardinality(e_data) = k * cardinality(t_id) AND t_events[1] = ALL (t_events);
+  pairwise boolean := plain AND t_events[1] = 'REVENUE_BOOKED' AND cardinality(t_id) % 2 = 0 AND cardinality(e_data) = cardinality(t_id)
+    AND NOT EXISTS (
       SELECT 1 FROM unnest(t_id, t_expected, t_kind, t_parent, t_events) WITH ORDINALITY AS a (id, expected, kind, parent, event, ord)
       WHERE NOT CASE a.ord % 2 WHEN 1 THEN a.event = 'REVENUE_BOOKED' AND a.expected > 0
         ELSE a.event = 'PAYOUT_EARNED' AND a.expected = 0 AND a.kind = 'payout' AND a.parent = t_id[a.ord - 1] END IS TRUE)
@@ -169,8 +171,7 @@ BEGIN
         AND c.amount IS NOT DISTINCT FROM o.amount AND c.currency IS NOT DISTINCT FROM o.currency
         AND (w.proof IS NULL OR EXISTS (SELECT 1 FROM evidence v WHERE v.chain_id = o.id AND v.version = o.version AND v.event = t_events[1]
           AND v.kind = ANY (w.proof) AND v.amount IS NOT DISTINCT FROM o.amount AND v.currency IS NOT DISTINCT FROM o.currency))
-      RETURNING t.ord::integer, c.id, t.expected AS version, c.kind, c.lane, c.amount, c.currency, w.posts,
-        CASE WHEN w.waits_for = ANY ('{payer,person}') THEN NULL ELSE w.hearer END AS hearer
+      RETURNING t.ord::integer, c.id, t.expected AS version, c.kind, c.lane, c.amount, c.currency, w.posts, w.hearer
     ), told AS (
       -- An element of an array is found at once, a slice by walking through it.
       INSERT INTO event (generation, xid, chain_id, version, type, at, data)
@@ -180,38 +181,34 @@ BEGIN
     SELECT array_agg(m.ord), array_agg(m.lane), array_agg(m.hearer), array_agg(m.ord) FILTER (WHERE m.posts), array_agg(m.kind) FILTER (WHERE m.posts),
            array_agg(m.amount) FILTER (WHERE m.posts), array_agg(m.currency) FILTER (WHERE m.posts)
     INTO quick, quick_lane, quick_hearer, posted, posted_kind, posted_amount, posted_currency FROM moved m;
+    -- A statement of its own: most batches post nothing, and would pay for its start.
     IF posted IS NOT NULL THEN
       WITH posting AS MATERIALIZED (SELECT z.*, e.n FROM unnest(names) WITH ORDINALITY AS e (name, n) JOIN step z ON z.name = e.name AND z.debit IS NOT NULL)
       INSERT INTO journal (chain_id, version, debit, credit, amount, currency, at)
       SELECT t_id[m.ord], t_expected[m.ord] + s.n, s.debit, s.credit, m.amount, m.currency, now()
       FROM unnest(posted, posted_kind, posted_amount, posted_currency) AS m (ord, kind, amount, currency) JOIN posting s ON s.kind = m.kind;
     END IF;
-    RETURN QUERY
-    -- Whoever waits for a person is rung by what the person brings.
-    SELECT m.ord, 'won', t_expected[m.ord] + k, names[k], m.hearer, m.lane FROM unnest(quick, quick_lane, quick_hearer) m (ord, lane, hearer);
 
   -- A batch of bookings, each with the payout obligation that follows from it: the same, in pairs.
   ELSIF pairwise THEN
     WITH ways AS MATERIALIZED (
-      SELECT j.from_step, j.n, j.new_step, j.status, j.waits_for, CASE WHEN j.waits_for = ANY ('{payer,person}') THEN NULL ELSE j.hearer END AS hearer,
-             p.n AS payout_n, p.new_step AS payout_step, p.status AS payout_status, p.waits_for AS payout_waits,
-             CASE WHEN p.waits_for = ANY ('{payer,person}') THEN NULL ELSE p.hearer END AS payout_hearer
+      SELECT j.from_step, j.new_step, j.status, j.waits_for, j.hearer,
+             p.new_step AS payout_step, p.status AS payout_status, p.waits_for AS payout_waits, p.hearer AS payout_hearer
       FROM way j, way p
       WHERE j.service = svc AND j.events = 'REVENUE_BOOKED' AND j.kind = 'job' AND NOT j.guarded
         AND p.service = svc AND p.events = 'PAYOUT_EARNED' AND p.kind = 'payout' AND p.from_step = '' AND NOT p.guarded
     ), moved AS (
-      UPDATE chain c SET step = w.new_step, version = c.version + w.n, status = w.status, waits_for = w.waits_for, updated_at = now()
+      UPDATE chain c SET step = w.new_step, version = c.version + 1, status = w.status, waits_for = w.waits_for, updated_at = now()
       FROM (SELECT a.id, a.expected, a.ord FROM unnest(t_id, t_expected) WITH ORDINALITY AS a (id, expected, ord) WHERE a.ord % 2 = 1 ORDER BY a.id, a.ord) t
       CROSS JOIN LATERAL (SELECT x.ctid AS place, x.step FROM chain x WHERE x.id = t.id AND x.version = t.expected AND x.status = 'open' AND x.kind = 'job'
         AND x.amount IS NOT NULL OFFSET 0) o
       CROSS JOIN LATERAL (SELECT * FROM ways x WHERE x.from_step = o.step OFFSET 0) w
       LEFT JOIN LATERAL (SELECT x.id FROM chain x WHERE x.id = t_id[t.ord + 1] OFFSET 0) p ON true
       WHERE c.ctid = o.place AND c.version = t.expected AND c.step = o.step AND c.status = 'open' AND c.amount IS NOT NULL AND p.id IS NULL
-      RETURNING t.ord::integer, c.id, t.expected AS version, c.lane, c.client, c.amount, c.currency, w.hearer, w.payout_n, w.payout_step, w.payout_status,
-        w.payout_waits, w.payout_hearer
+      RETURNING t.ord::integer, c.id, c.lane, c.client, c.amount, c.currency, w.hearer, w.payout_step, w.payout_status, w.payout_waits, w.payout_hearer
     ), opened AS (
       INSERT INTO chain (id, kind, step, version, status, waits_for, lane, client, amount, currency, parent, created_at, updated_at)
-      SELECT t_id[m.ord + 1], 'payout', m.payout_step, m.payout_n, m.payout_status, m.payout_waits, m.lane, m.client, m.amount, m.currency, m.id, now(), now()
+      SELECT t_id[m.ord + 1], 'payout', m.payout_step, 1, m.payout_status, m.payout_waits, m.lane, m.client, m.amount, m.currency, m.id, now(), now()
       FROM moved m
     ), told AS (
       INSERT INTO event (generation, xid, chain_id, version, type, at, data)
@@ -226,8 +223,6 @@ BEGIN
     )
     SELECT array_agg(m.ord + e.n), array_agg(m.lane), array_agg(CASE e.n WHEN 0 THEN m.hearer ELSE m.payout_hearer END)
     INTO quick, quick_lane, quick_hearer FROM moved m CROSS JOIN generate_series(0, 1) AS e (n);
-    RETURN QUERY
-    SELECT m.ord, 'won', t_expected[m.ord] + 1, t_events[m.ord], m.hearer, m.lane FROM unnest(quick, quick_lane, quick_hearer) m (ord, lane, hearer);
 
   -- A batch of jobs of which none is there yet.
   ELSIF alike AND k = 1 AND 0 = ALL (t_expected) AND 'job' = ALL (t_kind) AND (SELECT count(*) = count(DISTINCT x) FROM unnest(t_id) x)
@@ -243,11 +238,12 @@ BEGIN
       INSERT INTO event (generation, xid, chain_id, version, type, at, data)
       SELECT (SELECT max(n) FROM generation), tx, a.id, 1, t_events[1], now(), a.data FROM ways w CROSS JOIN unnest(t_id, e_data) AS a (id, data)
     )
-    SELECT array_agg(a.ord), array_agg(a.lane), array_agg(CASE WHEN w.waits_for = ANY ('{payer,person}') THEN NULL ELSE w.hearer END)
-    INTO quick, quick_lane, quick_hearer FROM ways w CROSS JOIN unnest(t_lane) WITH ORDINALITY AS a (lane, ord);
-    RETURN QUERY
-    SELECT m.ord, 'won', 1, t_events[1], m.hearer, m.lane FROM unnest(quick, quick_lane, quick_hearer) m (ord, lane, hearer);
+    SELECT array_agg(a.ord), array_agg(a.lane), array_agg(w.hearer) INTO quick, quick_lane, quick_hearer
+    FROM ways w CROSS JOIN unnest(t_lane) WITH ORDINALITY AS a (lane, ord);
   END IF;
+  RETURN QUERY
+  SELECT m.ord, 'won', t_expected[m.ord] + k, split_part(t_events[m.ord], ',', -1), m.hearer, m.lane
+  FROM unnest(quick, quick_lane, quick_hearer) m (ord, lane, hearer);
   IF cardinality(quick) = cardinality(t_id) THEN
     RETURN;
   END IF;
@@ -327,7 +323,7 @@ BEGIN
   RETURN QUERY
   SELECT u.ordinality::integer, u.verdict, CASE WHEN u.verdict = 'won' THEN u.version + u.n ELSE u.version END,
          CASE WHEN u.verdict = 'won' THEN u.new_step ELSE u.old_step END,
-         CASE WHEN u.verdict = 'won' AND u.waits_for IS DISTINCT FROM 'payer' AND u.waits_for IS DISTINCT FROM 'person' THEN u.hearer END, u.lane
+         CASE WHEN u.verdict = 'won' THEN u.hearer END, u.lane
   FROM unnest(d) WITH ORDINALITY u WHERE quick IS NULL OR u.ordinality <> ALL (quick);
 END $$;
 COMMENT ON FUNCTION advance IS 'Moves a batch of chains, at most one transition (of one or more events) per chain and call. Transition i is t_*[i]; t_events[i] names its events, separated by commas, and e_data holds the data of all events in that order. t_expected 0 opens a chain (t_kind, t_client, t_lane; t_parent for a payout). Per transition: won, lost (another was faster, or a repeat) or refused (no such edge for this service, or evidence is missing)';

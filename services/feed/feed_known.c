@@ -83,10 +83,9 @@ void feed_known_drop(struct feed_known *k, const struct uuid *id)
 void feed_known_put(struct feed_known *k, const struct uuid *id, const struct feed_chain *chain)
 {
         struct place *p = &k->places[place_of(id)];
-        const char *client = p->chain.client && strcmp(p->chain.client, chain->client) == 0 ? p->chain.client : kept(k, chain->client);
 
         *p = (struct place){.id = *id, .chain = *chain};
-        p->chain.client = client;
+        p->chain.client = kept(k, chain->client);
 }
 
 void feed_known_learn(struct feed_known *k, const struct uuid *id, const char *type, const char *data)
