@@ -95,11 +95,13 @@ BEGIN
   IF pairs THEN
     FOR i, v IN
       WITH s AS MATERIALIZED (
-        SELECT u.id, u.parent, u.ordinality AS ord FROM unnest(d) WITH ORDINALITY u
+        SELECT u.id, u.parent, u.ordinality AS ord, row_number() OVER (PARTITION BY u.parent ORDER BY u.ordinality) AS nth FROM unnest(d) WITH ORDINALITY u
         WHERE u.verdict = 'won' AND (u.new_step = 'REVENUE_BOOKED' OR u.opens AND u.kind = 'payout'))
       SELECT s.ord, 'refused' FROM s WHERE s.parent IS NULL AND NOT EXISTS (SELECT 1 FROM s o WHERE o.parent = s.id)
       UNION ALL
       SELECT s.ord, 'lost' FROM s WHERE s.parent IS NOT NULL AND NOT EXISTS (SELECT 1 FROM s o WHERE o.id = s.parent)
+      UNION ALL
+      SELECT s.ord, 'lost' FROM s WHERE s.parent IS NOT NULL AND s.nth > 1
     LOOP
       d[i].verdict := v;
     END LOOP;

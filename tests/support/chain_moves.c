@@ -132,6 +132,21 @@ struct uuid executed(void)
         return id;
 }
 
+enum advance_verdict book(struct uuid job, struct uuid payout, bool with_payout)
+{
+        _cleanup_(advance_done) struct advance a = {0};
+
+        advance_event(&a, advance_move(&a, &job, 9), "REVENUE_BOOKED", "{}", 2);
+        if (with_payout) {
+                const char *data = "{\"amount\":{\"minor\":2588,\"currency\":\"EUR\"}}";
+                advance_event(&a, advance_open_child(&a, &payout, "payout", &job), "PAYOUT_EARNED", data, strlen(data));
+        }
+        assert_int_equal(advance_run(&a, db_of("ledger")), 0);
+        for (size_t i = 1; i < a.n; i++)
+                assert_int_equal(a.t[i].verdict == ADVANCE_WON, a.t[0].verdict == ADVANCE_WON);
+        return a.t[0].verdict;
+}
+
 struct uuid failed(void)
 {
         struct uuid id = paid();

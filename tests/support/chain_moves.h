@@ -23,6 +23,9 @@ struct transition move(const char *service, struct uuid id, int version, const c
 
 #define MOVE(service, id, version, ...) move(service, id, version, (const char *const[]){__VA_ARGS__, NULL})
 
+/* What ledger says of an executed job: its booking, and the payout that follows from it or, which is refused, without. The verdict of the booking. */
+enum advance_verdict book(struct uuid job, struct uuid payout, bool with_payout);
+
 /* amount is SQL, NULL is that of the chain. */
 void expect_evidence(struct uuid id, const char *event, const char *kind, const char *reference, const char *amount, const char *verdict);
 void give_evidence(struct uuid id, const char *event); /* a person's */
