@@ -115,9 +115,10 @@ CREATE OR REPLACE FUNCTION advance(
 ) RETURNS TABLE (ord integer, verdict text, version integer, step text, hearer text, lane text)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = aethelos, pg_temp
--- An empty or un-analysed chain table must not lead to a scan of all chains for each batch: the only plan left is the look-up by primary key, and OFFSET 0
--- keeps it one for each row. What a batch has in common, a handful of rows, is read first (MATERIALIZED) and joined by loops.
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off
+-- An empty or un-analysed chain table must not lead to a scan of all chains for each batch: chains are found by = ANY (t_id), or one by one (OFFSET 0), and
+-- the only plan left for either is the look-up by primary key. What a batch has in common, a handful of rows, is read first (MATERIALIZED). Joined is by
+-- hash: loops over what is believed to be one row and is 256 would be quadratic.
+SET enable_hashjoin = on SET enable_nestloop = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_memoize = off SET plan_cache_mode = force_generic_plan SET jit = off
 AS $$
 #variable_conflict use_column
@@ -139,12 +140,6 @@ DECLARE
   plain boolean := array_ndims(t_id) + array_ndims(t_expected) + array_ndims(t_events) + array_ndims(e_data) = 4
     AND array_lower(t_id, 1) = 1 AND array_lower(t_expected, 1) = 1 AND array_lower(t_events, 1) = 1 AND array_lower(e_data, 1) = 1;
   alike boolean := plain AND cardinality(t_events) = cardinality(t_id) AND cardinality(e_data) = k * cardinality(t_id) AND t_events[1] = ALL (t_events);
-  pairwise boolean := plain AND t_events[1] = 'REVENUE_BOOKED' AND cardinality(t_id) % 2 = 0 AND cardinality(e_data) = cardinality(t_id)
-    AND NOT EXISTS (
-      SELECT 1 FROM unnest(t_id, t_expected, t_kind, t_parent, t_events) WITH ORDINALITY AS a (id, expected, kind, parent, event, ord)
-      WHERE NOT CASE a.ord % 2 WHEN 1 THEN a.event = 'REVENUE_BOOKED' AND a.expected > 0
-        ELSE a.event = 'PAYOUT_EARNED' AND a.expected = 0 AND a.kind = 'payout' AND a.parent = t_id[a.ord - 1] END IS TRUE)
-    AND (SELECT count(*) = count(DISTINCT a.id) FROM unnest(t_id) WITH ORDINALITY AS a (id, ord) WHERE a.ord % 2 = 0);
   quick integer[];
   quick_id uuid[];
   quick_lane text[];
@@ -158,22 +153,19 @@ DECLARE
   e_type text[];
 BEGIN
   -- A batch of moves for which an edge and evidence are all that is needed, as most: compared, set and told in one statement. Whoever has moved on
-  -- already, or may not move, is not touched by it, and judged below. (By ctid, because by id the planner may read all chains; who has changed meanwhile
-  -- has another version. Evidence that is stored stays.)
+  -- already, or may not move, is not touched by it, and judged below. (Who has changed meanwhile has another version. Evidence that is stored
+  -- stays.)
   IF alike AND NOT 0 = ANY (t_expected) THEN
     WITH ways AS MATERIALIZED (SELECT * FROM way x WHERE x.service = svc AND x.events = t_events[1] AND (NOT x.guarded OR x.proof IS NOT NULL) AND NOT x.paired
     ), moved AS (
       UPDATE chain c SET step = w.new_step, version = c.version + w.n, status = w.status, waits_for = w.waits_for, updated_at = now(),
              amount = coalesce((t.price ->> 'minor')::bigint, c.amount), currency = coalesce(t.price ->> 'currency', c.currency)
-      FROM (SELECT a.id, a.expected, a.ord, e_data[(a.ord - 1) * k + priced]::json -> 'amount' AS price
-            FROM unnest(t_id, t_expected) WITH ORDINALITY AS a (id, expected, ord) ORDER BY a.id, a.ord) t
-      CROSS JOIN LATERAL (SELECT x.ctid AS place, x.* FROM chain x WHERE x.id = t.id AND x.version = t.expected AND x.status = 'open' OFFSET 0) o
-      CROSS JOIN LATERAL (SELECT * FROM ways x WHERE x.from_step = o.step AND x.kind = o.kind OFFSET 0) w
-      WHERE c.ctid = o.place AND c.version = t.expected AND c.step = o.step AND c.status = 'open'
-        AND c.amount IS NOT DISTINCT FROM o.amount AND c.currency IS NOT DISTINCT FROM o.currency
-        AND (w.proof IS NULL OR EXISTS (SELECT 1 FROM evidence v WHERE v.chain_id = o.id AND v.version = o.version AND v.event = t_events[1]
-          AND v.kind = ANY (w.proof) AND v.amount IS NOT DISTINCT FROM o.amount AND v.currency IS NOT DISTINCT FROM o.currency))
-      RETURNING t.ord::integer, c.id, t.expected AS version, c.kind, c.lane, c.amount, c.currency, w.posts, w.hearer
+      FROM (SELECT t_id[o] AS id, t_expected[o] AS expected, o AS ord, e_data[(o - 1) * k + priced]::json -> 'amount' AS price
+            FROM generate_series(1, cardinality(t_id)) o ORDER BY t_id[o], o) t, ways w
+      WHERE c.id = ANY (t_id) AND c.id = t.id AND c.version = t.expected AND c.status = 'open' AND w.from_step = c.step AND w.kind = c.kind
+        AND (w.proof IS NULL OR EXISTS (SELECT 1 FROM evidence v WHERE v.chain_id = c.id AND v.version = c.version AND v.event = t_events[1]
+          AND v.kind = ANY (w.proof) AND v.amount IS NOT DISTINCT FROM c.amount AND v.currency IS NOT DISTINCT FROM c.currency))
+      RETURNING t.ord, c.id, t.expected AS version, c.kind, c.lane, c.amount, c.currency, w.posts, w.hearer
     ), told AS (
       -- An element of an array is found at once, a slice by walking through it.
       INSERT INTO event (generation, xid, chain_id, version, type, at, data)
@@ -192,7 +184,13 @@ BEGIN
     END IF;
 
   -- A batch of bookings, each with the payout obligation that follows from it: the same, in pairs.
-  ELSIF pairwise THEN
+  ELSIF plain AND t_events[1] = 'REVENUE_BOOKED' AND cardinality(t_id) % 2 = 0 AND cardinality(e_data) = cardinality(t_id)
+      AND NOT EXISTS (
+        SELECT 1 FROM unnest(t_id, t_expected, t_kind, t_parent, t_events) WITH ORDINALITY AS a (id, expected, kind, parent, event, ord)
+        WHERE NOT CASE a.ord % 2 WHEN 1 THEN a.event = 'REVENUE_BOOKED' AND a.expected > 0
+          ELSE a.event = 'PAYOUT_EARNED' AND a.expected = 0 AND a.kind = 'payout' AND a.parent = t_id[a.ord - 1] END IS TRUE)
+      AND (SELECT count(*) = count(DISTINCT t_id[o]) FROM generate_series(2, cardinality(t_id), 2) o)
+      AND NOT EXISTS (SELECT 1 FROM chain x WHERE x.id = ANY (ARRAY(SELECT t_id[o] FROM generate_series(2, cardinality(t_id), 2) o))) THEN
     WITH ways AS MATERIALIZED (
       SELECT j.from_step, j.new_step, j.status, j.waits_for, j.hearer,
              p.new_step AS payout_step, p.status AS payout_status, p.waits_for AS payout_waits, p.hearer AS payout_hearer
@@ -201,13 +199,10 @@ BEGIN
         AND p.service = svc AND p.events = 'PAYOUT_EARNED' AND p.kind = 'payout' AND p.from_step = '' AND NOT p.guarded
     ), moved AS (
       UPDATE chain c SET step = w.new_step, version = c.version + 1, status = w.status, waits_for = w.waits_for, updated_at = now()
-      FROM (SELECT a.id, a.expected, a.ord FROM unnest(t_id, t_expected) WITH ORDINALITY AS a (id, expected, ord) WHERE a.ord % 2 = 1 ORDER BY a.id, a.ord) t
-      CROSS JOIN LATERAL (SELECT x.ctid AS place, x.step FROM chain x WHERE x.id = t.id AND x.version = t.expected AND x.status = 'open' AND x.kind = 'job'
-        AND x.amount IS NOT NULL OFFSET 0) o
-      CROSS JOIN LATERAL (SELECT * FROM ways x WHERE x.from_step = o.step OFFSET 0) w
-      LEFT JOIN LATERAL (SELECT x.id FROM chain x WHERE x.id = t_id[t.ord + 1] OFFSET 0) p ON true
-      WHERE c.ctid = o.place AND c.version = t.expected AND c.step = o.step AND c.status = 'open' AND c.amount IS NOT NULL AND p.id IS NULL
-      RETURNING t.ord::integer, c.id, c.lane, c.client, c.amount, c.currency, w.hearer, w.payout_step, w.payout_status, w.payout_waits, w.payout_hearer
+      FROM (SELECT t_id[o] AS id, t_expected[o] AS expected, o AS ord FROM generate_series(1, cardinality(t_id), 2) o ORDER BY t_id[o], o) t, ways w
+      WHERE c.id = ANY (t_id) AND c.id = t.id AND c.version = t.expected AND c.status = 'open' AND c.kind = 'job' AND c.amount IS NOT NULL
+        AND w.from_step = c.step
+      RETURNING t.ord, c.id, c.lane, c.client, c.amount, c.currency, w.hearer, w.payout_step, w.payout_status, w.payout_waits, w.payout_hearer
     ), opened AS (
       INSERT INTO chain (id, kind, step, version, status, waits_for, lane, client, amount, currency, parent, created_at, updated_at)
       SELECT t_id[m.ord + 1], 'payout', m.payout_step, 1, m.payout_status, m.payout_waits, m.lane, m.client, m.amount, m.currency, m.id, now(), now()
@@ -228,7 +223,7 @@ BEGIN
 
   -- A batch of jobs of which none is there yet.
   ELSIF alike AND k = 1 AND 0 = ALL (t_expected) AND 'job' = ALL (t_kind) AND (SELECT count(*) = count(DISTINCT x) FROM unnest(t_id) x)
-      AND NOT EXISTS (SELECT 1 FROM unnest(t_id) u (id) CROSS JOIN LATERAL (SELECT 1 FROM chain x WHERE x.id = u.id OFFSET 0) c) THEN
+      AND NOT EXISTS (SELECT 1 FROM chain x WHERE x.id = ANY (t_id)) THEN
     WITH ways AS MATERIALIZED (SELECT * FROM way x WHERE x.from_step = '' AND x.events = t_events[1] AND x.kind = 'job' AND x.service = svc
       AND NOT x.guarded AND NOT x.paired AND NOT x.posts AND NOT x.prices
     ), opened AS (
@@ -310,7 +305,7 @@ BEGIN
   IF 0 < ANY (t_expected) THEN
     UPDATE chain c SET step = u.new_step, version = u.version + u.n, status = u.status, waits_for = u.waits_for, amount = u.amount, currency = u.currency,
            updated_at = now()
-    FROM unnest(d) u WHERE u.verdict = 'won' AND NOT u.opens AND c.id = u.id;
+    FROM unnest(d) u WHERE u.verdict = 'won' AND NOT u.opens AND c.id = u.id AND c.id = ANY (t_id);
   END IF;
   INSERT INTO event (generation, xid, chain_id, version, type, at, data)
   SELECT (SELECT max(n) FROM generation), tx, (d[e.t]).id, (d[e.t]).version + e.n, e.type, now(), e.data

@@ -91,8 +91,7 @@ static const char sql_read[] =
         " SELECT c.id, c.version, c.lane, c.step,"
         " CASE WHEN o.name IS NULL THEN (SELECT s.hearer FROM step s WHERE s.kind = c.kind AND s.name = c.step) ELSE 'execution' END,"
         " j.data, l.data, r.runs, b.attempts_before, c.kind = 'system'"
-        " FROM unnest($1) AS u(id)"
-        " JOIN LATERAL (SELECT * FROM chain x WHERE x.id = u.id OFFSET 0) c ON true"
+        " FROM chain c"
         " LEFT JOIN ours o ON o.kind = c.kind AND o.name = c.step"
         " LEFT JOIN LATERAL (SELECT e.data FROM event e WHERE e.chain_id = c.id AND e.version = 1 AND o.name IS NOT NULL OFFSET 0) j ON true"
         " LEFT JOIN LATERAL (SELECT (e.data::json ->> 'from_step')::integer AS from_step, (e.data::json ->> 'attempts_before')::integer AS "
@@ -103,7 +102,7 @@ static const char sql_read[] =
         " LEFT JOIN LATERAL (SELECT json_agg(json_build_object('step', o.step, 'operator', o.operator, 'state', o.state, 'error', o.error) ORDER BY "
         "o.step, o.attempt)"
         "   AS runs FROM operator_run o WHERE o.chain_id = c.id AND c.step IN ('EXECUTION_REQUIRED', 'EXECUTION_STARTED', 'STEP_COMPLETED') OFFSET "
-        "0) r ON true";
+        "0) r ON true WHERE c.id = ANY ($1)";
 
 int execution_store_read(struct db *db, const struct uuid ids[], size_t n, PGresult **ret_result)
 {

@@ -20,12 +20,13 @@ int payments_read(struct db *db, const struct uuid ids[], size_t n, int64_t expi
                 "'PAYMENT_EXPIRED', false),"
                 " CASE WHEN v.event <> 'PAYMENT_EXPIRED' THEN v.kind END, v.who, v.reference,"
                 " (SELECT to_char((now() + $2 * interval '1 ms') AT TIME ZONE 'UTC', " RFC3339 ")), i.driver, c.kind"
-                " FROM unnest($1) u(id) JOIN LATERAL (SELECT * FROM chain x WHERE x.id = u.id AND x.kind IN ('job', 'system') OFFSET 0) c ON true"
+                " FROM chain c"
                 " LEFT JOIN LATERAL (SELECT * FROM evidence x WHERE x.chain_id = c.id AND x.version = c.version"
                 " AND x.event IN ('PAYMENT_CONFIRMED', 'PAYMENT_EXPIRED', 'REFUND_CONFIRMED')"
                 " AND c.step IN ('PAYMENT_INITIATED', 'REFUND_INITIATED') OFFSET 0) v ON true"
                 " LEFT JOIN LATERAL (SELECT * FROM payment_intent x WHERE x.id = c.id"
-                " AND (c.step = 'REFUND_REQUIRED' OR c.step = 'PAYMENT_INITIATED' AND v.event IS NULL) OFFSET 0) i ON true";
+                " AND (c.step = 'REFUND_REQUIRED' OR c.step = 'PAYMENT_INITIATED' AND v.event IS NULL) OFFSET 0) i ON true"
+                " WHERE c.id = ANY ($1) AND c.kind IN ('job', 'system')";
         _cleanup_(db_args_done) struct db_args args = {0};
 
         db_arg_uuids(&args, ids, n);

@@ -17,9 +17,9 @@ int payouts_read(struct db *db, const struct uuid ids[], size_t n, PGresult **re
         /* OFFSET 0 keeps the look-ups look-ups. */
         static const char sql[] =
                 "SELECT c.id, c.version, c.step, c.amount, c.currency, v.kind, v.who, v.reference"
-                " FROM unnest($1) u(id) JOIN LATERAL (SELECT * FROM chain x WHERE x.id = u.id AND x.kind = 'payout' OFFSET 0) c ON true"
+                " FROM chain c"
                 " LEFT JOIN LATERAL (SELECT * FROM evidence x WHERE x.chain_id = c.id AND x.version = c.version AND x.event = 'PAYOUT_DONE'"
-                " AND c.step = 'PAYOUT_READY' OFFSET 0) v ON true";
+                " AND c.step = 'PAYOUT_READY' OFFSET 0) v ON true WHERE c.id = ANY ($1) AND c.kind = 'payout'";
         _cleanup_(db_args_done) struct db_args args = {0};
 
         add_ids(&args, ids, n);

@@ -13,8 +13,7 @@ int pricing_read(struct db *db, const struct uuid ids[], size_t n, PGresult **re
                 "SELECT c.id, c.version, c.step, c.lane, CASE WHEN NOT " UNPRICED
                 " THEN (SELECT st.hearer FROM step st WHERE st.kind = c.kind AND st.name = c.step) END,"
                 " CASE WHEN " UNPRICED " THEN (SELECT e.data FROM event e WHERE e.chain_id = c.id AND e.version = 1) END"
-                " FROM unnest($1) u(id) JOIN LATERAL"
-                " (SELECT x.id, x.kind, x.version, x.step, x.lane FROM chain x WHERE x.id = u.id AND x.kind IN ('job', 'system') OFFSET 0) c ON true";
+                " FROM chain c WHERE c.id = ANY ($1) AND c.kind IN ('job', 'system')";
         _cleanup_(db_args_done) struct db_args args = {0};
 
         db_array_begin(&args, DB_ARRAY_UUID);
