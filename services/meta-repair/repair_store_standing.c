@@ -146,28 +146,35 @@ static void add_chain(struct repair_candidates *found, const struct repair_rule 
 
 #define STANDING "c.waits_for IS NULL"
 #define WAITING  "c.waits_for IS NOT NULL AND c.waits_for <> 'clock'"
-#define EDGE_OF  " m AS (SELECT count(*) AS n, (array_agg(id ORDER BY id DESC))[1] AS last FROM page)"
+#define EDGE_OF  " m AS (SELECT count(*) AS n, (SELECT id FROM page ORDER BY id DESC LIMIT 1) AS last FROM page)"
 #define COLUMNS  "c.id, c.kind, c.step, c.version, c.client, c.waits_for, c.created_at, c.updated_at, c.label, c.status, c.amount, c.currency"
 #define WALK     "WITH page AS MATERIALIZED (SELECT " COLUMNS " FROM chain c WHERE c.status = 'open' AND c.id > $1 AND "
 #define WALKED   " ORDER BY c.id LIMIT $2), " EDGE_OF
+/* Most of what stands or waits is in time: a page is added up by where its chains stand, and only those of a place where the oldest is late are
+ * looked at. */
 #define SWEEP(which)                                                                                                                                 \
         WALK which WALKED                                                                                                                            \
-                ", ruled AS MATERIALIZED (SELECT g.*, now() - ($4)[g.rule] * interval '1 ms' AS late,"                                               \
-                "  now() - ($5)[g.rule] * interval '1 ms' AS deadline,"                                                                              \
-                "  ($3)[g.rule] = 1 AS created, ($6)[g.rule] AS issue, ($7)[g.rule] AS rule_label"                                                   \
-                "  FROM (SELECT c.*, " RULE " FROM (SELECT DISTINCT kind, step, label FROM page) c OFFSET 0) g), "                                   \
-                "aged AS MATERIALIZED (SELECT c.*, CASE WHEN g.created THEN c.created_at ELSE c.updated_at END AS since, g.late,"                    \
-                "  g.deadline, g.issue, g.rule_label FROM page c JOIN ruled g ON g.kind = c.kind AND g.step = c.step"                                \
-                "  AND g.label IS NOT DISTINCT FROM c.label)"                                                                                        \
+                ", places AS MATERIALIZED (SELECT kind, step, label, count(*) AS n, min(created_at) AS created, min(updated_at) AS updated,"         \
+                "  count(*) FILTER (WHERE waits_for IS NULL AND updated_at <= now() - interval '60 s') AS past_bell FROM page"                       \
+                "  GROUP BY kind, step, label), "                                                                                                    \
+                "ruled AS MATERIALIZED (SELECT g.kind, g.step, g.label, ($3)[g.rule] = 1 AS by_created,"                                             \
+                "  CASE ($3)[g.rule] WHEN 1 THEN g.created ELSE g.updated END AS oldest, now() - ($4)[g.rule] * interval '1 ms' AS late,"            \
+                "  now() - ($5)[g.rule] * interval '1 ms' AS deadline, ($6)[g.rule] AS issue, ($7)[g.rule] AS rule_label"                            \
+                "  FROM (SELECT c.*, " RULE " FROM places c OFFSET 0) g), "                                                                          \
+                "aged AS MATERIALIZED (SELECT c.*, CASE WHEN g.by_created THEN c.created_at ELSE c.updated_at END AS since, g.late,"                 \
+                "  g.deadline, g.issue, g.rule_label FROM (SELECT * FROM ruled WHERE oldest <= greatest(late, deadline) OFFSET 0) g"                 \
+                "  CROSS JOIN LATERAL (SELECT * FROM page x WHERE x.kind = g.kind AND x.step = g.step"                                               \
+                "  AND x.label IS NOT DISTINCT FROM g.label OFFSET 0) c)"                                                                            \
                 " SELECT 0, m.last, NULL, NULL, m.n, NULL, NULL, NULL, NULL::bigint, NULL FROM m"                                                    \
-                " UNION ALL SELECT 1, NULL, a.kind, a.step, count(*), NULL, ms(now() - min(a.updated_at)),"                                          \
-                "  count(*) FILTER (WHERE a.waits_for IS NULL AND a.updated_at <= now() - interval '60 s'),"                                         \
-                "  count(*) FILTER (WHERE a.since <= a.deadline), NULL FROM aged a GROUP BY a.kind, a.step"                                          \
+                " UNION ALL SELECT 1, NULL, p.kind, p.step, p.n, NULL, ms(now() - p.updated), p.past_bell, 0, NULL FROM places p"                    \
+                " UNION ALL SELECT 1, NULL, a.kind, a.step, 0, NULL, 0, 0, count(*), NULL FROM aged a WHERE a.since <= a.deadline"                   \
+                "  GROUP BY a.kind, a.step"                                                                                                          \
                 " UNION ALL SELECT 2, a.id, a.kind, a.step, a.version, a.client, ms(now() - a.since), NULL, NULL, a.rule_label FROM aged a"          \
                 "  WHERE a.since <= a.late AND NOT EXISTS"                                                                                           \
                 "   (SELECT 1 FROM issue i WHERE i.chain_id = a.id AND i.kind = a.issue AND i.closed_at IS NULL OFFSET 0)"                           \
-                " UNION ALL SELECT 3, a.id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM aged a"                                              \
-                "  WHERE a.step = 'REFUND_CONFIRMED' AND a.updated_at <= now() - interval '2 s'"
+                " UNION ALL SELECT 3, p.id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM page p"                                              \
+                "  WHERE EXISTS (SELECT 1 FROM places WHERE step = 'REFUND_CONFIRMED') AND p.step = 'REFUND_CONFIRMED'"                              \
+                "  AND p.updated_at <= now() - interval '2 s'"
 
 static struct repair_gauge *gauge_of(struct repair_gauges *gauges, struct slice kind, struct slice step)
 {
