@@ -1,6 +1,6 @@
 /* Who may do what on the bus: every user tries every subject that anybody may use, and some that nobody may. What is not in the table here must be
- * refused by the server as proto/nats-permissions.conf configures it. In verbose mode the server answers each command with +OK or -ERR, so there is
- * nothing to wait for. */
+ * refused by the server as proto/nats-permissions.conf configures it, or, of what feed says in its own account, must be heard by nobody. In verbose
+ * mode the server answers each command with +OK or -ERR, so there is nothing to wait for. */
 #include "base/strbuf.h"
 #include "base/util.h"
 #include "cli/nats_users.h"
@@ -112,6 +112,12 @@ static bool may(const char *user, char verb, const char *subject)
         return false;
 }
 
+/* Nothing is refused to it; see below who hears it. */
+static bool unlimited(const char *user, char verb)
+{
+        return verb == 'P' && strcmp(user, "feed") == 0;
+}
+
 static void read_line(int fd, char *line, size_t size)
 {
         size_t n = 0;
@@ -197,8 +203,10 @@ static size_t subjects(char **ret_list)
         return n;
 }
 
+/* The server as it is configured, with a worker x and, beside the table, a user `all` among everybody but feed, who may do everything. */
 static struct nats_fixture *start(char *dir)
 {
+        static const char all[] = "\n    { user: all, password: secret-all }\n  ]\n";
         _cleanup_(freep) char *table = NULL;
         _cleanup_(strbuf_done) struct strbuf with_worker = {0};
         char path[128], config[160];
@@ -211,7 +219,9 @@ static struct nats_fixture *start(char *dir)
         assert_non_null(f);
         strbuf_adds(&with_worker, table);
         assert_int_equal(nats_users_add(&with_worker, "x", "secret-worker-x"), 0);
-        fputs(with_worker.s, f);
+        with_worker.len = (size_t)(strstr(with_worker.s, "\n  ]\n  }\n}") - with_worker.s);
+        fwrite(with_worker.s, 1, with_worker.len, f);
+        fprintf(f, "%s  }\n}\n", all);
         fclose(f);
         snprintf(path, sizeof(path), "%s/nats-passwords.conf", dir);
         f = fopen(path, "w");
@@ -232,9 +242,18 @@ static struct nats_fixture *start(char *dir)
         return nats_fixture_start(config);
 }
 
+static void stop(const char *dir, struct nats_fixture *nats)
+{
+        char command[64];
+
+        nats_fixture_free(nats);
+        snprintf(command, sizeof(command), "rm -rf %s", dir);
+        assert_int_equal(system(command), 0);
+}
+
 static void every_user_every_subject(void **state)
 {
-        char dir[] = "/tmp/aethelos-permissions-XXXXXX", command[64];
+        char dir[] = "/tmp/aethelos-permissions-XXXXXX";
         struct nats_fixture *nats = start(dir);
         char *list[256];
         size_t n = subjects(list), refused = 0, granted = 0;
@@ -246,7 +265,7 @@ static void every_user_every_subject(void **state)
                 for (size_t i = 0; i < n; i++)
                         for (int v = 0; v < 3; v++) {
                                 char verb = "PSQ"[v];
-                                bool is = try_it(fd, verb, list[i]), should = may(users[u], verb, list[i]);
+                                bool is = try_it(fd, verb, list[i]), should = unlimited(users[u], verb) || may(users[u], verb, list[i]);
 
                                 if (is != should)
                                         fail_msg("%s %s %s %s", users[u], is ? "may" : "may not", verb == 'P' ? "publish" : "subscribe to", list[i]);
@@ -257,15 +276,62 @@ static void every_user_every_subject(void **state)
         print_message("%zu granted, %zu refused\n", granted, refused);
         for (size_t i = 0; i < n; i++)
                 free(list[i]);
-        nats_fixture_free(nats);
-        snprintf(command, sizeof(command), "rm -rf %s", dir);
-        assert_int_equal(system(command), 0);
+        stop(dir, nats);
+}
+
+/* Messages that have been delivered to a listener by now, counted by the subject of one of them. */
+static size_t heard(int fd, const char *subject)
+{
+        char line[4096], *at;
+        size_t n = 0;
+
+        assert_int_equal(write(fd, "PING\r\n", 6), 6);
+        for (;;) {
+                read_line(fd, line, sizeof(line));
+                if (begins(line, "PONG"))
+                        return n;
+                if (!begins(line, "MSG "))
+                        continue;
+                at = strchr(line + 4, ' ');
+                assert_non_null(at);
+                *at = '\0';
+                if (strcmp(line + 4, subject) != 0)
+                        fail_msg("%s was heard as %s", subject, line + 4);
+                n++;
+        }
+}
+
+/* An answer to what feed publishes comes when it has been handed to whoever hears it. */
+static void feed_is_heard_only_with_its_own(void **state)
+{
+        char dir[] = "/tmp/aethelos-permissions-XXXXXX";
+        struct nats_fixture *nats = start(dir);
+        int feed = log_in(nats, "feed"), all = log_in(nats, "all");
+        char *list[256];
+        size_t n = subjects(list), granted = 0;
+
+        (void)state;
+        assert_true(try_it(all, 'S', ">"));
+        for (size_t i = 0; i < n; i++) {
+                bool should = may("feed", 'P', list[i]);
+
+                assert_true(try_it(feed, 'P', list[i]));
+                if ((heard(all, list[i]) == 1) != should)
+                        fail_msg("feed is %sheard with %s", should ? "not " : "", list[i]);
+                granted += should;
+                free(list[i]);
+        }
+        assert_int_equal(granted, 3); /* events of two clients, and its heartbeat */
+        close(feed);
+        close(all);
+        stop(dir, nats);
 }
 
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(every_user_every_subject),
+                cmocka_unit_test(feed_is_heard_only_with_its_own),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
