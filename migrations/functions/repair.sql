@@ -41,7 +41,7 @@ BEGIN
      AND c.amount IS NOT DISTINCT FROM minor AND c.currency IS NOT DISTINCT FROM unit THEN
     RETURN 'sound';
   END IF;
-  UPDATE chain x SET step = last_type, version = n, status = s.status, waits_for = s.waits_for, amount = minor, currency = unit, updated_at = last_at
+  UPDATE chain x SET step = last_type, version = n, status = s.status, waits_for = s.waits_for, aside = NULL, amount = minor, currency = unit, updated_at = last_at
   WHERE x.id = p_id;
   RETURN 'refolded';
 EXCEPTION WHEN data_exception THEN -- an event that cannot be read
@@ -49,6 +49,17 @@ EXCEPTION WHEN data_exception THEN -- an event that cannot be read
 END $$;
 COMMENT ON FUNCTION refold IS 'Re-folds a chain''s row from its events: sound (nothing to do), refolded, broken (the events themselves are not sound: nothing is changed) or unknown';
 GRANT EXECUTE ON FUNCTION refold TO aethelos_meta_repair;
+
+-- set_aside(): takes what waits out of the index of what stands. Its version stays: a move that is under way goes on, and brings it back.
+CREATE OR REPLACE FUNCTION set_aside(p_id uuid[]) RETURNS bigint
+LANGUAGE sql SECURITY DEFINER
+SET search_path = aethelos, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
+AS $$
+  WITH done AS (UPDATE chain c SET aside = c.waits_for WHERE c.id = ANY (p_id) AND c.status = 'open' AND c.aside IS NULL AND c.waits_for IS NOT NULL RETURNING 1)
+  SELECT count(*) FROM done;
+$$;
+COMMENT ON FUNCTION set_aside IS 'Has chains that wait looked at with those that wait long, until they move; how many were not yet';
+GRANT EXECUTE ON FUNCTION set_aside TO aethelos_meta_repair;
 
 -- The row is locked to the end of the transaction, and payments takes none that is locked: either it is dropped, or it is asked for again.
 CREATE OR REPLACE FUNCTION drop_refused_intent(p_chain uuid) RETURNS void

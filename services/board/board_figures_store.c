@@ -90,7 +90,7 @@ int board_overview(struct db *db, struct strbuf *b)
                         " i.n + k.n AS open_issues,"
                         " i.waiting AS waiting_evidence,"
                         " i.past AS past_deadline,"
-                        " (SELECT count(*) FROM chain c WHERE c.status = 'open' AND c.waits_for IS NULL) AS standing,"
+                        " (SELECT count(*) FROM chain c WHERE c.status = 'open' AND c.aside IS NULL AND c.waits_for IS NULL) AS standing,"
                         " (SELECT count(*) FROM webhook WHERE state = 'disabled') AS webhooks_disabled,"
                         " k.n AS quarantined,"
                         " (SELECT row_to_json(x) FROM (" REPAIR ") x) AS repair"
@@ -115,7 +115,7 @@ int board_metrics(struct db *db, struct strbuf *b)
 {
         static const char sql[] =
                 "WITH standing AS (SELECT s.hearer, c.updated_at AS since FROM chain c JOIN step s ON s.kind = c.kind AND s.name = c.step"
-                "   WHERE c.status = 'open' AND c.waits_for IS NULL AND s.hearer IS NOT NULL AND NOT EXISTS"
+                "   WHERE c.status = 'open' AND c.aside IS NULL AND c.waits_for IS NULL AND s.hearer IS NOT NULL AND NOT EXISTS"
                 "    (SELECT 1 FROM operator_run r WHERE r.chain_id = c.id AND r.state IN ('calling', 'accepted', 'unknown'))"
                 "  UNION ALL SELECT s.hearer, i.at FROM evidence_inbox i JOIN chain c ON c.id = i.chain_id"
                 "   JOIN step s ON s.kind = c.kind AND s.name = c.step WHERE s.hearer IS NOT NULL),"

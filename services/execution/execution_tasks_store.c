@@ -102,7 +102,7 @@ int execution_tasks_settle(struct db *db, const struct uuid *task, struct strbuf
         static const char sql[] =
                 "WITH ready AS MATERIALIZED (SELECT c.id, c.amount, c.currency, c.updated_at,"
                 "   EXISTS (SELECT 1 FROM settlement_item i WHERE i.payout_id = c.id) AS listed FROM chain c"
-                "  WHERE c.status = 'open' AND c.waits_for IS NOT NULL AND c.waits_for <> 'clock' AND c.kind = 'payout' AND c.step = 'PAYOUT_READY'),"
+                "  WHERE c.status = 'open' AND c.aside IS NOT NULL AND c.aside <> 'clock' AND c.kind = 'payout' AND c.step = 'PAYOUT_READY'),"
                 " taken AS MATERIALIZED (SELECT * FROM ready ORDER BY listed, id LIMIT $2),"
                 " kept AS (INSERT INTO settlement_item (task_id, payout_id) SELECT $1, t.id FROM taken t),"
                 " totals AS (SELECT sum(t.amount) AS minor, t.currency, count(*) AS count FROM taken t GROUP BY t.currency)"

@@ -44,7 +44,7 @@ int repair_page(struct db *db, bool evidence, int64_t until_ms, struct uuid *aft
         /* The page is cut before the ages are looked at, or one page could walk over everything. Its last row goes along for the next page. */
         static const char chains[] =
                 "WITH page AS MATERIALIZED (SELECT c.id, c.kind, c.step, c.version, c.lane, c.updated_at AS since FROM chain c"
-                "  WHERE c.status = 'open' AND c.waits_for IS NULL AND c.id > $1 ORDER BY c.id LIMIT 5000),"
+                "  WHERE c.status = 'open' AND c.aside IS NULL AND c.waits_for IS NULL AND c.id > $1 ORDER BY c.id LIMIT 5000),"
                 " edge_of AS (SELECT count(*) AS n, (array_agg(id ORDER BY id DESC))[1] AS last FROM page)"
                 " SELECT m.n, m.last, d.id, d.version, d.lane, d.hearer, floor(extract(epoch FROM d.since) * 1000)::bigint"
                 " FROM edge_of m LEFT JOIN (SELECT p.*, st.hearer FROM page p JOIN step st ON st.kind = p.kind AND st.name = p.step"

@@ -105,8 +105,8 @@ static struct repair_target read_target(const PGresult *r, int row)
 int repair_targets_page(struct db *db, enum repair_redrive_walk walk, const struct repair_filter *filter, struct uuid *after,
         struct repair_target **ret_v, size_t *ret_n, bool *ret_more)
 {
-        static const char *const sql[REPAIR_REDRIVE_WALKS] = {[REPAIR_REDRIVE_STANDING] = TARGETS("c.status = 'open' AND c.waits_for IS NULL"),
-                [REPAIR_REDRIVE_WAITING] = TARGETS("c.status = 'open' AND c.waits_for IS NOT NULL AND c.waits_for <> 'clock'"),
+        static const char *const sql[REPAIR_REDRIVE_WALKS] = {[REPAIR_REDRIVE_STANDING] = TARGETS("c.status = 'open' AND c.aside IS NULL"),
+                [REPAIR_REDRIVE_WAITING] = TARGETS("c.status = 'open' AND c.aside IS NOT NULL AND c.aside <> 'clock'"),
                 [REPAIR_REDRIVE_FAILED] = TARGETS("c.status = 'final_fail'")};
         enum { PAGE = 256 };
         _cleanup_(db_args_done) struct db_args args = {0};

@@ -2,7 +2,7 @@
  * issues over issue_open. What is finished costs nothing. Pages are keyset pages, so nothing is skipped while chains come and go; what a page has
  * just missed the next sweep finds. The role has every plan but look-ups and index scans switched off, so that an empty or un-analysed table tempts
  * nobody into reading everything, and OFFSET 0 keeps look-ups of issues from becoming joins with all of them. Nothing is written but that issues
- * become due, and figures. */
+ * become due, figures, and that what stands with a short wait that has become a long one is set aside. */
 #include "repair_store.h"
 
 #include <stdio.h>
@@ -144,18 +144,21 @@ static void add_chain(struct repair_candidates *found, const struct repair_rule 
 
 /* --- chains --- */
 
-#define STANDING "c.waits_for IS NULL"
-#define WAITING  "c.waits_for IS NOT NULL AND c.waits_for <> 'clock'"
+#define STANDING "c.aside IS NULL"
+#define WAITING  "c.aside IS NOT NULL AND c.aside <> 'clock'"
 #define EDGE_OF  " m AS (SELECT count(*) AS n, (SELECT id FROM page ORDER BY id DESC LIMIT 1) AS last FROM page)"
-#define COLUMNS  "c.id, c.kind, c.step, c.version, c.client, c.waits_for, c.created_at, c.updated_at, c.label, c.status, c.amount, c.currency"
+#define COLUMNS  "c.id, c.kind, c.step, c.version, c.client, c.waits_for, c.aside, c.created_at, c.updated_at, c.label, c.status, c.amount, c.currency"
 #define WALK     "WITH page AS MATERIALIZED (SELECT " COLUMNS " FROM chain c WHERE c.status = 'open' AND c.id > $1 AND "
 #define WALKED   " ORDER BY c.id LIMIT $2), " EDGE_OF
+/* Stands in the index of what stands, and waits for longer than a payer who pays at once needs. */
+#define LASTS "aside IS NULL AND waits_for IS NOT NULL AND (waits_for <> 'payer' OR updated_at <= now() - interval '10 minutes')"
 /* Most of what stands or waits is in time: a page is added up by where its chains stand, and only those of a place where the oldest is late are
  * looked at. */
 #define SWEEP(which)                                                                                                                                 \
         WALK which WALKED                                                                                                                            \
                 ", places AS MATERIALIZED (SELECT kind, step, label, count(*) AS n, min(created_at) AS created, min(updated_at) AS updated,"         \
-                "  count(*) FILTER (WHERE waits_for IS NULL AND updated_at <= now() - interval '60 s') AS past_bell FROM page"                       \
+                "  count(*) FILTER (WHERE waits_for IS NULL AND updated_at <= now() - interval '60 s') AS past_bell,"                                \
+                "  bool_or(waits_for IS NOT NULL) AS waits, bool_or(" LASTS ") AS lasts FROM page"                                                   \
                 "  GROUP BY kind, step, label), "                                                                                                    \
                 "ruled AS MATERIALIZED (SELECT g.kind, g.step, g.label, ($3)[g.rule] = 1 AS by_created,"                                             \
                 "  CASE ($3)[g.rule] WHEN 1 THEN g.created ELSE g.updated END AS oldest, now() - ($4)[g.rule] * interval '1 ms' AS late,"            \
@@ -166,15 +169,18 @@ static void add_chain(struct repair_candidates *found, const struct repair_rule 
                 "  CROSS JOIN LATERAL (SELECT * FROM page x WHERE x.kind = g.kind AND x.step = g.step"                                               \
                 "  AND x.label IS NOT DISTINCT FROM g.label OFFSET 0) c)"                                                                            \
                 " SELECT 0, m.last, NULL, NULL, m.n, NULL, NULL, NULL, NULL::bigint, NULL FROM m"                                                    \
-                " UNION ALL SELECT 1, NULL, p.kind, p.step, p.n, NULL, ms(now() - p.updated), p.past_bell, 0, NULL FROM places p"                    \
+                " UNION ALL SELECT CASE WHEN p.waits THEN 2 ELSE 1 END, NULL, p.kind, p.step, p.n, NULL, ms(now() - p.updated), p.past_bell,"        \
+                "  0, NULL FROM places p"                                                                                                            \
                 " UNION ALL SELECT 1, NULL, a.kind, a.step, 0, NULL, 0, 0, count(*), NULL FROM aged a WHERE a.since <= a.deadline"                   \
                 "  GROUP BY a.kind, a.step"                                                                                                          \
-                " UNION ALL SELECT 2, a.id, a.kind, a.step, a.version, a.client, ms(now() - a.since), NULL, NULL, a.rule_label FROM aged a"          \
+                " UNION ALL SELECT 3, a.id, a.kind, a.step, a.version, a.client, ms(now() - a.since), NULL, NULL, a.rule_label FROM aged a"          \
                 "  WHERE a.since <= a.late AND NOT EXISTS"                                                                                           \
                 "   (SELECT 1 FROM issue i WHERE i.chain_id = a.id AND i.kind = a.issue AND i.closed_at IS NULL OFFSET 0)"                           \
-                " UNION ALL SELECT 3, p.id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM page p"                                              \
+                " UNION ALL SELECT 4, p.id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM page p"                                              \
                 "  WHERE EXISTS (SELECT 1 FROM places WHERE step = 'REFUND_CONFIRMED') AND p.step = 'REFUND_CONFIRMED'"                              \
-                "  AND p.updated_at <= now() - interval '2 s'"
+                "  AND p.updated_at <= now() - interval '2 s'"                                                                                       \
+                " UNION ALL SELECT 5, NULL, NULL, NULL, set_aside(array_agg(id)), NULL, NULL, NULL, NULL, NULL FROM page"                            \
+                "  WHERE EXISTS (SELECT 1 FROM places WHERE lasts) AND (" LASTS ")"
 
 static struct repair_gauge *gauge_of(struct repair_gauges *gauges, struct slice kind, struct slice step)
 {
@@ -231,15 +237,19 @@ int repair_sweep_chains(struct db *db, enum repair_walk walk, const struct repai
                                 *after = db_uuid(r, row, 1);
                         break;
                 case 1:
-                        if (gauges)
-                                add_gauge(gauges, walk == REPAIR_WALK_WAITING, r, row);
-                        break;
                 case 2:
+                        if (gauges)
+                                add_gauge(gauges, db_int(r, row, 0) == 2, r, row);
+                        break;
+                case 3:
                         add_chain(found, repair_rule_of(rules, PQgetvalue(r, row, 2), PQgetvalue(r, row, 3), PQgetvalue(r, row, 9)), r, row, 1);
                         found->v[found->n - 1].grade = repair_grade(found->v[found->n - 1].rule, found->v[found->n - 1].age_ms);
                         break;
-                default:
+                case 4:
                         refunded[n++] = db_uuid(r, row, 1);
+                        break;
+                default: /* set aside */
+                        break;
                 }
         }
         *ret_refunded = refunded;
