@@ -6,8 +6,8 @@ CREATE OR REPLACE FUNCTION submit_evidence(
 ) RETURNS TABLE (ord integer, verdict text, hearer text, lane text, version integer)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = aethelos, pg_temp
--- The batch is joined with itself by hash; OFFSET 0 keeps the look-ups of chains look-ups.
-SET enable_nestloop = off SET enable_hashjoin = on SET enable_seqscan = off SET enable_bitmapscan = off
+-- The batch is joined by hash with itself, and with what ANY finds of its chains.
+SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
 SET plan_cache_mode = force_generic_plan SET jit = off
 AS $$
 #variable_conflict use_column
@@ -23,7 +23,11 @@ BEGIN
   WITH told AS MATERIALIZED (
     SELECT r.*, c.id IS NOT NULL AS known, c.kind AS chain_kind, c.step, c.version, c.lane, c.amount AS due, c.currency
     FROM unnest(p_id, p_event, p_kind, p_who, p_reference, p_amount) WITH ORDINALITY AS r (id, event, kind, who, reference, amount, ord)
-    LEFT JOIN LATERAL (SELECT * FROM chain x WHERE x.id = r.id OFFSET 0) c ON true
+    LEFT JOIN chain c ON c.id = r.id AND c.id = ANY (p_id)
+  ), prior AS MATERIALIZED (
+    SELECT t.ord, max(v.event) FILTER (WHERE v.event = t.event) AS event, bool_or(v.event = t.event AND v.reference = t.reference) AS same,
+           bool_or(v.version = t.version) AS here
+    FROM told t JOIN evidence v ON v.chain_id = t.id AND v.chain_id = ANY (p_id) GROUP BY t.ord
   ), place AS MATERIALIZED (
     -- Where the chains stand, and what may be said there: a handful.
     SELECT t.*, st.hearer, ed.event IS NOT NULL AS waits, ed.service
@@ -46,10 +50,8 @@ BEGIN
         ELSE 'stored' END AS verdict
     FROM told t
     LEFT JOIN place p ON p.chain_kind = t.chain_kind AND p.step = t.step AND p.event = t.event AND p.kind = t.kind
-    LEFT JOIN LATERAL (SELECT * FROM payment_intent x WHERE x.id = t.id AND t.event = 'PAYMENT_CONFIRMED' OFFSET 0) i ON true
-    LEFT JOIN LATERAL (SELECT max(v.event) FILTER (WHERE v.event = t.event) AS event,
-      bool_or(v.event = t.event AND v.reference = t.reference) AS same, bool_or(v.version = t.version) AS here
-      FROM evidence v WHERE v.chain_id = t.id) prior ON true
+    LEFT JOIN payment_intent i ON i.id = t.id AND i.id = ANY (p_id)
+    LEFT JOIN prior ON prior.ord = t.ord
   ), seen AS MATERIALIZED (
     -- Of what one call says twice the first counts, and the others are judged as if it stood already.
     SELECT j.id, j.event, j.kind, j.who, j.reference, j.amount, j.ord, j.version, j.lane, j.due, j.currency, j.hearer, j.service,

@@ -105,12 +105,11 @@ int board_payouts_by_id(struct db *db, const struct uuid ids[], size_t n, PGresu
 
 int board_refunds(struct db *db, const struct uuid *after, int64_t limit, struct strbuf *b)
 {
-        static const char sql[] =
-                "SELECT c.id, row_to_json(r)::text FROM chain c, LATERAL (SELECT c.id AS job_id,"
-                " json_build_object('minor', c.amount, 'currency', c.currency) AS amount, i.driver, " JOB_VIEW_TIME(
-                        "c.updated_at") " AS since"
-                                        " FROM payment_intent i WHERE i.id = c.id OFFSET 0) r"
-                                        " WHERE c.status = 'open' AND c.aside = 'provider' AND c.id > $1 ORDER BY c.id LIMIT $2";
+        static const char sql[] = "SELECT c.id, row_to_json(r)::text FROM chain c, LATERAL (SELECT c.id AS job_id,"
+                                  " json_build_object('minor', c.amount, 'currency', c.currency) AS amount, i.driver, " JOB_VIEW_TIME(
+                                          "c.updated_at") " AS since"
+                                                          " FROM payment_intent i WHERE i.id = c.id OFFSET 0) r"
+                                                          " WHERE c.status = 'open' AND c.aside = 'provider' AND c.id > $1 ORDER BY c.id LIMIT $2";
         _cleanup_(db_args_done) struct db_args args = {0};
         _cleanup_(PQclearp) PGresult *r = NULL;
         int e;

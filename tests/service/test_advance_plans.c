@@ -131,6 +131,76 @@ static void plan_is_pinned(void **state)
         assert_in_range(atol(to) - atol(from), MOVED, MOVED * 20);
 }
 
+static void collect(void *arg, const char *text)
+{
+        strbuf_adds(arg, text);
+}
+
+static void run(PGconn *connection, const char *sql)
+{
+        _cleanup_(PQclearp) PGresult *r = PQexec(connection, sql);
+
+        if (PQresultStatus(r) != PGRES_COMMAND_OK && PQresultStatus(r) != PGRES_TUPLES_OK)
+                fail_msg("%s: %s", sql, PQerrorMessage(connection));
+}
+
+/* The chains of a batch are found by one scan of the primary key and joined by hash, also where the role has hash joins switched off: loops over what
+ * is believed to be one row would compare each with each. */
+static void a_batch_is_joined_by_hash(void **state)
+{
+        static const char *const settings[] = {"LOAD 'auto_explain'", "SET auto_explain.log_min_duration = 0",
+                "SET auto_explain.log_nested_statements = on", "SET client_min_messages = log", "SET search_path = aethelos",
+                "SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_seqscan = off", "SET SESSION AUTHORIZATION aethelos_pricing"};
+        static const char data[] = "{\"amount\":{\"minor\":2588,\"currency\":\"EUR\"}}";
+        _cleanup_(strbuf_done) struct strbuf plans = {0}, call = {0};
+        PGconn *connection;
+        char url[256], a[UUID_TEXT_SIZE], b[UUID_TEXT_SIZE];
+        struct uuid one = new_job(), other = new_job();
+        const char *update;
+
+        (void)state;
+        (void)paid(); /* the way is known */
+        snprintf(url, sizeof(url), "%s user=owner", pg_fixture_url(pg));
+        connection = PQconnectdb(url);
+        for (size_t i = 0; i < ARRAY_SIZE(settings); i++)
+                run(connection, settings[i]);
+        uuid_format(&one, a);
+        uuid_format(&other, b);
+        strbuf_addf(&call,
+                "SELECT 1 / (count(*) FILTER (WHERE verdict = 'won') - 1) FROM advance(ARRAY['%s', '%s']::uuid[], '{1,1}', '{NULL,NULL}', "
+                "'{NULL,NULL}',"
+                " '{NULL,NULL}', '{NULL,NULL}', ARRAY['FLOW_CHOSEN,PRICED', 'FLOW_CHOSEN,PRICED'], ARRAY['%s', '%s', '%s', '%s'])",
+                a, b, data, data, data, data);
+        PQsetNoticeProcessor(connection, collect, &plans);
+        run(connection, call.s);
+        PQfinish(connection);
+        update = strstr(plans.s, "Update on chain c");
+        assert_non_null(update);
+        assert_non_null(strstr(update, "Hash Join"));
+        assert_non_null(strstr(update, "Index Cond: (id = ANY"));
+        assert_null(strstr(plans.s, "Join Filter: ((c.id = "));
+}
+
+/* Whoever waits for a payer stays in the index of what stands, so that neither this update nor the next changes an index. */
+static void a_short_wait_changes_no_index(void **state)
+{
+        static const char updates[] = "SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'chain'",
+                          hot[] = "SELECT n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'chain'";
+        enum { MOVES = 3 /* priced, owed, paid */ };
+        _cleanup_(freep) char *from = NULL, *to = NULL, *hot_from = NULL, *hot_to = NULL;
+
+        (void)state;
+        flush_statistics();
+        from = pg_fixture_ask(pg, updates);
+        hot_from = pg_fixture_ask(pg, hot);
+        (void)paid();
+        flush_statistics();
+        to = pg_fixture_ask(pg, updates);
+        hot_to = pg_fixture_ask(pg, hot);
+        assert_int_equal(atol(to) - atol(from), MOVES);
+        assert_int_equal(atol(hot_to) - atol(hot_from), MOVES);
+}
+
 /* What the steps of a batch ask for and post is read once for the batch, not for each of its chains. */
 static void steps_are_read_once(void **state)
 {
@@ -222,6 +292,8 @@ int main(void)
                 cmocka_unit_test(batches_are_planned_once),
                 cmocka_unit_test(plan_is_pinned),
                 cmocka_unit_test(chains_are_planned_once),
+                cmocka_unit_test(a_batch_is_joined_by_hash),
+                cmocka_unit_test(a_short_wait_changes_no_index),
                 cmocka_unit_test(steps_are_read_once),
                 cmocka_unit_test(tail_ends_at_the_horizon),
         };

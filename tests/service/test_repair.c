@@ -43,8 +43,12 @@ static void an_unpaid_job_waits_for_its_payer(void **state)
         await("STUCK_PAYMENT repair waiting_evidence payer waits_for_payment", ISSUE, id);
         await("STUCK_PAYMENT late open - -", ISSUE, other);
         await("t", "SELECT next_at > now() + interval '40 min' FROM issue WHERE chain_id = '%s'", id);
+        /* A long wait is set aside until it ends, a short one is not. */
+        await("payer", "SELECT aside FROM chain WHERE id = '%s'", id);
+        await("t", "SELECT aside IS NULL FROM chain WHERE id = '%s'", other);
         evidence(id, "PAYMENT_CONFIRMED");
         MOVE("payments", id, "PAYMENT_CONFIRMED");
+        await("t", "SELECT aside IS NULL FROM chain WHERE id = '%s'", id);
         RUN("DELETE FROM evidence_inbox");
         await("STUCK_PAYMENT repair resolved - moved_on", ISSUE, id);
         await("1", "SELECT value FROM repair_figure WHERE name = 'waiting' AND label = 'job/PAYMENT_INITIATED'");
