@@ -12,6 +12,7 @@ SET plan_cache_mode = force_generic_plan SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
+  twins boolean := (SELECT count(DISTINCT x) < count(*) FROM unnest(p_id) x);
   mine text[] := CASE session_user WHEN 'aethelos_payments' THEN '{provider,internal}' WHEN 'aethelos_meta_repair' THEN '{person,internal}' ELSE '{person}' END;
 BEGIN
   IF session_user LIKE 'aethelos_%' AND NOT p_kind <@ mine THEN
@@ -21,11 +22,12 @@ BEGIN
   PERFORM 1 FROM chain c WHERE c.id = ANY (p_id) ORDER BY c.id FOR NO KEY UPDATE;
   RETURN QUERY
   WITH told AS MATERIALIZED (
-    SELECT r.*, c.id IS NOT NULL AS known, c.kind AS chain_kind, c.step, c.version, c.lane, c.amount AS due, c.currency
-    FROM unnest(p_id, p_event, p_kind, p_who, p_reference, p_amount) WITH ORDINALITY AS r (id, event, kind, who, reference, amount, ord)
-    LEFT JOIN chain c ON c.id = r.id AND c.id = ANY (p_id)
+    -- What is said is taken by element where it is needed: a narrow row is joined and kept in half the time.
+    SELECT o AS ord, p_id[o] AS id, p_event[o] AS event, p_kind[o] AS kind, p_amount[o] AS amount, c.id IS NOT NULL AS known, c.kind AS chain_kind,
+           c.step, c.version, c.lane, c.amount AS due, c.currency
+    FROM generate_series(1, cardinality(p_id)) o LEFT JOIN chain c ON c.id = p_id[o] AND c.id = ANY (p_id)
   ), prior AS MATERIALIZED (
-    SELECT t.ord, max(v.event) FILTER (WHERE v.event = t.event) AS event, bool_or(v.event = t.event AND v.reference = t.reference) AS same,
+    SELECT t.ord, max(v.event) FILTER (WHERE v.event = t.event) AS event, bool_or(v.event = t.event AND v.reference = p_reference[t.ord]) AS same,
            bool_or(v.version = t.version) AS here
     FROM told t JOIN evidence v ON v.chain_id = t.id AND v.chain_id = ANY (p_id) GROUP BY t.ord
   ), place AS MATERIALIZED (
@@ -37,7 +39,7 @@ BEGIN
     LEFT JOIN LATERAL (SELECT * FROM edge x WHERE x.kind = t.chain_kind AND x.from_step = t.step AND x.event = t.event
       AND (t.kind = ANY (coalesce(x.evidence, n.evidence)) OR (x.event = 'PAYMENT_EXPIRED' AND t.kind = 'provider')) OFFSET 0) ed ON true
   ), judged AS MATERIALIZED (
-    SELECT t.*, p.hearer, p.service,
+    SELECT t.ord, t.id, t.version, t.lane, t.due, t.currency, p.hearer, p.service,
       CASE
         WHEN NOT t.known THEN 'unknown'
         WHEN prior.same AND coalesce(t.amount, t.due) IS NOT DISTINCT FROM t.due THEN 'repeated'
@@ -52,26 +54,29 @@ BEGIN
     LEFT JOIN place p ON p.chain_kind = t.chain_kind AND p.step = t.step AND p.event = t.event AND p.kind = t.kind
     LEFT JOIN payment_intent i ON i.id = t.id AND i.id = ANY (p_id)
     LEFT JOIN prior ON prior.ord = t.ord
+  ), twin AS MATERIALIZED (
+    SELECT j.ord, first_value(j.ord) OVER (PARTITION BY j.id ORDER BY j.ord) AS first FROM judged j WHERE twins AND j.verdict = 'stored'
   ), seen AS MATERIALIZED (
     -- Of what one call says twice the first counts, and the others are judged as if it stood already.
-    SELECT j.id, j.event, j.kind, j.who, j.reference, j.amount, j.ord, j.version, j.lane, j.due, j.currency, j.hearer, j.service,
-      CASE WHEN j.verdict <> 'stored' OR row_number() OVER said = 1 THEN j.verdict
-           WHEN j.event = first_value(j.event) OVER said AND j.reference = first_value(j.reference) OVER said THEN 'repeated' ELSE 'conflict' END AS verdict
-    FROM judged j WINDOW said AS (PARTITION BY j.id, j.verdict ORDER BY j.ord)
+    SELECT j.ord, j.id, j.version, j.lane, j.due, j.currency, j.hearer, j.service,
+      CASE WHEN w.first IS NULL OR w.first = j.ord THEN j.verdict
+           WHEN p_event[j.ord] = p_event[w.first] AND p_reference[j.ord] = p_reference[w.first] THEN 'repeated' ELSE 'conflict' END AS verdict
+    FROM judged j LEFT JOIN twin w ON w.ord = j.ord
   ), stored AS (
     INSERT INTO evidence (chain_id, version, event, kind, who, reference, amount, currency, hash)
-    SELECT s.id, s.version, s.event, s.kind, s.who, s.reference, s.due, s.currency,
-           sha256(convert_to(json_build_array(s.id, s.event, s.kind, s.who, s.reference, s.due, s.currency)::text, 'UTF8'))
+    SELECT s.id, s.version, p_event[s.ord], p_kind[s.ord], p_who[s.ord], p_reference[s.ord], s.due, s.currency, sha256(convert_to(
+             json_build_array(s.id, p_event[s.ord], p_kind[s.ord], p_who[s.ord], p_reference[s.ord], s.due, s.currency)::text, 'UTF8'))
     FROM seen s WHERE s.verdict = 'stored'
   ), heard AS (
     -- meta-repair moves the chain itself, in the transaction that stores the evidence.
     INSERT INTO evidence_inbox (chain_id) SELECT s.id FROM seen s WHERE s.verdict = 'stored' AND s.service <> 'meta_repair' ON CONFLICT DO NOTHING
   ), mismatch AS (
     INSERT INTO evidence_mismatch (chain_id, event, hash, verdict, kind, who, reference, amount)
-    SELECT s.id, s.event, sha256(convert_to(json_build_array(s.kind, s.who, s.reference, s.amount)::text, 'UTF8')), s.verdict, s.kind, s.who, s.reference, s.amount
-    FROM seen s WHERE s.kind = 'provider' AND s.verdict IN ('amount', 'conflict', 'not_waiting', 'expired') ON CONFLICT DO NOTHING
+    SELECT s.id, p_event[s.ord], sha256(convert_to(json_build_array(p_kind[s.ord], p_who[s.ord], p_reference[s.ord], p_amount[s.ord])::text, 'UTF8')),
+           s.verdict, p_kind[s.ord], p_who[s.ord], p_reference[s.ord], p_amount[s.ord]
+    FROM seen s WHERE p_kind[s.ord] = 'provider' AND s.verdict IN ('amount', 'conflict', 'not_waiting', 'expired') ON CONFLICT DO NOTHING
   )
-  SELECT s.ord::integer, s.verdict, s.hearer, s.lane, s.version
+  SELECT s.ord, s.verdict, s.hearer, s.lane, s.version
   FROM seen s ORDER BY s.ord;
 END $$;
 COMMENT ON FUNCTION submit_evidence IS 'Stores evidence for chains that wait for it. p_amount NULL: the amount due. Per row: stored, repeated (same reference), conflict (another reference or amount stands), amount (differs), expired, not_waiting or unknown';
