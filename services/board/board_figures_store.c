@@ -109,8 +109,8 @@ int board_revenue(struct db *db, struct strbuf *b)
         return db_transaction(db, read_document, &d);
 }
 
-/* Prometheus text. What an operator has is not in the queue of execution: more instances would not make it faster. Costs what stands, over the
- * partial index chain_standing. */
+/* Prometheus text. What an operator has is not in the queue of execution: more instances would not make it faster. Costs what stands and the
+ * short waits, over the partial index chain_standing. */
 int board_metrics(struct db *db, struct strbuf *b)
 {
         static const char sql[] =
