@@ -76,6 +76,13 @@ for service in pricing payments execution ledger payouts meta-repair feed; do
 done
 kill -STOP "${frozen[@]}"
 through "with the new version alone behind the door"
+# What waits since before is in nobody's way: the new version's watch has put it to what waits long.
+for i in $(seq 300); do
+  left=$(sql "SELECT count(*) FROM chain WHERE status = 'open' AND waits_for <> 'payer' AND aside IS NULL")
+  [ "$left" = 0 ] && break
+  sleep 0.1
+done
+[ "$left" = 0 ] || fail "$left chains wait, and stand among what moves"
 kill -CONT "${frozen[@]}"
 overview=$(curl -sS -H "Authorization: Bearer $(cat "$AETHELOS_STATE/secrets/admin-token")" http://127.0.0.1:31651/status/overview)
 [[ $overview == *'"jobs_failed":0,'* ]] || fail "the reopened job is none that failed: $overview"
