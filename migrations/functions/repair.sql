@@ -38,10 +38,10 @@ BEGIN
   END IF;
   SELECT * INTO s FROM step x WHERE x.kind = c.kind AND x.name = last_type;
   IF (c.step, c.version, c.status) = (last_type, n, s.status) AND c.waits_for IS NOT DISTINCT FROM s.waits_for
-     AND c.amount IS NOT DISTINCT FROM minor AND c.currency IS NOT DISTINCT FROM unit THEN
+     AND (c.aside IS NULL OR c.aside IS NOT DISTINCT FROM c.waits_for) AND c.amount IS NOT DISTINCT FROM minor AND c.currency IS NOT DISTINCT FROM unit THEN
     RETURN 'sound';
   END IF;
-  UPDATE chain x SET step = last_type, version = n, status = s.status, waits_for = s.waits_for, aside = NULL, amount = minor, currency = unit, updated_at = last_at
+  UPDATE chain x SET step = last_type, version = n, status = s.status, waits_for = s.waits_for, aside = nullif(s.waits_for, 'payer'), amount = minor, currency = unit, updated_at = last_at
   WHERE x.id = p_id;
   RETURN 'refolded';
 EXCEPTION WHEN data_exception THEN -- an event that cannot be read
@@ -50,12 +50,18 @@ END $$;
 COMMENT ON FUNCTION refold IS 'Re-folds a chain''s row from its events: sound (nothing to do), refolded, broken (the events themselves are not sound: nothing is changed) or unknown';
 GRANT EXECUTE ON FUNCTION refold TO aethelos_meta_repair;
 
--- set_aside(): takes what waits out of the index of what stands. Its version stays: a move that is under way goes on, and brings it back.
+-- set_aside(): takes what waits out of the index of what stands. Its version stays: a move that is under way goes on, and brings it back. Whoever is held
+-- by somebody is left for the next walk, which must not wait for him.
 CREATE OR REPLACE FUNCTION set_aside(p_id uuid[]) RETURNS bigint
 LANGUAGE sql SECURITY DEFINER
-SET search_path = aethelos, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
+SET search_path = aethelos, pg_temp SET enable_hashjoin = on SET enable_nestloop = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
 AS $$
-  WITH done AS (UPDATE chain c SET aside = c.waits_for WHERE c.id = ANY (p_id) AND c.status = 'open' AND c.aside IS NULL AND c.waits_for IS NOT NULL RETURNING 1)
+  WITH free AS MATERIALIZED (
+    SELECT x.id FROM chain x WHERE x.id = ANY (p_id) AND x.status = 'open' AND x.aside IS NULL AND x.waits_for IS NOT NULL
+    ORDER BY x.id FOR NO KEY UPDATE SKIP LOCKED
+  ), done AS (
+    UPDATE chain c SET aside = c.waits_for FROM free f WHERE c.id = f.id AND c.id = ANY (p_id) RETURNING 1
+  )
   SELECT count(*) FROM done;
 $$;
 COMMENT ON FUNCTION set_aside IS 'Has chains that wait looked at with those that wait long, until they move; how many were not yet';

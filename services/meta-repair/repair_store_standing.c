@@ -151,7 +151,7 @@ static void add_chain(struct repair_candidates *found, const struct repair_rule 
 #define WALK     "WITH page AS MATERIALIZED (SELECT " COLUMNS " FROM chain c WHERE c.status = 'open' AND c.id > $1 AND "
 #define WALKED   " ORDER BY c.id LIMIT $2), " EDGE_OF
 /* Stands in the index of what stands, and waits for longer than a payer who pays at once needs. */
-#define LASTS "aside IS NULL AND waits_for IS NOT NULL AND (waits_for <> 'payer' OR updated_at <= now() - interval '10 minutes')"
+#define LASTS "aside IS NULL AND waits_for IS NOT NULL AND (waits_for <> 'payer' OR updated_at <= now() - interval '1 minute')"
 /* Most of what stands or waits is in time: a page is added up by where its chains stand, and only those of a place where the oldest is late are
  * looked at. */
 #define SWEEP(which)                                                                                                                                 \
@@ -286,7 +286,7 @@ int repair_candidates_of(struct db *db, const struct repair_rules *rules, const 
                 "    event_minor((array_agg(e.data ORDER BY e.version DESC) FILTER (WHERE e.type IN ('PRICED', 'PAYOUT_EARNED')))[1]) AS amount"     \
                 "    FROM event e WHERE e.chain_id = p.id OFFSET 0) f ON true"                                                                       \
                 "  WHERE (f.n <> p.version OR f.top <> p.version OR f.step <> p.step OR f.step IS NULL OR st.status IS DISTINCT FROM p.status"       \
-                "    OR st.waits_for IS DISTINCT FROM p.waits_for OR f.amount IS DISTINCT FROM p.amount)"                                            \
+                "    OR st.waits_for IS DISTINCT FROM p.waits_for OR p.aside <> coalesce(p.waits_for, '') OR f.amount IS DISTINCT FROM p.amount)"    \
                 "  AND NOT EXISTS (SELECT 1 FROM issue i WHERE i.chain_id = p.id AND i.kind = '" ISSUE_BROKEN_CHAIN                                  \
                 "' AND i.closed_at IS NULL OFFSET 0)"                                                                                                \
                 " ) b ON true"

@@ -36,7 +36,7 @@ static void an_unheard_job_is_rung_and_ends_unpaid(void **state)
 static void an_unpaid_job_waits_for_its_payer(void **state)
 {
         (void)state;
-        _cleanup_(freep) char *id = unpaid(), *other = unpaid();
+        _cleanup_(freep) char *id = unpaid(), *other = unpaid(), *young = unpaid();
         age(id, "2 h");
         age(other, "8 min");
         start();
@@ -45,13 +45,14 @@ static void an_unpaid_job_waits_for_its_payer(void **state)
         await("t", "SELECT next_at > now() + interval '40 min' FROM issue WHERE chain_id = '%s'", id);
         /* A long wait is set aside until it ends, a short one is not. */
         await("payer", "SELECT aside FROM chain WHERE id = '%s'", id);
-        await("t", "SELECT aside IS NULL FROM chain WHERE id = '%s'", other);
+        await("t", "SELECT aside IS NULL FROM chain WHERE id = '%s'", young);
+        await("payer", "SELECT aside FROM chain WHERE id = '%s'", other);
         evidence(id, "PAYMENT_CONFIRMED");
         MOVE("payments", id, "PAYMENT_CONFIRMED");
         await("t", "SELECT aside IS NULL FROM chain WHERE id = '%s'", id);
         RUN("DELETE FROM evidence_inbox");
         await("STUCK_PAYMENT repair resolved - moved_on", ISSUE, id);
-        await("1", "SELECT value FROM repair_figure WHERE name = 'waiting' AND label = 'job/PAYMENT_INITIATED'");
+        await("2", "SELECT value FROM repair_figure WHERE name = 'waiting' AND label = 'job/PAYMENT_INITIATED'");
 }
 
 static void a_failed_execution_is_run_again_and_refunded(void **state)
