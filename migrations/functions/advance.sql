@@ -2,6 +2,11 @@
 -- verdict per row instead of failing. (Of a batch in which not all may move, those that do are locked first, then all: against somebody else who has a later
 -- one of the first and waits for one of the rest, PostgreSQL ends one of the two after a second, and it is tried again.)
 
+-- A payer is expected to pay soon: who waits for him stays in the index of what stands, and is set aside later (set_aside()).
+CREATE OR REPLACE FUNCTION aside_of(p_waits_for text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT nullif(p_waits_for, 'payer') $$;
+COMMENT ON FUNCTION aside_of IS 'Of whom a chain waits for: chain.aside as soon as the wait begins';
+GRANT EXECUTE ON FUNCTION aside_of TO aethelos_meta_repair;
+
 CREATE OR REPLACE FUNCTION learn_ways(svc text, w_kind text[], w_step text[], w_events text[]) RETURNS boolean
 LANGUAGE plpgsql SET search_path = aethelos, pg_temp
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off
@@ -154,11 +159,11 @@ DECLARE
 BEGIN
   -- A batch of moves for which an edge and evidence are all that is needed, as most: compared, set and told in one statement. Whoever has moved on
   -- already, or may not move, is not touched by it, and judged below. (Who has changed meanwhile has another version. Evidence that is stored
-  -- stays.) A payer is expected to pay soon: whoever waits for him is set aside later.
+  -- stays.)
   IF alike AND NOT 0 = ANY (t_expected) THEN
     WITH ways AS MATERIALIZED (SELECT * FROM way x WHERE x.service = svc AND x.events = t_events[1] AND (NOT x.guarded OR x.proof IS NOT NULL) AND NOT x.paired
     ), moved AS (
-      UPDATE chain c SET step = w.new_step, version = c.version + w.n, status = w.status, waits_for = w.waits_for, aside = nullif(w.waits_for, 'payer'),
+      UPDATE chain c SET step = w.new_step, version = c.version + w.n, status = w.status, waits_for = w.waits_for, aside = aside_of(w.waits_for),
              updated_at = now(), amount = coalesce((t.price ->> 'minor')::bigint, c.amount), currency = coalesce(t.price ->> 'currency', c.currency)
       FROM (SELECT t_id[o] AS id, t_expected[o] AS expected, o AS ord, e_data[(o - 1) * k + priced]::json -> 'amount' AS price
             FROM generate_series(1, cardinality(t_id)) o ORDER BY t_id[o], o) t, ways w
@@ -198,7 +203,7 @@ BEGIN
       WHERE j.service = svc AND j.events = 'REVENUE_BOOKED' AND j.kind = 'job' AND NOT j.guarded
         AND p.service = svc AND p.events = 'PAYOUT_EARNED' AND p.kind = 'payout' AND p.from_step = '' AND NOT p.guarded
     ), moved AS (
-      UPDATE chain c SET step = w.new_step, version = c.version + 1, status = w.status, waits_for = w.waits_for, aside = nullif(w.waits_for, 'payer'),
+      UPDATE chain c SET step = w.new_step, version = c.version + 1, status = w.status, waits_for = w.waits_for, aside = aside_of(w.waits_for),
              updated_at = now()
       FROM (SELECT t_id[o] AS id, t_expected[o] AS expected, o AS ord FROM generate_series(1, cardinality(t_id), 2) o ORDER BY t_id[o], o) t, ways w
       WHERE c.id = ANY (t_id) AND c.id = t.id AND c.version = t.expected AND c.status = 'open' AND c.kind = 'job' AND c.amount IS NOT NULL
@@ -206,7 +211,8 @@ BEGIN
       RETURNING t.ord, c.id, c.lane, c.client, c.amount, c.currency, w.hearer, w.payout_step, w.payout_status, w.payout_waits, w.payout_hearer
     ), opened AS (
       INSERT INTO chain (id, kind, step, version, status, waits_for, aside, lane, client, amount, currency, parent, created_at, updated_at)
-      SELECT t_id[m.ord + 1], 'payout', m.payout_step, 1, m.payout_status, m.payout_waits, nullif(m.payout_waits, 'payer'), m.lane, m.client, m.amount, m.currency, m.id, now(), now()
+      SELECT t_id[m.ord + 1], 'payout', m.payout_step, 1, m.payout_status, m.payout_waits, aside_of(m.payout_waits), m.lane, m.client, m.amount,
+             m.currency, m.id, now(), now()
       FROM moved m
     ), told AS (
       INSERT INTO event (generation, xid, chain_id, version, type, at, data)
@@ -229,7 +235,7 @@ BEGIN
       AND NOT x.guarded AND NOT x.paired AND NOT x.posts AND NOT x.prices
     ), opened AS (
       INSERT INTO chain (id, kind, step, version, status, waits_for, aside, lane, client, parent, created_at, updated_at, label)
-      SELECT a.id, 'job', w.new_step, 1, w.status, w.waits_for, nullif(w.waits_for, 'payer'), a.lane, a.client, a.parent, now(), now(), CASE WHEN a.lane = 'high' THEN
+      SELECT a.id, 'job', w.new_step, 1, w.status, w.waits_for, aside_of(w.waits_for), a.lane, a.client, a.parent, now(), now(), CASE WHEN a.lane = 'high' THEN
         (SELECT h.label FROM haste h WHERE h.label = a.data::json #>> '{context,label}' AND NOT h.removed) END
       FROM ways w CROSS JOIN unnest(t_id, t_client, t_lane, t_parent, e_data) AS a (id, client, lane, parent, data)
     ), told AS (
@@ -297,14 +303,14 @@ BEGIN
   IF 0 = ANY (t_expected) THEN
     -- A task is opened alone (open_task), and its first event names its slot. Jobs are opened by one event each; a hasty one is in the high lane.
     INSERT INTO chain (id, kind, step, version, status, waits_for, aside, lane, client, amount, currency, parent, created_at, updated_at, task, label)
-    SELECT u.id, u.kind, u.new_step, u.n, u.status, u.waits_for, nullif(u.waits_for, 'payer'), u.lane, u.client, u.amount, u.currency, u.parent, now(), now(),
+    SELECT u.id, u.kind, u.new_step, u.n, u.status, u.waits_for, aside_of(u.waits_for), u.lane, u.client, u.amount, u.currency, u.parent, now(), now(),
            CASE u.kind WHEN 'system' THEN e_data[1]::json ->> 'slot' END,
            CASE WHEN u.kind = 'job' AND u.lane = 'high' THEN
              (SELECT h.label FROM haste h WHERE h.label = e_data[array_position(t_id, u.id)]::json #>> '{context,label}' AND NOT h.removed) END
     FROM unnest(d) u WHERE u.verdict = 'won' AND u.opens;
   END IF;
   IF 0 < ANY (t_expected) THEN
-    UPDATE chain c SET step = u.new_step, version = u.version + u.n, status = u.status, waits_for = u.waits_for, aside = nullif(u.waits_for, 'payer'),
+    UPDATE chain c SET step = u.new_step, version = u.version + u.n, status = u.status, waits_for = u.waits_for, aside = aside_of(u.waits_for),
            amount = u.amount, currency = u.currency, updated_at = now()
     FROM unnest(d) u WHERE u.verdict = 'won' AND NOT u.opens AND c.id = u.id AND c.id = ANY (t_id);
   END IF;

@@ -10,7 +10,7 @@ LANGUAGE sql STABLE SET search_path = aethelos, pg_temp AS $$
     FROM event e WHERE e.chain_id = c.id) f ON true
   LEFT JOIN step s ON s.kind = c.kind AND s.name = c.step
   WHERE f.n <> c.version OR f.top <> c.version OR f.step <> c.step OR s.status <> c.status OR s.waits_for IS DISTINCT FROM c.waits_for
-     OR coalesce(c.aside <> coalesce(c.waits_for, ''), false) OR f.amount IS DISTINCT FROM c.amount
+     OR c.aside <> coalesce(c.waits_for, '') OR f.amount IS DISTINCT FROM c.amount
   UNION ALL
   SELECT 'I3', e.chain_id, 'event without an allowed edge: ' || e.type
   FROM (SELECT e.chain_id, e.type, coalesce(lag(e.type) OVER (PARTITION BY e.chain_id ORDER BY e.version), '') AS prev FROM event e) e

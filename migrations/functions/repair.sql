@@ -38,10 +38,12 @@ BEGIN
   END IF;
   SELECT * INTO s FROM step x WHERE x.kind = c.kind AND x.name = last_type;
   IF (c.step, c.version, c.status) = (last_type, n, s.status) AND c.waits_for IS NOT DISTINCT FROM s.waits_for
-     AND (c.aside IS NULL OR c.aside IS NOT DISTINCT FROM c.waits_for) AND c.amount IS NOT DISTINCT FROM minor AND c.currency IS NOT DISTINCT FROM unit THEN
+     AND (c.aside IS NULL OR c.aside IS NOT DISTINCT FROM c.waits_for)
+     AND c.amount IS NOT DISTINCT FROM minor AND c.currency IS NOT DISTINCT FROM unit THEN
     RETURN 'sound';
   END IF;
-  UPDATE chain x SET step = last_type, version = n, status = s.status, waits_for = s.waits_for, aside = nullif(s.waits_for, 'payer'), amount = minor, currency = unit, updated_at = last_at
+  UPDATE chain x SET step = last_type, version = n, status = s.status, waits_for = s.waits_for, aside = aside_of(s.waits_for), amount = minor,
+         currency = unit, updated_at = last_at
   WHERE x.id = p_id;
   RETURN 'refolded';
 EXCEPTION WHEN data_exception THEN -- an event that cannot be read
@@ -54,7 +56,8 @@ GRANT EXECUTE ON FUNCTION refold TO aethelos_meta_repair;
 -- by somebody is left for the next walk, which must not wait for him.
 CREATE OR REPLACE FUNCTION set_aside(p_id uuid[]) RETURNS bigint
 LANGUAGE sql SECURITY DEFINER
-SET search_path = aethelos, pg_temp SET enable_hashjoin = on SET enable_nestloop = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET search_path = aethelos, pg_temp
+SET enable_hashjoin = on SET enable_nestloop = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
 AS $$
   WITH free AS MATERIALIZED (
     SELECT x.id FROM chain x WHERE x.id = ANY (p_id) AND x.status = 'open' AND x.aside IS NULL AND x.waits_for IS NOT NULL

@@ -1,5 +1,5 @@
 /* Leases, and what stands past its bell. Reading that costs what stands and not what exists, because the partial index chain_standing holds
- * just that, and who waits for a payer since a few minutes. */
+ * just that, and who waits for a payer since less than a minute. */
 #include "repair_store.h"
 
 #include "base/util.h"

@@ -69,7 +69,7 @@ struct repair_gauges {
 enum repair_walk { REPAIR_WALK_STANDING, REPAIR_WALK_WAITING, REPAIR_WALKS };
 #define REPAIR_PAGE 2000
 /* One page of open chains behind *after by id: what is late and has no issue, and chains that stand at REFUND_CONFIRMED (*ret_refunded, malloc'ed),
- * which meta-repair ends itself. gauges may be NULL. */
+ * which meta-repair ends itself. With gauges, which may be NULL, waits that have become long are set aside as well. */
 int repair_sweep_chains(struct db *db, enum repair_walk walk, const struct repair_rules *rules, struct uuid *after, struct repair_gauges *gauges,
         struct repair_candidates *found, struct uuid **ret_refunded, size_t *ret_n_refunded, bool *ret_more);
 /* At most `limit` open chains behind *after, compared with the fold of their events. */

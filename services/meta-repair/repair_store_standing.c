@@ -150,8 +150,8 @@ static void add_chain(struct repair_candidates *found, const struct repair_rule 
 #define COLUMNS  "c.id, c.kind, c.step, c.version, c.client, c.waits_for, c.aside, c.created_at, c.updated_at, c.label, c.status, c.amount, c.currency"
 #define WALK     "WITH page AS MATERIALIZED (SELECT " COLUMNS " FROM chain c WHERE c.status = 'open' AND c.id > $1 AND "
 #define WALKED   " ORDER BY c.id LIMIT $2), " EDGE_OF
-/* Stands in the index of what stands, and waits for longer than a payer who pays at once needs. */
-#define LASTS "aside IS NULL AND waits_for IS NOT NULL AND (waits_for <> 'payer' OR updated_at <= now() - interval '1 minute')"
+/* Is in the index of what stands, and waits for longer than a payer needs who pays at once. */
+#define LASTS "aside IS NULL AND waits_for IS NOT NULL AND (aside_of(waits_for) IS NOT NULL OR updated_at <= now() - interval '1 minute')"
 /* Most of what stands or waits is in time: a page is added up by where its chains stand, and only those of a place where the oldest is late are
  * looked at. */
 #define SWEEP(which)                                                                                                                                 \
@@ -180,7 +180,7 @@ static void add_chain(struct repair_candidates *found, const struct repair_rule 
                 "  WHERE EXISTS (SELECT 1 FROM places WHERE step = 'REFUND_CONFIRMED') AND p.step = 'REFUND_CONFIRMED'"                              \
                 "  AND p.updated_at <= now() - interval '2 s'"                                                                                       \
                 " UNION ALL SELECT 5, NULL, NULL, NULL, set_aside(array_agg(id)), NULL, NULL, NULL, NULL, NULL FROM page"                            \
-                "  WHERE EXISTS (SELECT 1 FROM places WHERE lasts) AND (" LASTS ")"
+                "  WHERE $9 AND EXISTS (SELECT 1 FROM places WHERE lasts) AND (" LASTS ") HAVING count(*) > 0"
 
 static struct repair_gauge *gauge_of(struct repair_gauges *gauges, struct slice kind, struct slice step)
 {
@@ -225,6 +225,7 @@ int repair_sweep_chains(struct db *db, enum repair_walk walk, const struct repai
         db_arg_uuid(&args, after);
         db_arg_int(&args, REPAIR_PAGE);
         rule_args(&args, rules, &places);
+        db_arg_bool(&args, gauges != NULL);
         e = db_run(db, sql[walk], &args, &r);
         if (e < 0)
                 return e;

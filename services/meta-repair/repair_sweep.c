@@ -114,7 +114,8 @@ int repair_open_now(struct service *s, struct repair_candidates *found)
 
 /* --- walking --- */
 
-/* What waits for somebody may be a thousand times what stands: what has failed is not found later for it. */
+/* What waits for somebody may be a thousand times what stands: what has failed is not found later for it, but for the unpaid jobs of the last
+ * minute, which are walked over with what stands. */
 static int walk_chains(struct service *s, struct repair_sweep *w, enum repair_walk which)
 {
         struct repair_state *state = s->state;

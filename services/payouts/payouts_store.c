@@ -14,7 +14,7 @@ static void add_ids(struct db_args *args, const struct uuid ids[], size_t n)
 
 int payouts_read(struct db *db, const struct uuid ids[], size_t n, PGresult **ret_result)
 {
-        /* OFFSET 0 keeps the look-ups look-ups. */
+        /* OFFSET 0 keeps the look-ups of evidence look-ups. */
         static const char sql[] =
                 "SELECT c.id, c.version, c.step, c.amount, c.currency, v.kind, v.who, v.reference"
                 " FROM chain c"

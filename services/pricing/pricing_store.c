@@ -8,7 +8,6 @@
 
 int pricing_read(struct db *db, const struct uuid ids[], size_t n, PGresult **ret_result)
 {
-        /* OFFSET 0 keeps the planner from turning the lookups into one scan of everything when it planned on an empty table. */
         static const char sql[] = "SELECT c.id, c.version, c.step, c.lane, CASE WHEN NOT " UNPRICED
                                   " THEN (SELECT st.hearer FROM step st WHERE st.kind = c.kind AND st.name = c.step) END,"
                                   " CASE WHEN " UNPRICED " THEN (SELECT e.data FROM event e WHERE e.chain_id = c.id AND e.version = 1) END"

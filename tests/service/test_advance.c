@@ -227,7 +227,7 @@ static void a_row_is_folded_again(void **state)
         static const struct {
                 const char *harm, *verdict;
         } cases[] = {{"step = step", "sound"}, {"step = 'PRICED', version = 3, waits_for = 'payer', amount = 1", "refolded"},
-                {"status = 'completed'", "refolded"}, {"step = step", "sound"}};
+                {"status = 'completed'", "refolded"}, {"aside = 'payer'", "refolded"}, {"step = step", "sound"}};
 
         (void)state;
         uuid_format(&id, text);

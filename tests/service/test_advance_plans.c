@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -131,17 +132,40 @@ static void plan_is_pinned(void **state)
         assert_in_range(atol(to) - atol(from), MOVED, MOVED * 20);
 }
 
-static void collect(void *arg, const char *text)
+static PGconn *as_owner(void)
 {
-        strbuf_adds(arg, text);
+        char url[256];
+
+        snprintf(url, sizeof(url), "%s user=owner options=-csearch_path=aethelos", pg_fixture_url(pg));
+        return PQconnectdb(url);
 }
 
-static void run(PGconn *connection, const char *sql)
+static void answers(PGconn *connection, const char *sql, const char *answer)
 {
         _cleanup_(PQclearp) PGresult *r = PQexec(connection, sql);
 
         if (PQresultStatus(r) != PGRES_COMMAND_OK && PQresultStatus(r) != PGRES_TUPLES_OK)
                 fail_msg("%s: %s", sql, PQerrorMessage(connection));
+        if (answer)
+                assert_string_equal(PQgetvalue(r, 0, 0), answer);
+}
+
+static void collect(void *arg, const char *text)
+{
+        strbuf_adds(arg, text);
+}
+
+/* A call that prices two new jobs, the first of them named first; answers how many have won. */
+static void pricing_of_two(struct strbuf *call, const struct uuid *first, const struct uuid *second)
+{
+        static const char data[] = "{\"amount\":{\"minor\":2588,\"currency\":\"EUR\"}}";
+        char a[UUID_TEXT_SIZE], b[UUID_TEXT_SIZE];
+
+        uuid_format(first, a);
+        uuid_format(second, b);
+        strbuf_addf(call, "SELECT count(*) FILTER (WHERE verdict = 'won') FROM advance(ARRAY['%s', '%s']::uuid[], '{1,1}', '{NULL,NULL}',", a, b);
+        strbuf_adds(call, " '{NULL,NULL}', '{NULL,NULL}', '{NULL,NULL}', ARRAY['FLOW_CHOSEN,PRICED', 'FLOW_CHOSEN,PRICED'],");
+        strbuf_addf(call, " ARRAY['%s', '%s', '%s', '%s'])", data, data, data, data);
 }
 
 /* The chains of a batch are found by one scan of the primary key and joined by hash, also where the role has hash joins switched off: loops over what
@@ -149,36 +173,82 @@ static void run(PGconn *connection, const char *sql)
 static void a_batch_is_joined_by_hash(void **state)
 {
         static const char *const settings[] = {"LOAD 'auto_explain'", "SET auto_explain.log_min_duration = 0",
-                "SET auto_explain.log_nested_statements = on", "SET client_min_messages = log", "SET search_path = aethelos",
+                "SET auto_explain.log_nested_statements = on", "SET client_min_messages = log",
                 "SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_seqscan = off", "SET SESSION AUTHORIZATION aethelos_pricing"};
-        static const char data[] = "{\"amount\":{\"minor\":2588,\"currency\":\"EUR\"}}";
         _cleanup_(strbuf_done) struct strbuf plans = {0}, call = {0};
-        PGconn *connection;
-        char url[256], a[UUID_TEXT_SIZE], b[UUID_TEXT_SIZE];
+        PGconn *connection = as_owner();
         struct uuid one = new_job(), other = new_job();
         const char *update;
 
         (void)state;
         (void)paid(); /* the way is known */
-        snprintf(url, sizeof(url), "%s user=owner", pg_fixture_url(pg));
-        connection = PQconnectdb(url);
         for (size_t i = 0; i < ARRAY_SIZE(settings); i++)
-                run(connection, settings[i]);
-        uuid_format(&one, a);
-        uuid_format(&other, b);
-        strbuf_addf(&call,
-                "SELECT 1 / (count(*) FILTER (WHERE verdict = 'won') - 1) FROM advance(ARRAY['%s', '%s']::uuid[], '{1,1}', '{NULL,NULL}', "
-                "'{NULL,NULL}',"
-                " '{NULL,NULL}', '{NULL,NULL}', ARRAY['FLOW_CHOSEN,PRICED', 'FLOW_CHOSEN,PRICED'], ARRAY['%s', '%s', '%s', '%s'])",
-                a, b, data, data, data, data);
+                answers(connection, settings[i], NULL);
+        pricing_of_two(&call, &one, &other);
         PQsetNoticeProcessor(connection, collect, &plans);
-        run(connection, call.s);
+        answers(connection, call.s, "2");
         PQfinish(connection);
         update = strstr(plans.s, "Update on chain c");
         assert_non_null(update);
         assert_non_null(strstr(update, "Hash Join"));
         assert_non_null(strstr(update, "Index Cond: (id = ANY"));
         assert_null(strstr(plans.s, "Join Filter: ((c.id = "));
+}
+
+static void wait_for_a_lock(PGconn *connection)
+{
+        char sql[128];
+
+        snprintf(sql, sizeof(sql), "SELECT coalesce(wait_event_type, '') = 'Lock' FROM pg_stat_activity WHERE pid = %d", PQbackendPID(connection));
+        for (int64_t until = now_mono_ms() + 10000;; usleep(10000)) {
+                _cleanup_(freep) char *waits = pg_fixture_ask(pg, sql);
+
+                if (strcmp(waits, "t") == 0)
+                        return;
+                if (now_mono_ms() > until)
+                        fail_msg("nobody waits for the lock");
+        }
+}
+
+/* Two instances of a service with the same chains must not wait for each other: whatever the order in a call, it waits for the lower id first, and
+ * has not touched the higher one then. Nor does set_aside() wait for whoever is held. */
+static void chains_are_locked_in_the_order_of_their_ids(void **state)
+{
+        _cleanup_(strbuf_done) struct strbuf call = {0};
+        PGconn *holder = as_owner(), *mover = as_owner();
+        struct uuid low = new_job(), high = new_job(), unpaid = waiting_for_payment();
+        char text[UUID_TEXT_SIZE], hold_low[128], hold_high[128], hold_unpaid[128], aside[128];
+        PGresult *r;
+
+        (void)state;
+        (void)paid(); /* the way is known */
+        assert_true(uuid_compare(&low, &high) < 0);
+        uuid_format(&low, text);
+        snprintf(hold_low, sizeof(hold_low), "SELECT 1 FROM chain WHERE id = '%s' FOR UPDATE", text);
+        uuid_format(&high, text);
+        snprintf(hold_high, sizeof(hold_high), "SELECT 1 FROM chain WHERE id = '%s' FOR UPDATE NOWAIT", text);
+        uuid_format(&unpaid, text);
+        snprintf(hold_unpaid, sizeof(hold_unpaid), "SELECT 1 FROM chain WHERE id = '%s' FOR UPDATE", text);
+        snprintf(aside, sizeof(aside), "SELECT set_aside(ARRAY['%s']::uuid[])", text);
+        pricing_of_two(&call, &high, &low);
+        answers(holder, "BEGIN", NULL);
+        answers(holder, hold_low, "1");
+        answers(holder, hold_unpaid, "1");
+        expect(aside, "0");
+        answers(mover, "SET SESSION AUTHORIZATION aethelos_pricing", NULL);
+        assert_int_equal(PQsendQuery(mover, call.s), 1);
+        wait_for_a_lock(mover);
+        expect(hold_high, "1");
+        answers(holder, "ROLLBACK", NULL);
+        r = PQgetResult(mover);
+        assert_string_equal(PQgetvalue(r, 0, 0), "2");
+        PQclear(r);
+        assert_null(PQgetResult(mover));
+        expect(aside, "1");
+        expect(aside, "0");
+        expect_sound();
+        PQfinish(mover);
+        PQfinish(holder);
 }
 
 /* Whoever waits for a payer stays in the index of what stands, so that neither this update nor the next changes an index. */
@@ -293,6 +363,7 @@ int main(void)
                 cmocka_unit_test(plan_is_pinned),
                 cmocka_unit_test(chains_are_planned_once),
                 cmocka_unit_test(a_batch_is_joined_by_hash),
+                cmocka_unit_test(chains_are_locked_in_the_order_of_their_ids),
                 cmocka_unit_test(a_short_wait_changes_no_index),
                 cmocka_unit_test(steps_are_read_once),
                 cmocka_unit_test(tail_ends_at_the_horizon),

@@ -209,7 +209,7 @@ static struct nats_fixture *start(char *dir)
         static const char all[] = "\n    { user: all, password: secret-all }\n  ]\n";
         _cleanup_(freep) char *table = NULL;
         _cleanup_(strbuf_done) struct strbuf with_worker = {0};
-        char path[128], config[160];
+        char path[128], config[160], *users_end;
         FILE *f;
 
         assert_non_null(mkdtemp(dir));
@@ -219,9 +219,9 @@ static struct nats_fixture *start(char *dir)
         assert_non_null(f);
         strbuf_adds(&with_worker, table);
         assert_int_equal(nats_users_add(&with_worker, "x", "secret-worker-x"), 0);
-        with_worker.len = (size_t)(strstr(with_worker.s, "\n  ]\n  }\n}") - with_worker.s);
-        fwrite(with_worker.s, 1, with_worker.len, f);
-        fprintf(f, "%s  }\n}\n", all);
+        users_end = strstr(with_worker.s, "\n  ]\n  }\n}");
+        assert_non_null(users_end);
+        fprintf(f, "%.*s%s  }\n}\n", (int)(users_end - with_worker.s), with_worker.s, all);
         fclose(f);
         snprintf(path, sizeof(path), "%s/nats-passwords.conf", dir);
         f = fopen(path, "w");
