@@ -387,7 +387,8 @@ static void run_loop(struct service *s)
                 if (k->dirty)
                         k->moved_us = began_us;
                 (void)bus_flush(s->bus);
-                if (stop_requested && drained(s))
+                /* Not in a round that began without knowing that it may be the last. */
+                if (k->drain_until_ms < INT64_MAX && drained(s))
                         return;
         }
 }

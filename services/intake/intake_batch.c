@@ -169,11 +169,24 @@ static void submit_batch(struct service *s, struct intake_item *items[], size_t 
         advance_done(&w.a);
 }
 
-void intake_on_round(struct service *s)
+/* Go together: what is admitted together stays together on its way, and each service behind pays more for a round than for a job in it. */
+static bool gathers(struct service *s)
+{
+        const struct intake_state *state = s->state;
+        int64_t left = state->admit_ms - now_mono_ms();
+
+        if (state->n_items == 0 || state->n_items >= BATCH_MAX || service_crowded(s) || left <= 0 || service_stopping())
+                return false;
+        service_wake_in(s, left);
+        return true;
+}
+
+static void admit(struct service *s)
 {
         struct intake_state *state = s->state;
 
-        state->admitted = false;
+        if (state->n_items > 0)
+                state->admit_ms = now_mono_ms() + intake_gather_ms(state->n_items);
         for (size_t at = 0, n; at < state->n_items; at += n) {
                 size_t bytes = 0;
 
@@ -182,6 +195,15 @@ void intake_on_round(struct service *s)
                 submit_batch(s, state->items + at, n);
         }
         state->n_items = 0;
+}
+
+void intake_on_round(struct service *s)
+{
+        struct intake_state *state = s->state;
+
+        state->admitted = false;
+        if (!gathers(s))
+                admit(s);
         rest(s);
         look_whether_rested(s);
         intake_look_at_held(s);

@@ -8,6 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define GATHER_JOB_MS 5
+#define GATHER_MS     15
+
 void intake_catalogue_done(struct intake_catalogue *c)
 {
         for (size_t i = 0; i < c->n_flows; i++) {
@@ -262,4 +265,9 @@ bool intake_admit(const struct intake_submitted *s, const struct intake_flow *fl
                 return false;
         add_created(created, s, flow, origin);
         return true;
+}
+
+int64_t intake_gather_ms(size_t n_jobs)
+{
+        return n_jobs < GATHER_MS / GATHER_JOB_MS ? (int64_t)n_jobs * GATHER_JOB_MS : GATHER_MS;
 }

@@ -60,4 +60,8 @@ struct intake_origin {
 bool intake_admit(const struct intake_submitted *s, const struct intake_flow *flow, const struct intake_origin *origin, struct strbuf *created,
         enum pricing_priority *ret_priority, struct refusal *ret_refusal);
 
+/* How many ms after the beginning of a round of n_jobs the next one may begin: the more there were, the more will come to go together; after one
+ * alone, who comes alone again will hardly ever wait. */
+int64_t intake_gather_ms(size_t n_jobs);
+
 #endif

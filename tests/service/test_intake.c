@@ -325,6 +325,26 @@ static void store_away(void **state)
         stack_assert_sound(stack);
 }
 
+/* What has been gathered is admitted before intake ends, and does not wait until the broker sends it again. */
+static void stopped_while_it_gathers(void **state)
+{
+        (void)state;
+        for (int i = 0; i < 5; i++) {
+                char key[32], n[16];
+
+                for (int j = 0; j < 20; j++) {
+                        snprintf(key, sizeof(key), "gathered-%d-%d", i, j);
+                        publish("aethelos.job.submit.gathered", key, "application/json", TEXT_JOB, strlen(TEXT_JOB));
+                        poll(NULL, 0, 1); /* one after another, so that the last ones find the others' round begun */
+                }
+                stack_stop(stack, "intake", SIGTERM);
+                stack_spawn(stack, "intake", (const char *const[]){"AETHELOS_HOLD_MS=3000", NULL});
+                snprintf(n, sizeof(n), "%d", 20 * (i + 1));
+                stack_await(stack, "SELECT count(*) FROM chain WHERE client = 'gathered' AND step = 'PAYMENT_INITIATED'", n, 10000);
+        }
+        stack_assert_sound(stack);
+}
+
 static void publish_crowd(const char *client, int jobs, const char *const settings[])
 {
         char subject[64];
@@ -460,6 +480,7 @@ int main(void)
                 cmocka_unit_test(held_until_due),
                 cmocka_unit_test(refusals_on_the_bus),
                 cmocka_unit_test(store_away),
+                cmocka_unit_test(stopped_while_it_gathers),
                 cmocka_unit_test(a_crowd_on_the_bus),
         };
 

@@ -222,6 +222,18 @@ static void depth(void **state)
         }
 }
 
+/* One alone is hardly waited for, and nobody is waited for longer than 15 ms. */
+static void gathering(void **state)
+{
+        (void)state;
+        assert_int_equal(intake_gather_ms(0), 0);
+        assert_int_equal(intake_gather_ms(1), 5);
+        assert_int_equal(intake_gather_ms(2), 10);
+        for (size_t n = 3; n < 1000; n++)
+                assert_int_equal(intake_gather_ms(n), 15);
+        assert_int_equal(intake_gather_ms(SIZE_MAX), 15);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -232,6 +244,7 @@ int main(void)
                 cmocka_unit_test(parts),
                 cmocka_unit_test(data_of_the_event),
                 cmocka_unit_test(depth),
+                cmocka_unit_test(gathering),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
