@@ -25,7 +25,7 @@ struct pending {
         bool at_once;  /* Prefer: respond-async */
         bool stored;   /* committed: only waiting for the chain */
         bool finished; /* answered */
-        bool moved;    /* where it stood at the last look; with at_once before it was submitted */
+        bool moved;    /* where it stood at the last look; with at_once when it was submitted */
 };
 
 int board_init(struct service *s)
@@ -191,22 +191,15 @@ static int read_chains(struct service *s, struct pending *const pending[], size_
         return e;
 }
 
-/* What the chain itself says about a request, before it is submitted: false when that is the end of it. */
-static bool admissible(struct pending *p, const struct chain *c)
+/* Whether there is what the request is about; otherwise that is the end of it. */
+static bool present(struct pending *p, const struct chain *c)
 {
         enum board_stand stand = c ? board_stand(p->kind, c->kind, c->step) : BOARD_ABSENT;
 
         p->moved = stand == BOARD_MOVED;
-        if (stand == BOARD_ABSENT) {
+        if (stand == BOARD_ABSENT)
                 refuse_by(p, BOARD_UNKNOWN);
-                return false;
-        }
-        /* submit_evidence() compares minor units; the currency is the chain's. */
-        if (p->evidence.has_amount && strcmp(p->evidence.amount.currency, c->amount.currency) != 0) {
-                refuse_by(p, BOARD_AMOUNT);
-                return false;
-        }
-        return true;
+        return stand != BOARD_ABSENT;
 }
 
 static void settle(struct service *s, struct pending *p, const struct board_submission *sub)
@@ -241,14 +234,55 @@ static void fail_all(struct service *s, struct pending *const pending[], size_t 
                 refuse(pending[i], &problem);
 }
 
-/* What is not stored yet: one read, one call. What is beyond SUBMIT_MAX has its turn in the next round. */
+/* submit_evidence() compares minor units; the currency is the chain's. Of those who name an amount it is compared here. */
+static int compare_currencies(struct service *s, struct pending *const fresh[], size_t n)
+{
+        _cleanup_(freep) struct pending **named = xcalloc(n + 1, sizeof(struct pending *));
+        _cleanup_(freep) struct chain *chains = NULL;
+        size_t n_named = 0, n_chains = 0;
+        int e;
+
+        for (size_t i = 0; i < n; i++)
+                if (fresh[i]->evidence.has_amount)
+                        named[n_named++] = fresh[i];
+        if (n_named == 0)
+                return 0;
+        e = read_chains(s, named, n_named, &chains, &n_chains);
+        for (size_t i = 0; e == 0 && i < n_named; i++) {
+                const struct chain *c = chain_of(chains, n_chains, &named[i]->id);
+
+                if (present(named[i], c) && strcmp(named[i]->evidence.amount.currency, c->amount.currency) != 0)
+                        refuse_by(named[i], BOARD_AMOUNT);
+        }
+        return e;
+}
+
+/* Who is stored now was waiting for it. Where the others stand is looked up: who has moved by what is repeated is answered at once, and of a chain
+ * that is none of the kind is said that there is none. */
+static void settle_all(struct service *s, struct pending *const pending[], const struct board_submission subs[], size_t n)
+{
+        _cleanup_(freep) struct pending **others = xcalloc(n + 1, sizeof(struct pending *));
+        _cleanup_(freep) struct chain *chains = NULL;
+        size_t n_others = 0, n_chains = 0;
+        bool known = false;
+
+        for (size_t i = 0; i < n; i++)
+                if (subs[i].verdict != BOARD_STORED)
+                        others[n_others++] = pending[i];
+        if (n_others > 0)
+                known = read_chains(s, others, n_others, &chains, &n_chains) == 0;
+        for (size_t i = 0; i < n; i++)
+                if (subs[i].verdict == BOARD_STORED || !known || present(pending[i], chain_of(chains, n_chains, &pending[i]->id)))
+                        settle(s, pending[i], &subs[i]);
+}
+
+/* What is not stored yet: one call. What is beyond SUBMIT_MAX has its turn in the next round. */
 static void submit_gathered(struct service *s)
 {
         struct board_state *state = s->state;
         _cleanup_(freep) struct pending **fresh = xcalloc(state->n + 1, sizeof(struct pending *));
         _cleanup_(freep) struct board_submission *subs = xcalloc(state->n + 1, sizeof(*subs));
-        _cleanup_(freep) struct chain *chains = NULL;
-        size_t n = 0, kept = 0, n_chains = 0;
+        size_t n = 0, kept = 0;
         int e;
 
         for (size_t i = 0; i < state->n && n < SUBMIT_MAX; i++)
@@ -258,7 +292,7 @@ static void submit_gathered(struct service *s)
                 return;
         if (n == SUBMIT_MAX)
                 service_wake_in(s, 0);
-        e = read_chains(s, fresh, n, &chains, &n_chains);
+        e = compare_currencies(s, fresh, n);
         if (e < 0) {
                 fail_all(s, fresh, n, e);
                 return;
@@ -266,7 +300,7 @@ static void submit_gathered(struct service *s)
         for (size_t i = 0; i < n; i++) {
                 struct pending *p = fresh[i];
 
-                if (!admissible(p, chain_of(chains, n_chains, &p->id)))
+                if (p->finished)
                         continue;
                 subs[kept] = (struct board_submission){.kind = p->kind,
                         .id = p->id,
@@ -285,16 +319,14 @@ static void submit_gathered(struct service *s)
                         if (e < 0)
                                 fail_all(s, &fresh[i], 1, e);
                         else
-                                settle(s, fresh[i], &subs[i]);
+                                settle_all(s, &fresh[i], &subs[i], 1);
                 }
                 return;
         }
-        if (e < 0) {
+        if (e < 0)
                 fail_all(s, fresh, kept, e);
-                return;
-        }
-        for (size_t i = 0; i < kept; i++)
-                settle(s, fresh[i], &subs[i]);
+        else
+                settle_all(s, fresh, subs, kept);
 }
 
 /* The documents of one kind for all who are answered now. Without the store (false) a stored row is still a stored row: 202 with the id. */

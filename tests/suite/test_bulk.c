@@ -85,7 +85,7 @@ static void mixed_outcomes(void **state)
 {
         _cleanup_(strbuf_done) struct strbuf body = {0}, again = {0};
         _cleanup_(freep) char *paid = new_job("paid"), *other = new_job("other"), *amount = new_job("amount"), *currency = new_job("currency"),
-                              *expired = NULL, *first = NULL, *second = NULL, *by = NULL;
+                              *expired = NULL, *first = NULL, *second = NULL, *by = NULL, *payout = NULL;
         char sql[160];
 
         (void)state;
@@ -114,6 +114,12 @@ static void mixed_outcomes(void **state)
         add_item(&body, "no \\\"uuid\\\"", "bank 6", "");
         add_item(&body, expired, "bank 7", "");
         add_item(&body, amount, "bank 3", ",\"amount\":" EUR(2588));
+        /* The id of a payout is that of no payment intent, whether or not an amount is named. */
+        await_step(paid, "REVENUE_BOOKED");
+        snprintf(sql, sizeof(sql), "SELECT id FROM chain WHERE parent = '%s'", paid);
+        payout = pg_fixture_ask(stack->pg, sql);
+        add_item(&body, payout, "bank 8", "");
+        add_item(&body, payout, "bank 9", ",\"amount\":" EUR(2588));
         second = confirm(&body, NULL, 200);
         assert_item(second, 0, "confirmed", NULL);
         assert_item(second, 1, "refused", "already-confirmed");
@@ -126,6 +132,8 @@ static void mixed_outcomes(void **state)
         assert_item(second, 5, "refused", "unknown-payment-intent");
         assert_at(second, "items.5.id", "no \"uuid\"");
         assert_item(second, 6, "refused", "payment-expired");
+        assert_item(second, 8, "refused", "unknown-payment-intent");
+        assert_item(second, 9, "refused", "unknown-payment-intent");
         assert_item(second, 7, "confirmed", NULL); /* the right amount of the one that was refused */
         await_step(amount, "REVENUE_BOOKED");
         await_step(currency, "PAYMENT_INITIATED");
