@@ -131,7 +131,8 @@ void pbjson_add(struct strbuf *b, const ProtobufCMessage *message)
 
                 if (f->label != PROTOBUF_C_LABEL_REPEATED && !is_set(message, f))
                         continue;
-                strbuf_addf(b, "%c\"%s\":", between, f->name);
+                strbuf_addc(b, between);
+                strbuf_add_all(b, "\"", f->name, "\":");
                 between = ',';
                 if (f->label != PROTOBUF_C_LABEL_REPEATED) {
                         add_value(b, f, at);

@@ -55,6 +55,16 @@ void strbuf_adds(struct strbuf *b, const char *s)
         strbuf_add(b, s, strlen(s));
 }
 
+void strbuf_add_until_null(struct strbuf *b, ...)
+{
+        va_list ap;
+
+        va_start(ap, b);
+        for (const char *s; (s = va_arg(ap, const char *));)
+                strbuf_adds(b, s);
+        va_end(ap);
+}
+
 void strbuf_addc(struct strbuf *b, char c)
 {
         strbuf_add(b, &c, 1);

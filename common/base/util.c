@@ -66,6 +66,14 @@ char *xstrndup(const char *s, size_t len)
         return copy;
 }
 
+void copy_text(char *to, size_t size, const char *s)
+{
+        size_t len = strnlen(s, size - 1);
+
+        memcpy(to, s, len);
+        to[len] = '\0';
+}
+
 void freep(void *p)
 {
         free(*(void **)p);

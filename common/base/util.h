@@ -42,6 +42,9 @@ void *xrealloc(void *p, size_t size);
 char *xstrdup(const char *s);
 char *xstrndup(const char *s, size_t len);
 
+/* As much of s as fits into `size` > 0 bytes with its NUL. */
+void copy_text(char *to, size_t size, const char *s);
+
 /* Ends the process with a line on stderr: for out of memory and for invariants that do not hold. */
 _Noreturn void die(const char *what);
 

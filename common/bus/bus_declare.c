@@ -114,7 +114,7 @@ static void note_update(struct source *s, const struct api_answer *a, int64_t no
         }
         if (strcmp(s->unaltered, a->text) != 0)
                 refused(s, "bus stream differs and cannot be changed; using it as it is, and asking again", NULL, a);
-        snprintf(s->unaltered, sizeof(s->unaltered), "%s", a->text);
+        copy_text(s->unaltered, sizeof(s->unaltered), a->text);
         s->alter_ms = s->alter_ms > 0 ? earlier(s->alter_ms * 2, CHECK_MS) : ALTER_FIRST_MS;
         s->alter_at = now + s->alter_ms;
 }
@@ -124,7 +124,7 @@ static void note_incarnation(struct source *s, const struct api_answer *a)
 {
         if (!a->created[0] || strcmp(s->created, a->created) == 0)
                 return;
-        snprintf(s->created, sizeof(s->created), "%s", a->created);
+        copy_text(s->created, sizeof(s->created), a->created);
         s->stamp++;
 }
 

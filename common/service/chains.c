@@ -2,7 +2,6 @@
 #include "base/util.h"
 #include "service/service.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 int chains_read(struct db *db, const struct uuid ids[], size_t n, struct chain **ret_chains, size_t *ret_n)
@@ -32,13 +31,13 @@ int chains_read(struct db *db, const struct uuid ids[], size_t n, struct chain *
                 struct slice lane = db_text(r, row, 4);
 
                 c->id = db_uuid(r, row, 0);
-                snprintf(c->kind, sizeof(c->kind), "%s", PQgetvalue(r, row, 1));
-                snprintf(c->step, sizeof(c->step), "%s", PQgetvalue(r, row, 2));
+                copy_text(c->kind, sizeof(c->kind), PQgetvalue(r, row, 1));
+                copy_text(c->step, sizeof(c->step), PQgetvalue(r, row, 2));
                 c->version = (int)db_int(r, row, 3);
                 if (!lane_parse(lane.s, lane.len, &c->lane))
                         die("a chain stands on an unknown lane");
                 c->amount.minor = db_int(r, row, 5);
-                snprintf(c->amount.currency, sizeof(c->amount.currency), "%s", PQgetvalue(r, row, 6));
+                copy_text(c->amount.currency, sizeof(c->amount.currency), PQgetvalue(r, row, 6));
         }
         *ret_n = (size_t)PQntuples(r);
         *ret_chains = chains;

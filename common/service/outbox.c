@@ -24,7 +24,7 @@ void outbox_add(struct outbox *o, const char *hearer, enum lane lane, const stru
                 o->bells = xrealloc(o->bells, o->cap * sizeof(*o->bells));
         }
         bell = &o->bells[o->n++];
-        snprintf(bell->hearer, sizeof(bell->hearer), "%s", hearer);
+        copy_text(bell->hearer, sizeof(bell->hearer), hearer);
         bell->lane = lane;
         bell->id = *id;
         bell->version = version;

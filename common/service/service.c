@@ -411,7 +411,7 @@ static void hop_source(struct service *s)
                 .window = 4,
                 .replicas = (unsigned)k->config.nats_replicas};
         for (int i = 0; i < LANE_COUNT; i++) {
-                snprintf(k->durables[i], sizeof(k->durables[i]), "%s", lane_name((enum lane)i));
+                copy_text(k->durables[i], sizeof(k->durables[i]), lane_name((enum lane)i));
                 snprintf(k->filters[i], sizeof(k->filters[i]), SUBJECT_HOP, s->spec->name, lane_name((enum lane)i));
                 k->lanes[i] = (struct bus_lane){.durable = k->durables[i], .filter = k->filters[i], .weight = weights[i]};
         }

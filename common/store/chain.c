@@ -6,7 +6,6 @@
 #include "base/util.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -94,7 +93,11 @@ void advance_event(struct advance *a, size_t t, const char *type, const char *da
 
 static void copy(char *to, size_t size, struct slice s)
 {
-        snprintf(to, size, "%.*s", (int)s.len, s.s ? s.s : "");
+        size_t len = s.len < size - 1 ? s.len : size - 1;
+
+        if (len > 0)
+                memcpy(to, s.s, len);
+        to[len] = '\0';
 }
 
 static int by_transition(const void *x, const void *y)

@@ -84,7 +84,7 @@ static void note_error(struct db *db, const char *text, const char *sqlstate)
         size_t len = strcspn(text, "\n"); /* the first line says it; the rest is context */
 
         snprintf(db->error, sizeof(db->error), "%.*s", (int)len, text);
-        snprintf(db->sqlstate, sizeof(db->sqlstate), "%s", sqlstate ? sqlstate : "");
+        copy_text(db->sqlstate, sizeof(db->sqlstate), sqlstate ? sqlstate : "");
 }
 
 static int lose(struct db *db)

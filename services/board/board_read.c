@@ -1,12 +1,11 @@
 /* What the readers of bodies share: what a refusal looks like, and members that may be null. */
 #include "board_read.h"
 
-#include <stdio.h>
 
 bool board_read_refuse(struct board_problem *ret, int status, const char *slug, const char *detail, const char *field)
 {
         *ret = (struct board_problem){.status = status, .slug = slug, .detail = detail};
-        snprintf(ret->field, sizeof(ret->field), "%s", field ? field : "");
+        copy_text(ret->field, sizeof(ret->field), field ? field : "");
         return false;
 }
 

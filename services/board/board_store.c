@@ -5,7 +5,6 @@
 #include "services/intake/job_view.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 /* --- pages --- */
@@ -340,8 +339,8 @@ static int submit(struct db *db, void *arg)
 
                 if (!board_verdict_parse(PQgetvalue(r, (int)i, 0), &s->verdict))
                         e = -EBADMSG;
-                snprintf(s->hearer, sizeof(s->hearer), "%s", PQgetvalue(r, (int)i, 1));
-                snprintf(s->lane, sizeof(s->lane), "%s", PQgetvalue(r, (int)i, 2));
+                copy_text(s->hearer, sizeof(s->hearer), PQgetvalue(r, (int)i, 1));
+                copy_text(s->lane, sizeof(s->lane), PQgetvalue(r, (int)i, 2));
                 s->version = (int)db_int(r, (int)i, 3);
         }
         return e;

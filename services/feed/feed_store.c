@@ -65,7 +65,7 @@ int feed_chains(struct db *db, const struct uuid ids[], size_t n, PGresult **ret
 void feed_chain(const PGresult *chains, int row, struct feed_chain *ret_chain)
 {
         *ret_chain = (struct feed_chain){.client = PQgetvalue(chains, row, 0), .minor = db_int(chains, row, 2), .system = db_bool(chains, row, 3)};
-        snprintf(ret_chain->currency, sizeof(ret_chain->currency), "%s", PQgetvalue(chains, row, 1));
+        copy_text(ret_chain->currency, sizeof(ret_chain->currency), PQgetvalue(chains, row, 1));
 }
 
 int feed_count(struct db *db, const struct feed_position *from, const struct feed_position *to, const struct feed_figure figures[], size_t n)

@@ -13,7 +13,6 @@
 #include "services/pricing/receipt.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -39,7 +38,7 @@ static void set_aside(struct service *s, struct bus_message *m, const char *why)
 static bool refuse(struct refusal *ret_refusal, int status, const char *slug, const char *detail)
 {
         *ret_refusal = (struct refusal){.status = status, .slug = slug};
-        snprintf(ret_refusal->detail, sizeof(ret_refusal->detail), "%s", detail);
+        copy_text(ret_refusal->detail, sizeof(ret_refusal->detail), detail);
         return false;
 }
 

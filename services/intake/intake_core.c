@@ -50,7 +50,7 @@ const struct intake_offer *intake_offer_of(const struct intake_catalogue *c, con
 
 static void add_text(struct strbuf *b, const char *name, const char *value)
 {
-        strbuf_addf(b, "\"%s\":", name);
+        strbuf_add_all(b, "\"", name, "\":");
         strbuf_add_json(b, value, strlen(value));
 }
 
@@ -91,8 +91,8 @@ void intake_submitted_done(struct intake_submitted *s)
 static bool refuse(struct refusal *ret_refusal, int status, const char *slug, const char *field, const char *detail)
 {
         *ret_refusal = (struct refusal){.status = status, .slug = slug};
-        snprintf(ret_refusal->field, sizeof(ret_refusal->field), "%s", field);
-        snprintf(ret_refusal->detail, sizeof(ret_refusal->detail), "%s", detail);
+        copy_text(ret_refusal->field, sizeof(ret_refusal->field), field);
+        copy_text(ret_refusal->detail, sizeof(ret_refusal->detail), detail);
         return false;
 }
 
@@ -227,7 +227,7 @@ static void add_created(struct strbuf *b, const struct intake_submitted *s, cons
         add_text(b, "client", origin->client);
         strbuf_addc(b, ',');
         add_text(b, "key", origin->key);
-        strbuf_addf(b, ",\"source\":\"%s\",\"encoding\":\"%s\",", origin->bus ? "bus" : "http", origin->protobuf ? "protobuf" : "json");
+        strbuf_add_all(b, ",\"source\":\"", origin->bus ? "bus" : "http", "\",\"encoding\":\"", origin->protobuf ? "protobuf" : "json", "\",");
         add_text(b, "type", s->type);
         strbuf_adds(b, ",\"payload\":");
         strbuf_add(b, payload.s, payload.len);
@@ -235,8 +235,10 @@ static void add_created(struct strbuf *b, const struct intake_submitted *s, cons
         strbuf_add(b, context.s, context.len);
         strbuf_adds(b, ",\"flow\":{");
         add_text(b, "id", flow->id);
-        strbuf_addf(b, ",\"version\":%d,\"base\":\"%s\",\"per_unit\":\"%s\",\"currency\":\"%s\",\"steps\":%s}", flow->version, flow->base,
-                flow->per_unit, flow->currency, flow->steps);
+        strbuf_adds(b, ",\"version\":");
+        strbuf_addi(b, flow->version);
+        strbuf_add_all(b, ",\"base\":\"", flow->base, "\",\"per_unit\":\"", flow->per_unit, "\",\"currency\":\"", flow->currency,
+                "\",\"steps\":", flow->steps, "}");
         if (origin->offer) {
                 strbuf_adds(b, ",\"offer\":{");
                 add_text(b, "id", origin->offer->id);

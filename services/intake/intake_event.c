@@ -40,8 +40,8 @@ static void event_done(struct event *e)
 static bool refuse(struct refusal *ret_refusal, int status, const char *slug, const char *field, const char *detail)
 {
         *ret_refusal = (struct refusal){.status = status, .slug = slug};
-        snprintf(ret_refusal->field, sizeof(ret_refusal->field), "%s", field);
-        snprintf(ret_refusal->detail, sizeof(ret_refusal->detail), "%s", detail);
+        copy_text(ret_refusal->field, sizeof(ret_refusal->field), field);
+        copy_text(ret_refusal->detail, sizeof(ret_refusal->detail), detail);
         return false;
 }
 

@@ -4,7 +4,6 @@
 #include "repair_step.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -224,7 +223,7 @@ static int do_rule(struct repair_step *st)
                 return repair_unusable(st, ORDER_OF_TIMES);
         rule.attempts = (int)attempts;
         if (antibody)
-                snprintf(rule.antibody, sizeof(rule.antibody), "%s", antibody);
+                copy_text(rule.antibody, sizeof(rule.antibody), antibody);
         rule.version++;
         e = repair_rule_write(st->s->db, &rule, st->command.by, why);
         st->progress.version = rule.version;
@@ -254,7 +253,7 @@ static int do_haste(struct repair_step *st)
         } else {
                 if (haste.version == 0)
                         haste = (struct repair_haste){.late_ms = -1, .deadline_ms = -1, .backoff_first_ms = 1000, .backoff_max_ms = 60000};
-                snprintf(haste.label, sizeof(haste.label), "%s", label);
+                copy_text(haste.label, sizeof(haste.label), label);
                 haste.removed = false;
                 if (!seconds_arg(st, "late_s", &haste.late_ms) || !seconds_arg(st, "deadline_s", &haste.deadline_ms) ||
                         !seconds_arg(st, "backoff_first_s", &haste.backoff_first_ms) || !seconds_arg(st, "backoff_max_s", &haste.backoff_max_ms))

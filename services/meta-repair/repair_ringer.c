@@ -13,7 +13,6 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -78,7 +77,7 @@ static struct hearer *hearer_of(struct ringer *state, const char *name)
                 die("the specification names more than 32 hearers");
         h = &state->hearers[state->n_hearers++];
         *h = (struct hearer){0};
-        snprintf(h->name, sizeof(h->name), "%s", name);
+        copy_text(h->name, sizeof(h->name), name);
         return h;
 }
 

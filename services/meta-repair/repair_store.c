@@ -4,7 +4,6 @@
 
 #include "base/util.h"
 
-#include <stdio.h>
 
 #define PAGE 5000
 
@@ -73,7 +72,7 @@ int repair_page(struct db *db, bool evidence, int64_t until_ms, struct uuid *aft
 
                 if (db_null(r, row, 2) || !lane_parse(lane.s, lane.len, &s.lane))
                         continue;
-                snprintf(s.hearer, sizeof(s.hearer), "%s", PQgetvalue(r, row, 5));
+                copy_text(s.hearer, sizeof(s.hearer), PQgetvalue(r, row, 5));
                 each(arg, &s);
         }
         return 0;

@@ -225,7 +225,7 @@ int repair_haste_read(struct db *db, const char *label, struct repair_haste *ret
         if (e < 0)
                 return e;
         *ret_haste = (struct repair_haste){0};
-        snprintf(ret_haste->label, sizeof(ret_haste->label), "%s", label);
+        copy_text(ret_haste->label, sizeof(ret_haste->label), label);
         if (PQntuples(r) == 0)
                 return 0;
         ret_haste->version = (int)db_int(r, 0, 0);

@@ -25,8 +25,8 @@ int repair_task_open(struct db *db, const char *kind, const char *entity, const 
         if (PQntuples(r) == 0)
                 return -EAGAIN; /* another opened it meanwhile */
         *ret_task = (struct repair_task){.id = db_uuid(r, 0, 0), .opened = db_bool(r, 0, 1), .version = (int)db_int(r, 0, 4)};
-        snprintf(ret_task->refusal, sizeof(ret_task->refusal), "%s", PQgetvalue(r, 0, 2));
-        snprintf(ret_task->hearer, sizeof(ret_task->hearer), "%s", PQgetvalue(r, 0, 3));
+        copy_text(ret_task->refusal, sizeof(ret_task->refusal), PQgetvalue(r, 0, 2));
+        copy_text(ret_task->hearer, sizeof(ret_task->hearer), PQgetvalue(r, 0, 3));
         return 0;
 }
 

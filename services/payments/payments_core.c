@@ -37,7 +37,7 @@ void payments_amount_data(struct strbuf *b, struct amount amount)
 
 void payments_initiated_data(struct strbuf *b, const char *intent_id, const char *driver, const char *expires_at)
 {
-        strbuf_addf(b, "{\"payment_intent_id\":\"%s\",\"driver\":\"%s\",\"expires_at\":\"%s\"}", intent_id, driver, expires_at);
+        strbuf_add_all(b, "{\"payment_intent_id\":\"", intent_id, "\",\"driver\":\"", driver, "\",\"expires_at\":\"", expires_at, "\"}");
 }
 
 void payments_evidence_data(struct strbuf *b, struct amount amount, const char *kind, const char *who, const char *reference)

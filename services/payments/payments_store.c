@@ -48,11 +48,11 @@ void payments_row(const PGresult *r, int row, struct payments_row *ret_row)
 
         p.chain.id = db_uuid(r, row, 0);
         p.chain.version = (int)db_int(r, row, 1);
-        snprintf(p.chain.kind, sizeof(p.chain.kind), "%s", PQgetvalue(r, row, 13));
-        snprintf(p.chain.step, sizeof(p.chain.step), "%s", PQgetvalue(r, row, 2));
+        copy_text(p.chain.kind, sizeof(p.chain.kind), PQgetvalue(r, row, 13));
+        copy_text(p.chain.step, sizeof(p.chain.step), PQgetvalue(r, row, 2));
         (void)lane_parse(lane.s, lane.len, &p.chain.lane);
         p.chain.amount.minor = db_int(r, row, 5);
-        snprintf(p.chain.amount.currency, sizeof(p.chain.amount.currency), "%s", PQgetvalue(r, row, 6));
+        copy_text(p.chain.amount.currency, sizeof(p.chain.amount.currency), PQgetvalue(r, row, 6));
         *ret_row = p;
 }
 

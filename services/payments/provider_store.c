@@ -79,8 +79,8 @@ int provider_store_take(struct db *db, const char *owner, int limit, int64_t lea
                         .next = calls};
                 if (!provider_what_parse(PQgetvalue(r, row, 5), &c->what))
                         die("a provider call of an unknown kind");
-                snprintf(c->amount.currency, sizeof(c->amount.currency), "%s", PQgetvalue(r, row, 10));
-                snprintf(c->expires_at, sizeof(c->expires_at), "%s", PQgetvalue(r, row, 11));
+                copy_text(c->amount.currency, sizeof(c->amount.currency), PQgetvalue(r, row, 10));
+                copy_text(c->expires_at, sizeof(c->expires_at), PQgetvalue(r, row, 11));
                 calls = c;
         }
         *ret_calls = calls;

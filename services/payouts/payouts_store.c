@@ -3,7 +3,6 @@
 
 #include "base/util.h"
 
-#include <stdio.h>
 
 static void add_ids(struct db_args *args, const struct uuid ids[], size_t n)
 {
@@ -36,7 +35,7 @@ void payouts_row(const PGresult *r, int row, struct payouts_row *ret_row)
                 .kind = PQgetvalue(r, row, 5),
                 .who = PQgetvalue(r, row, 6),
                 .reference = PQgetvalue(r, row, 7)};
-        snprintf(ret_row->amount.currency, sizeof(ret_row->amount.currency), "%s", PQgetvalue(r, row, 4));
+        copy_text(ret_row->amount.currency, sizeof(ret_row->amount.currency), PQgetvalue(r, row, 4));
 }
 
 int payouts_heard(struct db *db, const struct uuid ids[], size_t n)

@@ -35,8 +35,8 @@ static const struct input_rule {
 static bool refuse(struct refusal *ret_refusal, const char *slug, const char *field, const char *detail)
 {
         *ret_refusal = (struct refusal){.status = 422, .slug = slug};
-        snprintf(ret_refusal->field, sizeof(ret_refusal->field), "%s", field);
-        snprintf(ret_refusal->detail, sizeof(ret_refusal->detail), "%s", detail);
+        copy_text(ret_refusal->field, sizeof(ret_refusal->field), field);
+        copy_text(ret_refusal->detail, sizeof(ret_refusal->detail), detail);
         return false;
 }
 
@@ -166,7 +166,7 @@ bool pricing_price(const struct pricing_rule *rule, const struct json_doc *doc, 
                 e = decimal_round_minor(d, exponent, &p.amount.minor);
         if (e < 0)
                 return refuse(ret_refusal, "amount-too-large", "/payload/complexity", "the price does not fit 64 bits");
-        snprintf(p.amount.currency, sizeof(p.amount.currency), "%s", rule->currency);
+        copy_text(p.amount.currency, sizeof(p.amount.currency), rule->currency);
         *ret_price = p;
         return true;
 }
@@ -174,10 +174,12 @@ bool pricing_price(const struct pricing_rule *rule, const struct json_doc *doc, 
 void pricing_add_derivation(struct strbuf *b, const struct price *p)
 {
         /* All of it is digits and points: nothing to escape. */
-        strbuf_addf(b,
-                "{\"base\":\"%s\",\"per_unit\":\"%s\",\"size\":%lld,\"complexity\":%lld,\"priority\":\"%s\",\"size_factor\":\"%s\",\"offer\":\"%s\","
-                "\"exact\":\"",
-                p->rule.base, p->rule.per_unit, (long long)p->size, (long long)p->complexity, p->priority, p->size_factor, p->rule.multiplier);
+        strbuf_add_all(b, "{\"base\":\"", p->rule.base, "\",\"per_unit\":\"", p->rule.per_unit, "\",\"size\":");
+        strbuf_addi(b, p->size);
+        strbuf_adds(b, ",\"complexity\":");
+        strbuf_addi(b, p->complexity);
+        strbuf_add_all(b, ",\"priority\":\"", p->priority, "\",\"size_factor\":\"", p->size_factor, "\",\"offer\":\"", p->rule.multiplier,
+                "\",\"exact\":\"");
         decimal_add_text(b, p->exact);
         strbuf_adds(b, "\",\"rounding\":\"half_away_from_zero\"}");
 }

@@ -48,7 +48,7 @@ static void on_answer(void *arg, const struct http_reply *reply)
                 a->status = reply->status;
                 snprintf(a->error, sizeof(a->error), STATUS_ERROR, reply->status);
         } else {
-                snprintf(a->error, sizeof(a->error), "%s", reply->why);
+                copy_text(a->error, sizeof(a->error), reply->why);
         }
         a->next = state->ended;
         state->ended = a;

@@ -214,6 +214,32 @@ static void reads_files(void **state)
         rmdir(dir);
 }
 
+static void several_texts(void **state)
+{
+        _cleanup_(strbuf_done) struct strbuf b = {0};
+
+        (void)state;
+        strbuf_add_all(&b, "one");
+        strbuf_add_all(&b, "", " and ", "two", "");
+        assert_string_equal(b.s, "one and two");
+        assert_int_equal(b.len, 11);
+}
+
+static void copies(void **state)
+{
+        char text[5] = "xxxx";
+
+        (void)state;
+        copy_text(text, sizeof(text), "");
+        assert_string_equal(text, "");
+        copy_text(text, sizeof(text), "four");
+        assert_string_equal(text, "four");
+        copy_text(text, sizeof(text), "fiver");
+        assert_string_equal(text, "five");
+        copy_text(text, 1, "fiver");
+        assert_string_equal(text, "");
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -221,6 +247,8 @@ int main(void)
                 cmocka_unit_test(grow_hands_out_room),
                 cmocka_unit_test(take_leaves_nothing),
                 cmocka_unit_test(formats),
+                cmocka_unit_test(several_texts),
+                cmocka_unit_test(copies),
                 cmocka_unit_test(json_literals),
                 cmocka_unit_test(slices),
                 cmocka_unit_test(hand_over),
