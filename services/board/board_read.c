@@ -1,7 +1,6 @@
 /* What the readers of bodies share: what a refusal looks like, and members that may be null. */
 #include "board_read.h"
 
-
 bool board_read_refuse(struct board_problem *ret, int status, const char *slug, const char *detail, const char *field)
 {
         *ret = (struct board_problem){.status = status, .slug = slug, .detail = detail};

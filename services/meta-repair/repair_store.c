@@ -4,7 +4,6 @@
 
 #include "base/util.h"
 
-
 #define PAGE 5000
 
 int repair_now(struct db *db, int64_t *ret_now_ms)

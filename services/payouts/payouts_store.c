@@ -3,7 +3,6 @@
 
 #include "base/util.h"
 
-
 static void add_ids(struct db_args *args, const struct uuid ids[], size_t n)
 {
         db_array_begin(args, DB_ARRAY_UUID);
