@@ -271,6 +271,33 @@ static void a_short_wait_changes_no_index(void **state)
         assert_int_equal(atol(hot_to) - atol(hot_from), MOVES);
 }
 
+/* Chains that were opened together and move together find room for their next versions beside them. */
+static void a_batch_stays_in_its_pages(void **state)
+{
+        static const char hot[] = "SELECT n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'chain'",
+                          price[] = "{\"amount\":{\"minor\":2588,\"currency\":\"EUR\"}}";
+        _cleanup_(advance_done) struct advance a = {0};
+        _cleanup_(freep) char *from = NULL, *to = NULL;
+        struct uuid ids[MANY];
+
+        (void)state;
+        many_jobs(ids);
+        flush_statistics();
+        from = pg_fixture_ask(pg, hot);
+        for (size_t i = 0; i < MANY; i++) {
+                size_t t = advance_move(&a, &ids[i], 1);
+
+                advance_event(&a, t, "FLOW_CHOSEN", "{}", 2);
+                advance_event(&a, t, "PRICED", price, strlen(price));
+        }
+        assert_int_equal(advance_run(&a, db_of("pricing")), 0);
+        for (size_t i = 0; i < MANY; i++)
+                assert_int_equal(a.t[i].verdict, ADVANCE_WON);
+        flush_statistics();
+        to = pg_fixture_ask(pg, hot);
+        assert_int_equal(atol(to) - atol(from), MANY);
+}
+
 /* What the steps of a batch ask for and post is read once for the batch, not for each of its chains. */
 static void steps_are_read_once(void **state)
 {
@@ -365,6 +392,7 @@ int main(void)
                 cmocka_unit_test(a_batch_is_joined_by_hash),
                 cmocka_unit_test(chains_are_locked_in_the_order_of_their_ids),
                 cmocka_unit_test(a_short_wait_changes_no_index),
+                cmocka_unit_test(a_batch_stays_in_its_pages),
                 cmocka_unit_test(steps_are_read_once),
                 cmocka_unit_test(tail_ends_at_the_horizon),
         };
