@@ -36,9 +36,8 @@ struct service_state {
         int64_t wake_at_ms, tick_at_ms, beat_at_ms, drain_until_ms, database_retry_ms, rest_until_ms;
         int64_t moved_us; /* when the last round began that moved something */
         uint64_t rounds;
-        int64_t n_taken; /* from the stream, in this round */
-        bool more;       /* something was left for the next round */
-        bool dirty;      /* something was published or acknowledged */
+        bool more;  /* something was left for the next round */
+        bool dirty; /* something was published or acknowledged */
         bool paused;
         char stream_name[32], stream_subject[48], durables[LANE_COUNT][24], filters[LANE_COUNT][48];
         struct bus_stream stream;
@@ -96,11 +95,11 @@ bool service_rests(const struct service *s)
         return now_mono_ms() < s->skeleton->rest_until_ms && !stop_requested;
 }
 
-bool service_crowded(const struct service *s)
+size_t service_crowd(const struct service *s)
 {
-        const struct service_state *k = s->skeleton;
+        int64_t batch = s->skeleton->config.batch;
 
-        return k->n_taken >= (k->config.batch < CROWD_MAX ? k->config.batch : CROWD_MAX);
+        return (size_t)(batch < CROWD_MAX ? batch : CROWD_MAX);
 }
 
 bool service_stopping(void)
@@ -221,7 +220,6 @@ static void hear_messages(struct service *s)
         struct bus_message *m;
         int n = 0;
 
-        s->skeleton->n_taken = 0;
         while (n++ < s->skeleton->config.batch && (m = bus_next_plain(s->bus)) != NULL) {
                 s->skeleton->dirty = true;
                 if (s->spec->on_message)
@@ -234,11 +232,10 @@ static void hear_messages(struct service *s)
                 hear_bells(s);
                 return;
         }
-        if (service_rests(s))
+        if (!s->spec->stream || !s->spec->on_message)
                 return;
-        for (int i = 0; s->spec->stream && s->spec->on_message && i < s->skeleton->config.batch && (m = bus_next(s->bus)) != NULL; i++) {
+        for (int i = 0; i < s->skeleton->config.batch && !service_rests(s) && (m = bus_next(s->bus)) != NULL; i++) {
                 s->skeleton->dirty = s->skeleton->more = true;
-                s->skeleton->n_taken++;
                 s->spec->on_message(s, m);
         }
 }

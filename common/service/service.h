@@ -80,8 +80,8 @@ void service_wake_in(struct service *s, int64_t ms);
 /* Takes nothing from `stream` for so long; requests and plain subscriptions go on. */
 void service_rest(struct service *s, int64_t ms);
 bool service_rests(const struct service *s);
-/* Whether this round took as much from `stream` as one may (`batch`), or 256 messages. */
-bool service_crowded(const struct service *s);
+/* How many messages of `stream` are a crowd: `batch`, or 256. */
+size_t service_crowd(const struct service *s);
 /* Puts something unusable aside, with a reason, in a transaction of its own; failure is logged. */
 void service_quarantine(struct service *s, const char *subject, const struct uuid *chain, const char *reason, const void *bytes, size_t len);
 

@@ -56,6 +56,7 @@ struct intake_state {
         int64_t catalogue_ms; /* when it was read; 0: never */
         struct intake_item **items;
         size_t n_items, cap_items;
+        size_t n_bus;     /* of them from the bus */
         int64_t admit_ms; /* until then they gather, unless they are many */
         struct intake_held *held;
         size_t n_held, cap_held;

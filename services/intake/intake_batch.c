@@ -59,6 +59,8 @@ void intake_submit(struct service *s, struct intake_item *item, const struct int
                 state->items = xrealloc(state->items, state->cap_items * sizeof(struct intake_item *));
         }
         state->items[state->n_items++] = item;
+        if (item->message && ++state->n_bus == service_crowd(s))
+                service_rest(s, REST_MS); /* this is a round of them */
 }
 
 struct work {
@@ -111,11 +113,13 @@ static void quarantine(struct service *s, struct intake_item *item)
 static void rest(struct service *s)
 {
         struct intake_state *state = s->state;
+        bool crowd = state->n_bus >= service_crowd(s);
 
-        if (!state->admitted || !service_crowded(s))
+        state->n_bus = 0;
+        if (!crowd)
                 return;
         state->look_ms = now_mono_ms() + REST_LOOK_MS;
-        service_rest(s, REST_MS);
+        service_rest(s, state->admitted ? REST_MS : 0);
 }
 
 static void note_admitted(struct intake_state *state, struct intake_item *const items[], size_t n)
@@ -175,7 +179,7 @@ static bool gathers(struct service *s)
         const struct intake_state *state = s->state;
         int64_t left = state->admit_ms - now_mono_ms();
 
-        if (state->n_items == 0 || state->n_items >= BATCH_MAX || service_crowded(s) || left <= 0 || service_stopping())
+        if (state->n_items == 0 || state->n_items >= BATCH_MAX || state->n_bus >= service_crowd(s) || left <= 0 || service_stopping())
                 return false;
         service_wake_in(s, left);
         return true;
@@ -195,6 +199,7 @@ static void admit(struct service *s)
                 submit_batch(s, state->items + at, n);
         }
         state->n_items = 0;
+        rest(s);
 }
 
 void intake_on_round(struct service *s)
@@ -204,7 +209,6 @@ void intake_on_round(struct service *s)
         state->admitted = false;
         if (!gathers(s))
                 admit(s);
-        rest(s);
         look_whether_rested(s);
         intake_look_at_held(s);
 }

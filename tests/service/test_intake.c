@@ -325,7 +325,7 @@ static void store_away(void **state)
         stack_assert_sound(stack);
 }
 
-/* What has been gathered is admitted before intake ends, and does not wait until the broker sends it again. */
+/* What has been gathered is admitted when intake is told to end, and does not wait until the broker sends it again. */
 static void stopped_while_it_gathers(void **state)
 {
         (void)state;
