@@ -258,22 +258,34 @@ static int compare_currencies(struct service *s, struct pending *const fresh[], 
 }
 
 /* Who is stored now was waiting for it. Where the others stand is looked up: who has moved by what is repeated is answered at once, and of a chain
- * that is none of the kind is said that there is none. */
+ * that is none of the kind, or had no intent yet when it was asked, is said that there is none. */
 static void settle_all(struct service *s, struct pending *const pending[], const struct board_submission subs[], size_t n)
 {
         _cleanup_(freep) struct pending **others = xcalloc(n + 1, sizeof(struct pending *));
         _cleanup_(freep) struct chain *chains = NULL;
         size_t n_others = 0, n_chains = 0;
-        bool known = false;
+        int e = 0;
 
         for (size_t i = 0; i < n; i++)
                 if (subs[i].verdict != BOARD_STORED)
                         others[n_others++] = pending[i];
         if (n_others > 0)
-                known = read_chains(s, others, n_others, &chains, &n_chains) == 0;
-        for (size_t i = 0; i < n; i++)
-                if (subs[i].verdict == BOARD_STORED || !known || present(pending[i], chain_of(chains, n_chains, &pending[i]->id)))
+                e = read_chains(s, others, n_others, &chains, &n_chains);
+        for (size_t i = 0; i < n; i++) {
+                const struct chain *c = e == 0 ? chain_of(chains, n_chains, &pending[i]->id) : NULL;
+
+                if (subs[i].verdict == BOARD_STORED || (e < 0 && subs[i].verdict == BOARD_REPEATED))
                         settle(s, pending[i], &subs[i]);
+                else if (e < 0)
+                        fail_all(s, &pending[i], 1, e);
+                else if (!present(pending[i], c))
+                        continue;
+                else if (subs[i].verdict == BOARD_NOT_WAITING && pending[i]->kind == BOARD_PAYMENT &&
+                         board_stand(BOARD_PAYMENT, c->kind, c->step) == BOARD_WAITS)
+                        refuse_by(pending[i], BOARD_UNKNOWN);
+                else
+                        settle(s, pending[i], &subs[i]);
+        }
 }
 
 /* What is not stored yet: one call. What is beyond SUBMIT_MAX has its turn in the next round. */
