@@ -6,7 +6,7 @@
 #define SUBJECT_SUBMIT    "aethelos.job.submit."     /* + client */
 #define SUBJECT_RECEIPT   "aethelos.receipt.%s.%s"   /* client, key */
 #define SUBJECT_QUERY     "aethelos.query.receipt."  /* + client */
-#define SUBJECT_EVENT     "aethelos.event."          /* + client, type and chain id, with points between them */
+#define SUBJECT_EVENT     "aethelos.event.%s.%s.%s"  /* client, type, chain id */
 #define SUBJECT_HEARTBEAT "aethelos.heartbeat.%s.%s" /* service, instance */
 #define SUBJECT_OPERATOR  "aethelos.operator.%s"     /* name; '*' for all */
 #define SUBJECT_STATUS    SUBJECT_OPERATOR ".status"

@@ -131,13 +131,12 @@ static void format_time(int64_t us, char ret_text[40])
         snprintf(ret_text + n, 40 - n, ".%06dZ", (int)(us % 1000000));
 }
 
-static int tell(struct service *s, const char *client, const struct feed_event *e, const char *time, struct strbuf *subject, struct strbuf *body)
+static int tell(struct service *s, const char *client, const struct feed_event *e, const char *time, struct strbuf *body)
 {
-        char chain_id[UUID_TEXT_SIZE];
+        char subject[256], chain_id[UUID_TEXT_SIZE];
 
         uuid_format(&e->chain_id, chain_id);
-        strbuf_reset(subject);
-        strbuf_add_all(subject, SUBJECT_EVENT, client, ".", e->type, ".", chain_id);
+        snprintf(subject, sizeof(subject), SUBJECT_EVENT, client, e->type, chain_id);
         strbuf_reset(body);
         strbuf_adds(body, "{\"id\":");
         strbuf_addi(body, e->at.id);
@@ -152,12 +151,12 @@ static int tell(struct service *s, const char *client, const struct feed_event *
         strbuf_adds(body, "\",\"data\":");
         strbuf_add(body, e->data.s, e->data.len);
         strbuf_addc(body, '}');
-        return bus_publish(s->bus, subject->s, NULL, NULL, 0, body->s, body->len);
+        return bus_publish(s->bus, subject, NULL, NULL, 0, body->s, body->len);
 }
 
 static void tell_all(struct service *s, const struct page *p)
 {
-        _cleanup_(strbuf_done) struct strbuf subject = {0}, body = {0};
+        _cleanup_(strbuf_done) struct strbuf body = {0};
         char time[40] = "";
 
         CRASH_POINT("feed: before publish");
@@ -167,7 +166,7 @@ static void tell_all(struct service *s, const struct page *p)
                 if (i == 0 || t->event.time_us != t[-1].event.time_us) /* events of one transaction share it */
                         format_time(t->event.time_us, time);
                 /* A broker that takes nothing must not hold up the figures once for each event. */
-                if (tell(s, t->chain.client, &t->event, time, &subject, &body) == -ENOTCONN)
+                if (tell(s, t->chain.client, &t->event, time, &body) == -ENOTCONN)
                         break;
         }
         CRASH_POINT("feed: after publish");
