@@ -132,7 +132,9 @@ void pbjson_add(struct strbuf *b, const ProtobufCMessage *message)
                 if (f->label != PROTOBUF_C_LABEL_REPEATED && !is_set(message, f))
                         continue;
                 strbuf_addc(b, between);
-                strbuf_add_all(b, "\"", f->name, "\":");
+                strbuf_addc(b, '"');
+                strbuf_adds(b, f->name);
+                strbuf_adds(b, "\":");
                 between = ',';
                 if (f->label != PROTOBUF_C_LABEL_REPEATED) {
                         add_value(b, f, at);

@@ -55,16 +55,6 @@ void strbuf_adds(struct strbuf *b, const char *s)
         strbuf_add(b, s, strlen(s));
 }
 
-void strbuf_add_until_null(struct strbuf *b, ...)
-{
-        va_list ap;
-
-        va_start(ap, b);
-        for (const char *s; (s = va_arg(ap, const char *));)
-                strbuf_adds(b, s);
-        va_end(ap);
-}
-
 void strbuf_addc(struct strbuf *b, char c)
 {
         strbuf_add(b, &c, 1);
@@ -162,6 +152,8 @@ void strbuf_add_member(struct strbuf *b, const char *name, const char *value)
                 return;
         if (b->len > 0 && b->s[b->len - 1] != '{')
                 strbuf_addc(b, ',');
-        strbuf_addf(b, "\"%s\":", name);
+        strbuf_addc(b, '"');
+        strbuf_adds(b, name);
+        strbuf_adds(b, "\":");
         strbuf_add_json(b, value, strlen(value));
 }

@@ -19,9 +19,6 @@ char *strbuf_take(struct strbuf *b); /* the text, malloc'ed ("" when empty); the
 char *strbuf_grow(struct strbuf *b, size_t more);
 void strbuf_add(struct strbuf *b, const void *data, size_t len);
 void strbuf_adds(struct strbuf *b, const char *s);
-/* Adds several texts, one behind the other; none of them NULL. */
-#define strbuf_add_all(b, ...) strbuf_add_until_null(b, __VA_ARGS__, (const char *)NULL)
-void strbuf_add_until_null(struct strbuf *b, ...) __attribute__((sentinel));
 void strbuf_addc(struct strbuf *b, char c);
 void strbuf_addf(struct strbuf *b, const char *fmt, ...) _printf_(2, 3);
 void strbuf_vaddf(struct strbuf *b, const char *fmt, va_list ap) _printf_(2, 0);

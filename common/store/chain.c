@@ -91,15 +91,6 @@ void advance_event(struct advance *a, size_t t, const char *type, const char *da
         a->e[a->n_events++] = (struct advance_event){.t = t, .type = type, .data = xstrndup(data, len), .len = len};
 }
 
-static void copy(char *to, size_t size, struct slice s)
-{
-        size_t len = s.len < size - 1 ? s.len : size - 1;
-
-        if (len > 0)
-                memcpy(to, s.s, len);
-        to[len] = '\0';
-}
-
 static int by_transition(const void *x, const void *y)
 {
         const struct advance_event *a = *(const struct advance_event *const *)x, *b = *(const struct advance_event *const *)y;
@@ -175,8 +166,8 @@ int advance_run(struct advance *a, struct db *db)
 
                 t->verdict = slice_equal(verdict, "won") ? ADVANCE_WON : slice_equal(verdict, "lost") ? ADVANCE_LOST : ADVANCE_REFUSED;
                 t->version = (int)db_int(r, row, 2);
-                copy(t->step, sizeof(t->step), db_text(r, row, 3));
-                copy(t->hearer, sizeof(t->hearer), db_text(r, row, 4));
+                copy_text(t->step, sizeof(t->step), PQgetvalue(r, row, 3));
+                copy_text(t->hearer, sizeof(t->hearer), PQgetvalue(r, row, 4));
                 if (!db_null(r, row, 5)) {
                         struct slice lane = db_text(r, row, 5);
                         if (!lane_parse(lane.s, lane.len, &t->lane))

@@ -48,12 +48,6 @@ const struct intake_offer *intake_offer_of(const struct intake_catalogue *c, con
         return NULL;
 }
 
-static void add_text(struct strbuf *b, const char *name, const char *value)
-{
-        strbuf_add_all(b, "\"", name, "\":");
-        strbuf_add_json(b, value, strlen(value));
-}
-
 void intake_add_offers(struct strbuf *b, const struct intake_catalogue *c)
 {
         bool first = true;
@@ -66,15 +60,15 @@ void intake_add_offers(struct strbuf *b, const struct intake_catalogue *c)
                         continue;
                 strbuf_adds(b, first ? "{" : ",{");
                 first = false;
-                add_text(b, "id", o->id);
-                strbuf_addf(b, ",\"version\":%d,", o->version);
-                add_text(b, "product", o->product);
-                strbuf_addc(b, ',');
-                add_text(b, "title", o->title);
-                strbuf_addc(b, ',');
-                add_text(b, "type", o->type);
-                strbuf_addf(b, ",\"context\":%s,", o->context);
-                add_text(b, "multiplier", o->multiplier);
+                strbuf_add_member(b, "id", o->id);
+                strbuf_adds(b, ",\"version\":");
+                strbuf_addi(b, o->version);
+                strbuf_add_member(b, "product", o->product);
+                strbuf_add_member(b, "title", o->title);
+                strbuf_add_member(b, "type", o->type);
+                strbuf_adds(b, ",\"context\":");
+                strbuf_adds(b, o->context);
+                strbuf_add_member(b, "multiplier", o->multiplier);
                 strbuf_addc(b, '}');
         }
         strbuf_adds(b, "],\"next\":null}");
@@ -224,25 +218,32 @@ static void add_created(struct strbuf *b, const struct intake_submitted *s, cons
         struct slice payload = json_raw(&s->doc, s->payload), context = s->context ? json_raw(&s->doc, s->context) : slice_of("{}");
 
         strbuf_addc(b, '{');
-        add_text(b, "client", origin->client);
-        strbuf_addc(b, ',');
-        add_text(b, "key", origin->key);
-        strbuf_add_all(b, ",\"source\":\"", origin->bus ? "bus" : "http", "\",\"encoding\":\"", origin->protobuf ? "protobuf" : "json", "\",");
-        add_text(b, "type", s->type);
+        strbuf_add_member(b, "client", origin->client);
+        strbuf_add_member(b, "key", origin->key);
+        strbuf_add_member(b, "source", origin->bus ? "bus" : "http");
+        strbuf_add_member(b, "encoding", origin->protobuf ? "protobuf" : "json");
+        strbuf_add_member(b, "type", s->type);
         strbuf_adds(b, ",\"payload\":");
         strbuf_add(b, payload.s, payload.len);
         strbuf_adds(b, ",\"context\":");
         strbuf_add(b, context.s, context.len);
         strbuf_adds(b, ",\"flow\":{");
-        add_text(b, "id", flow->id);
+        strbuf_add_member(b, "id", flow->id);
         strbuf_adds(b, ",\"version\":");
         strbuf_addi(b, flow->version);
-        strbuf_add_all(b, ",\"base\":\"", flow->base, "\",\"per_unit\":\"", flow->per_unit, "\",\"currency\":\"", flow->currency,
-                "\",\"steps\":", flow->steps, "}");
+        strbuf_add_member(b, "base", flow->base);
+        strbuf_add_member(b, "per_unit", flow->per_unit);
+        strbuf_add_member(b, "currency", flow->currency);
+        strbuf_adds(b, ",\"steps\":");
+        strbuf_adds(b, flow->steps);
+        strbuf_addc(b, '}');
         if (origin->offer) {
                 strbuf_adds(b, ",\"offer\":{");
-                add_text(b, "id", origin->offer->id);
-                strbuf_addf(b, ",\"version\":%d,\"multiplier\":\"%s\"}", origin->offer->version, origin->offer->multiplier);
+                strbuf_add_member(b, "id", origin->offer->id);
+                strbuf_adds(b, ",\"version\":");
+                strbuf_addi(b, origin->offer->version);
+                strbuf_add_member(b, "multiplier", origin->offer->multiplier);
+                strbuf_addc(b, '}');
         }
         strbuf_addc(b, '}');
 }

@@ -37,7 +37,11 @@ void payments_amount_data(struct strbuf *b, struct amount amount)
 
 void payments_initiated_data(struct strbuf *b, const char *intent_id, const char *driver, const char *expires_at)
 {
-        strbuf_add_all(b, "{\"payment_intent_id\":\"", intent_id, "\",\"driver\":\"", driver, "\",\"expires_at\":\"", expires_at, "\"}");
+        strbuf_addc(b, '{');
+        strbuf_add_member(b, "payment_intent_id", intent_id);
+        strbuf_add_member(b, "driver", driver);
+        strbuf_add_member(b, "expires_at", expires_at);
+        strbuf_addc(b, '}');
 }
 
 void payments_evidence_data(struct strbuf *b, struct amount amount, const char *kind, const char *who, const char *reference)

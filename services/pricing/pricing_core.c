@@ -173,13 +173,17 @@ bool pricing_price(const struct pricing_rule *rule, const struct json_doc *doc, 
 
 void pricing_add_derivation(struct strbuf *b, const struct price *p)
 {
-        /* All of it is digits and points: nothing to escape. */
-        strbuf_add_all(b, "{\"base\":\"", p->rule.base, "\",\"per_unit\":\"", p->rule.per_unit, "\",\"size\":");
+        strbuf_addc(b, '{');
+        strbuf_add_member(b, "base", p->rule.base);
+        strbuf_add_member(b, "per_unit", p->rule.per_unit);
+        strbuf_adds(b, ",\"size\":");
         strbuf_addi(b, p->size);
         strbuf_adds(b, ",\"complexity\":");
         strbuf_addi(b, p->complexity);
-        strbuf_add_all(b, ",\"priority\":\"", p->priority, "\",\"size_factor\":\"", p->size_factor, "\",\"offer\":\"", p->rule.multiplier,
-                "\",\"exact\":\"");
+        strbuf_add_member(b, "priority", p->priority);
+        strbuf_add_member(b, "size_factor", p->size_factor);
+        strbuf_add_member(b, "offer", p->rule.multiplier);
+        strbuf_adds(b, ",\"exact\":\"");
         decimal_add_text(b, p->exact);
         strbuf_adds(b, "\",\"rounding\":\"half_away_from_zero\"}");
 }
