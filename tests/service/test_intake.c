@@ -345,8 +345,11 @@ static void stopped_while_it_gathers(void **state)
         stack_assert_sound(stack);
 }
 
+/* The whole crowd stands in the stream before anybody takes from it. */
 static void publish_crowd(const char *client, int jobs, const char *const settings[])
 {
+        int64_t until = now_mono_ms() + 20000;
+        struct bus_backlog backlog = {0};
         char subject[64];
 
         snprintf(subject, sizeof(subject), "aethelos.job.submit.%s", client);
@@ -356,12 +359,16 @@ static void publish_crowd(const char *client, int jobs, const char *const settin
                 snprintf(key, sizeof(key), "crowd-%d", i);
                 publish(subject, key, "application/json", TEXT_JOB, strlen(TEXT_JOB));
         }
-        (void)bus_flush(bus);
+        while (bus_backlog(bus, "SUBMIT", "intake", 2000, &backlog) < 0 || backlog.pending < (uint64_t)jobs) {
+                if (now_mono_ms() > until)
+                        fail_msg("the crowd does not come");
+                poll(NULL, 0, 10);
+        }
         stack_spawn(stack, "intake", settings);
 }
 
-/* Of the full batches of a client's jobs, of which there are some, none was followed by a second one before its last job had come to its
- * payment or a second was over. */
+/* Of the full batches of a client's jobs that had one before and one behind, of which there are some, none was followed by the one behind before the
+ * last job of the one before had come to its payment or a second was over. */
 static void assert_crowd(const char *client, int batch)
 {
         char sql[1000];
@@ -369,10 +376,10 @@ static void assert_crowd(const char *client, int batch)
         snprintf(sql, sizeof(sql),
                 "WITH b AS (SELECT min(e.at) AS at, count(*) AS n, max(c.id::text)::uuid AS last FROM chain c JOIN event e ON e.chain_id = c.id"
                 "   WHERE c.client = '%s' AND e.version = 1 GROUP BY e.xid),"
-                " f AS (SELECT b.n, b.at, lead(b.at, 2) OVER (ORDER BY b.at) AS next, r.at AS required FROM b"
-                "   LEFT JOIN event r ON r.chain_id = b.last AND r.type = 'PAYMENT_REQUIRED')"
+                " f AS (SELECT b.n, b.at, lag(b.at) OVER o AS before, lag(r.at) OVER o AS required, lead(b.at) OVER o AS next FROM b"
+                "   LEFT JOIN event r ON r.chain_id = b.last AND r.type = 'PAYMENT_REQUIRED' WINDOW o AS (ORDER BY b.at))"
                 " SELECT (count(*) > 0) || ' ' || count(*) FILTER (WHERE next < least(required, at + interval '0.95 s'))"
-                " FROM f WHERE n = %d AND next IS NOT NULL",
+                " FROM f WHERE n = %d AND before IS NOT NULL AND next IS NOT NULL",
                 client, batch);
         stack_await(stack, sql, "true 0", 0);
 }
