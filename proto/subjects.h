@@ -3,6 +3,7 @@
 #define AETHELOS_PROTO_SUBJECTS_H
 
 #define SUBJECT_HOP       "aethelos.hop.%s.%s"       /* service, lane */
+#define SUBJECT_INTENTS   "aethelos.hop.intake.*"    /* live: jobs that have their intent */
 #define SUBJECT_SUBMIT    "aethelos.job.submit."     /* + client */
 #define SUBJECT_RECEIPT   "aethelos.receipt.%s.%s"   /* client, key */
 #define SUBJECT_QUERY     "aethelos.query.receipt."  /* + client */

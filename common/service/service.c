@@ -85,6 +85,11 @@ void service_ring(struct service *s, const struct advance *a)
         }
 }
 
+void service_tick(struct service *s)
+{
+        s->skeleton->tick_at_ms = 0;
+}
+
 void service_rest(struct service *s, int64_t ms)
 {
         s->skeleton->rest_until_ms = now_mono_ms() + ms;

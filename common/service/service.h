@@ -77,6 +77,8 @@ void service_ring_one(struct service *s, const char *hearer, enum lane lane, con
 bool service_stopping(void); /* the drain has begun: finish what is under way, begin nothing */
 /* Asks for another round soon (ms from now), for work that waits for a clock. */
 void service_wake_in(struct service *s, int64_t ms);
+/* on_tick at the end of this round, whatever it asked for. */
+void service_tick(struct service *s);
 /* Takes nothing from `stream` for so long; requests and plain subscriptions go on. */
 void service_rest(struct service *s, int64_t ms);
 bool service_rests(const struct service *s);

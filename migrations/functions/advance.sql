@@ -16,7 +16,7 @@ BEGIN
   LOCK TABLE step, edge IN SHARE MODE;
   INSERT INTO way (kind, from_step, events, service, n, new_step, status, waits_for, hearer, reopens, guarded, paired, prices, posts, proof)
   SELECT w.kind, w.step, w.events, svc, w.n, w.new_step, f.status, f.waits_for,
-         CASE WHEN f.waits_for = ANY ('{payer,person}') THEN NULL ELSE f.hearer END, w.reopens, w.proof IS NOT NULL OR w.beyond,
+         CASE f.waits_for WHEN 'payer' THEN 'intake' WHEN 'person' THEN NULL ELSE f.hearer END, w.reopens, w.proof IS NOT NULL OR w.beyond,
          w.new_step IN ('REVENUE_BOOKED', 'PAYOUT_EARNED'), w.prices, w.posts, CASE WHEN w.n = 1 AND NOT w.beyond THEN w.proof END
   FROM (
     SELECT u.kind, u.step, u.events, split_part(u.events, ',', -1) AS new_step, count(*)::integer AS n,
@@ -36,7 +36,7 @@ BEGIN
   RETURN EXISTS (SELECT 1 FROM unnest(w_kind, w_step, w_events) d (kind, step, events)
     JOIN way x ON x.from_step = d.step AND x.events = d.events AND x.kind = d.kind AND x.service = svc);
 END $$;
-COMMENT ON COLUMN way.hearer IS 'The service that must move it on, and hears of the move; NULL also where it waits for a person, who rings it by what he brings';
+COMMENT ON COLUMN way.hearer IS 'The service that hears of the move: the one that must move it on, and of who waits for a payer intake, which tells him; NULL also where it waits for a person';
 COMMENT ON FUNCTION learn_ways IS 'Writes down those of the given ways (kind, step, events) that the chain specification allows to the service; whether there is one';
 
 CREATE OR REPLACE FUNCTION guard(d judged[], guarded boolean, pairs boolean) RETURNS judged[]

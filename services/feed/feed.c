@@ -4,6 +4,7 @@
 
 static const struct service_subject subjects[] = {
         {"says", "aethelos.event.*.*.*", "Event"},
+        {"hears", "aethelos.hop.intake.*", "Envelope"},
         {0},
 };
 
@@ -13,6 +14,7 @@ static const struct service_spec feed = {
         .generic_plans = true,
         .init = feed_init,
         .fini = feed_fini,
+        .on_message = feed_on_message,
         .on_tick = feed_on_tick,
 };
 

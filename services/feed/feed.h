@@ -14,6 +14,7 @@ struct feed_state {
 };
 int feed_init(struct service *s);
 void feed_fini(struct service *s);
+void feed_on_message(struct service *s, struct bus_message *m);
 int64_t feed_on_tick(struct service *s);
 
 #endif

@@ -178,7 +178,14 @@ int feed_init(struct service *s)
         struct feed_state *state = s->state = xcalloc(1, sizeof(struct feed_state));
 
         state->known = feed_known_new();
-        return 0;
+        return bus_subscribe(s->bus, SUBJECT_INTENTS, NULL);
+}
+
+/* Intents have been made, and who pays at once listens for them. */
+void feed_on_message(struct service *s, struct bus_message *m)
+{
+        bus_drop(s->bus, m);
+        service_tick(s);
 }
 
 void feed_fini(struct service *s)

@@ -22,6 +22,7 @@ static const struct setting settings[] = {
 static const struct service_subject subjects[] = {
         {"hears", "aethelos.job.submit.*", "Submission"},
         {"hears", "aethelos.query.receipt.*", "key"},
+        {"hears", "aethelos.hop.intake.*", "Envelope"},
         {"says", "aethelos.receipt.*.*", "Receipt"},
         {"says", "aethelos.hop.pricing.*", "Envelope"},
         {0},
@@ -46,8 +47,11 @@ static void on_round(struct service *s)
 
 static int init(struct service *s)
 {
+        int e;
+
         s->state = xcalloc(1, sizeof(struct intake_state));
-        return bus_subscribe(s->bus, SUBJECT_QUERY "*", "intake");
+        e = bus_subscribe(s->bus, SUBJECT_INTENTS, NULL); /* each instance holds requests of its own */
+        return e < 0 ? e : bus_subscribe(s->bus, SUBJECT_QUERY "*", "intake");
 }
 
 static void fini(struct service *s)

@@ -60,7 +60,7 @@ struct intake_state {
         int64_t admit_ms; /* until then they gather, unless they are many */
         struct intake_held *held;
         size_t n_held, cap_held;
-        int64_t poll_ms; /* when the held ones are looked at next */
+        int64_t poll_ms, rested_ms; /* the held ones are looked at when both are over */
         struct uuid last,
                 before;  /* job of the last round that took any from the bus, and of the one before: until that is at its payment a crowd rests */
         bool admitted;   /* a job from the bus in this round, and `last` is the last one */

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define POLL_MS          5
+#define POLL_MS          100 /* payments' bell may be lost */
 #define MESSAGE_AGAIN_MS 500
 
 static void item_free(struct intake_item *item)
@@ -67,21 +67,31 @@ void intake_refuse(struct service *s, struct intake_item *item, const struct ref
         item_free(item);
 }
 
+static void look_by(struct intake_state *state, int64_t at_ms)
+{
+        int64_t poll_ms = now_mono_ms() + POLL_MS;
+
+        if (at_ms > poll_ms)
+                at_ms = poll_ms;
+        if (at_ms < state->poll_ms)
+                state->poll_ms = at_ms;
+}
+
 static void hold(struct service *s, struct intake_item *item)
 {
         const struct intake_config *config = s->config;
         struct intake_state *state = s->state;
+        int64_t due_ms = item->async ? 0 : http_received_ms(item->request) + config->hold_ms;
 
         if (state->n_held == state->cap_held) {
                 state->cap_held = state->cap_held ? 2 * state->cap_held : 256;
                 state->held = xrealloc(state->held, state->cap_held * sizeof(*state->held));
         }
-        state->held[state->n_held++] = (struct intake_held){.request = item->request,
-                .id = item->id,
-                .due_ms = item->async ? 0 : http_received_ms(item->request) + config->hold_ms,
-                .replay = item->outcome == INTAKE_REPLAY};
+        state->held[state->n_held++] =
+                (struct intake_held){.request = item->request, .id = item->id, .due_ms = due_ms, .replay = item->outcome == INTAKE_REPLAY};
+        look_by(state, item->outcome == INTAKE_REPLAY ? 0 : due_ms); /* the intent of a repeat may be there */
         if (item->async)
-                state->poll_ms = 0; /* it is answered in this round */
+                state->rested_ms = 0; /* it is answered in this round */
 }
 
 void intake_finish(struct service *s, struct intake_item *item)
@@ -144,16 +154,17 @@ void intake_look_at_held(struct service *s)
 {
         struct intake_state *state = s->state;
         _cleanup_(PQclearp) PGresult *r = NULL;
-        int64_t now = now_mono_ms(), took;
+        int64_t now = now_mono_ms(), at = state->poll_ms > state->rested_ms ? state->poll_ms : state->rested_ms, took;
         size_t kept = 0;
         bool away;
 
         if (state->n_held == 0)
                 return;
-        if (now < state->poll_ms) {
-                service_wake_in(s, state->poll_ms - now);
+        if (now < at) {
+                service_wake_in(s, at - now);
                 return;
         }
+        state->poll_ms = INT64_MAX;
         away = intake_read_held(s->db, state->held, state->n_held, now, &r) < 0;
         for (int row = 0; !away && row < PQntuples(r); row++)
                 answer_held(&state->held[db_int(r, row, JOB_VIEW_JOB_N)], r, row);
@@ -162,13 +173,15 @@ void intake_look_at_held(struct service *s)
 
                 if (h->request && h->due_ms <= now)
                         intake_answer_away(TAKE_PTR(h->request));
-                if (h->request)
-                        state->held[kept++] = *h;
+                if (!h->request)
+                        continue;
+                look_by(state, h->due_ms);
+                state->held[kept++] = *h;
         }
         state->n_held = kept;
         /* At most about a fifth of the time goes into looking. */
         took = now_mono_ms() - now;
-        state->poll_ms = now + took + (4 * took > POLL_MS ? 4 * took : POLL_MS);
+        state->rested_ms = now + 5 * took;
         if (kept > 0)
                 service_wake_in(s, state->poll_ms - now_mono_ms());
 }

@@ -160,10 +160,21 @@ static void hear_query(struct service *s, struct bus_message *m)
         bus_drop(s->bus, m);
 }
 
+/* Payments has made intents: some of them may be what requests are held for, or a crowd rests for. */
+static void hear_bell(struct service *s, struct bus_message *m)
+{
+        struct intake_state *state = s->state;
+
+        state->poll_ms = state->look_ms = 0;
+        bus_drop(s->bus, m);
+}
+
 void intake_on_message(struct service *s, struct bus_message *m)
 {
         if (m->lane >= 0)
                 hear_submission(s, m);
-        else
+        else if (strncmp(m->subject, SUBJECT_QUERY, strlen(SUBJECT_QUERY)) == 0)
                 hear_query(s, m);
+        else
+                hear_bell(s, m);
 }

@@ -34,6 +34,7 @@ static const struct service_subject subjects[] = {
         {"says", "aethelos.hop.payments.*", "Envelope"},
         {"says", "aethelos.hop.execution.*", "Envelope"},
         {"says", "aethelos.hop.meta-repair.*", "Envelope"},
+        {"says", "aethelos.hop.intake.*", "Envelope"},
         {0},
 };
 

@@ -20,6 +20,7 @@ static void whole_chain(void **state)
         assert_int_equal(book(job, payout, true), ADVANCE_WON);
         t = MOVE("payouts", payout, 1, "PAYOUT_READY");
         assert_int_equal(t.verdict, ADVANCE_WON);
+        assert_string_equal(t.hearer, ""); /* it waits for a person, who rings it by what he brings */
         assert_int_equal(MOVE("payouts", payout, 2, "PAYOUT_DONE").verdict, ADVANCE_REFUSED);
         give_evidence(payout, "PAYOUT_DONE");
         assert_int_equal(MOVE("payouts", payout, 2, "PAYOUT_DONE").verdict, ADVANCE_WON);
@@ -329,14 +330,14 @@ static void tasks_are_apart(void **state)
         expect_sound();
 }
 
-/* Who waits for a person has nobody to ring before the person has spoken. */
-static void waiting_rings_nobody(void **state)
+/* Who waits for a payer has nobody to move it, and intake to tell him. */
+static void waiting_rings_who_tells_the_payer(void **state)
 {
         struct uuid id = new_job();
 
         (void)state;
         assert_string_equal(MOVE("pricing", id, 1, "FLOW_CHOSEN", "PRICED").hearer, "payments");
-        assert_string_equal(MOVE("payments", id, 3, "PAYMENT_REQUIRED", "PAYMENT_INITIATED").hearer, "");
+        assert_string_equal(MOVE("payments", id, 3, "PAYMENT_REQUIRED", "PAYMENT_INITIATED").hearer, "intake");
         give_evidence(id, "PAYMENT_CONFIRMED");
         assert_string_equal(MOVE("payments", id, 5, "PAYMENT_CONFIRMED").hearer, "execution");
 }
@@ -357,7 +358,7 @@ int main(void)
                 cmocka_unit_test(only_the_edges),
                 cmocka_unit_test(a_changed_specification_counts_at_once),
                 cmocka_unit_test(tasks_are_apart),
-                cmocka_unit_test(waiting_rings_nobody),
+                cmocka_unit_test(waiting_rings_who_tells_the_payer),
         };
 
         return cmocka_run_group_tests(tests, set_up, tear_down);

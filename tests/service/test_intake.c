@@ -2,6 +2,7 @@
 #include "base/util.h"
 #include "bus/bus.h"
 #include "proto/aethelos.pb-c.h"
+#include "proto/subjects.h"
 #include "tests/support/stack.h"
 
 #include <poll.h>
@@ -260,6 +261,34 @@ static void held_until_due(void **state)
                 20000);
 }
 
+/* Whoever waits for an intent is told when it is made, and a bell that is lost loses nothing. */
+static void told_of_intents(void **state)
+{
+        _cleanup_(freep) char *rung = NULL, *lost = NULL, *text = NULL;
+        struct bus_message *m;
+        struct uuid id;
+        long status;
+
+        (void)state;
+        assert_int_equal(bus_subscribe(bus, SUBJECT_INTENTS, NULL), 0);
+        (void)bus_flush(bus);
+        rung = post("/jobs", "rung-1", NULL, TEXT_JOB, &status);
+        assert_int_equal(status, 201);
+        text = json_at(rung, "job.id");
+        assert_true(uuid_parse(text, strlen(text), &id));
+        do
+                assert_non_null(m = next_plain(5000));
+        while (strcmp(m->subject, "aethelos.hop.intake.high") != 0);
+        assert_non_null(memmem(m->data, m->len, id.b, sizeof(id.b)));
+        bus_drop(bus, m);
+
+        assert_asked("WITH deaf AS (UPDATE way SET hearer = NULL WHERE hearer = 'intake' RETURNING 1) SELECT count(*) > 0 FROM deaf", "t");
+        lost = post("/jobs", "rung-2", NULL, TEXT_JOB, &status);
+        assert_int_equal(status, 201);
+        assert_asked("SELECT count(*) FROM way WHERE hearer = 'intake'", "0");
+        free(pg_fixture_ask(stack->pg, "DELETE FROM way")); /* they are derived anew */
+}
+
 static struct bus_message *query(const char *client, const char *key)
 {
         char subject[100];
@@ -485,6 +514,7 @@ int main(void)
                 cmocka_unit_test(purchases),
                 cmocka_unit_test(new_flow_at_once),
                 cmocka_unit_test(held_until_due),
+                cmocka_unit_test(told_of_intents),
                 cmocka_unit_test(refusals_on_the_bus),
                 cmocka_unit_test(store_away),
                 cmocka_unit_test(stopped_while_it_gathers),
