@@ -13,7 +13,7 @@
 #include <time.h>
 
 /* Under load pages grow, for a page costs more than an event in it: for so many events the next one is a millisecond later. */
-#define ROWS_MS    32
+#define ROWS_MS    12
 #define IDLE_MS    20
 #define LIVELY_MS  4    /* where something has just happened more will follow, and somebody listens for it */
 #define LULL_MS    1000 /* for so long after it */
