@@ -33,7 +33,7 @@ struct outbox {
 };
 void outbox_add(struct outbox *o, const char *hearer, enum lane lane, const struct uuid *id, int version);
 /* Publishes one envelope for at most 256 bells of one hearer and lane, and empties the outbox. What the bus does not take is lost: the ringer rings
- * again. */
+ * again, and intake, which only waits, looks all the same. */
 void outbox_publish(struct outbox *o, struct bus *bus);
 void outbox_done(struct outbox *o);
 /* Unpacks an envelope: the ids are appended to *ids (malloc'ed array of *n, capacity *cap). 0 or -EBADMSG. */

@@ -181,11 +181,14 @@ int feed_init(struct service *s)
         return bus_subscribe(s->bus, SUBJECT_INTENTS, NULL);
 }
 
-/* Intents have been made, and who pays at once listens for them. */
+/* Intents have been made, and who pays at once listens for them. Who stands by, or cannot read, goes on looking when he meant to. */
 void feed_on_message(struct service *s, struct bus_message *m)
 {
+        const struct feed_state *state = s->state;
+
         bus_drop(s->bus, m);
-        service_tick(s);
+        if (state->knows)
+                service_tick(s);
 }
 
 void feed_fini(struct service *s)

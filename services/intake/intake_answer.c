@@ -154,17 +154,17 @@ void intake_look_at_held(struct service *s)
 {
         struct intake_state *state = s->state;
         _cleanup_(PQclearp) PGresult *r = NULL;
-        int64_t now = now_mono_ms(), at = state->poll_ms > state->rested_ms ? state->poll_ms : state->rested_ms, took;
+        int64_t began_us = now_mono_us(), now = began_us / 1000, at = state->poll_ms > state->rested_ms ? state->poll_ms : state->rested_ms;
         size_t kept = 0;
         bool away;
 
-        if (state->n_held == 0)
-                return;
-        if (now < at) {
+        if (state->n_held > 0 && now < at) {
                 service_wake_in(s, at - now);
                 return;
         }
-        state->poll_ms = INT64_MAX;
+        state->poll_ms = INT64_MAX; /* also of a bell for which nobody waited */
+        if (state->n_held == 0)
+                return;
         away = intake_read_held(s->db, state->held, state->n_held, now, &r) < 0;
         for (int row = 0; !away && row < PQntuples(r); row++)
                 answer_held(&state->held[db_int(r, row, JOB_VIEW_JOB_N)], r, row);
@@ -180,8 +180,7 @@ void intake_look_at_held(struct service *s)
         }
         state->n_held = kept;
         /* At most about a fifth of the time goes into looking. */
-        took = now_mono_ms() - now;
-        state->rested_ms = now + 5 * took;
+        state->rested_ms = now + (5 * (now_mono_us() - began_us) + 999) / 1000;
         if (kept > 0)
                 service_wake_in(s, state->poll_ms - now_mono_ms());
 }

@@ -11,7 +11,7 @@ static const struct service_spec payouts = {
         .subjects = subjects,
         .hears_hops = true,
         .generic_plans = true,
-        .pace_us = 50000, /* nobody waits for READY, and a batch costs more than a payout in it */
+        .pace_us = 20000, /* nobody waits for READY, and a batch costs more than a payout in it */
         .on_bells = payouts_on_bells,
 };
 

@@ -330,11 +330,38 @@ static void feed_is_heard_only_with_its_own(void **state)
         stop(dir, nats);
 }
 
+/* And it hears of the others nothing but the bells for who waits for an intent. */
+static void feed_hears_the_bells_of_intake(void **state)
+{
+        char dir[] = "/tmp/aethelos-permissions-XXXXXX";
+        struct nats_fixture *nats = start(dir);
+        int feed = log_in(nats, "feed"), all = log_in(nats, "all");
+        char *list[256];
+        size_t n = subjects(list), granted = 0;
+
+        (void)state;
+        assert_true(try_it(feed, 'S', "aethelos.hop.intake.*"));
+        for (size_t i = 0; i < n; i++) {
+                bool should = may("feed", 'S', list[i]) && begins(list[i], "aethelos.");
+
+                assert_true(try_it(all, 'P', list[i]));
+                if ((heard(feed, list[i]) == 1) != should)
+                        fail_msg("feed does %shear %s", should ? "not " : "", list[i]);
+                granted += should;
+                free(list[i]);
+        }
+        assert_int_equal(granted, 1);
+        close(feed);
+        close(all);
+        stop(dir, nats);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(every_user_every_subject),
                 cmocka_unit_test(feed_is_heard_only_with_its_own),
+                cmocka_unit_test(feed_hears_the_bells_of_intake),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
