@@ -305,8 +305,8 @@ static size_t heard(int fd, const char *subject)
         }
 }
 
-/* Of all subjects those with which feed is heard ('P') or which it hears of the others ('S'), in its account of its own, are as many, and the ones
- * that it may. An answer to what is published comes when it has been handed to whoever hears it. */
+/* From feed's account to the others ('P'), or from them to feed ('S'), crosses what feed may say or hear, `granted` of all subjects, and nothing
+ * else. An answer to what is published comes when it has been handed to whoever hears it. */
 static void assert_crossing(char verb, const char *listened, size_t granted)
 {
         char dir[] = "/tmp/aethelos-permissions-XXXXXX";
