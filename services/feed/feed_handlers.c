@@ -5,6 +5,7 @@
 #include "feed.h"
 #include "feed_store.h"
 #include "proto/subjects.h"
+#include "services/intake/public_data.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -149,7 +150,7 @@ static int tell(struct service *s, const char *client, const struct feed_event *
         strbuf_adds(body, ",\"time\":\"");
         strbuf_adds(body, time);
         strbuf_adds(body, "\",\"data\":");
-        strbuf_add(body, e->data.s, e->data.len);
+        public_data_add(body, e->type, e->data);
         strbuf_addc(body, '}');
         return bus_publish(s->bus, subject, NULL, NULL, 0, body->s, body->len);
 }

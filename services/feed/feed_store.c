@@ -25,8 +25,8 @@ int feed_checkpoint(struct db *db, struct feed_position *ret_at)
 int feed_page(struct db *db, const struct feed_position *from, PGresult **ret_events)
 {
         /* Scalar sub-selects are computed once, and let the index event_tail yield the rows in order until LIMIT ends the scan. */
-        static const char sql[] = "SELECT e.generation, e.xid, e.id, e.type, e.chain_id, e.version, e.at, " JOB_VIEW_PUBLIC_DATA
-                                  ", " JOB_VIEW_FIGURE_OTHER " FROM event e WHERE (e.generation, e.xid, e.id) > ($1::smallint, $2, $3)"
+        static const char sql[] = "SELECT e.generation, e.xid, e.id, e.type, e.chain_id, e.version, e.at, e.data, " JOB_VIEW_FIGURE_OTHER
+                                  " FROM event e WHERE (e.generation, e.xid, e.id) > ($1::smallint, $2, $3)"
                                   " AND " JOB_VIEW_HORIZON " ORDER BY e.generation, e.xid, e.id LIMIT 2000";
         _cleanup_(db_args_done) struct db_args args = {0};
 

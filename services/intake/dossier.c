@@ -4,6 +4,7 @@
 #include "base/util.h"
 #include "services/intake/dossier_core.h"
 #include "services/intake/job_view.h"
+#include "services/intake/public_data.h"
 
 #include <errno.h>
 #include <string.h>
@@ -64,7 +65,6 @@ static const char facts_sql[] =
         " to_char((SELECT late FROM clock)" UTC ","
         " to_char((SELECT deadline FROM clock)" UTC " FROM s LEFT JOIN payment_intent p ON p.id = $1";
 
-#define DATA   "(CASE WHEN $2 THEN " JOB_VIEW_PUBLIC_DATA " ELSE e.data END)::json" /* $2: for the public side */
 #define CHAINS "(SELECT $1 AS id, 1 AS o UNION ALL SELECT p.id, 2 FROM chain p WHERE p.parent = $1) x"
 #define LIST   "SELECT coalesce(json_agg(row_to_json(l)), '[]') FROM "
 
@@ -76,12 +76,50 @@ static const char job_sql[] =
 static const char subject_sql[] = "WITH s AS (SELECT coalesce((SELECT i.chain_id FROM issue i WHERE i.id = $1), $1) AS id)"
                                   " SELECT coalesce((SELECT c.parent FROM chain c WHERE c.id = s.id AND c.kind = 'payout'), s.id) FROM s";
 
-/* Each yields one value of JSON. */
+/* Whoever asks from outside sees of an event what the public may. */
+static void add_data(struct strbuf *b, const PGresult *r, int row, int type, int data, bool public_side)
+{
+        struct slice text = db_text(r, row, data);
+
+        if (public_side)
+                public_data_add(b, PQgetvalue(r, row, type), text);
+        else
+                strbuf_add(b, text.s, text.len);
+}
+
+static void add_value(struct strbuf *b, const PGresult *r, bool public_side)
+{
+        (void)public_side;
+        strbuf_adds(b, PQntuples(r) == 0 || db_null(r, 0, 0) ? "null" : PQgetvalue(r, 0, 0));
+}
+
+static void add_end(struct strbuf *b, const PGresult *r, bool public_side)
+{
+        if (PQntuples(r) == 0)
+                strbuf_adds(b, "null");
+        else
+                add_data(b, r, 0, 0, 1, public_side);
+}
+
+static void add_timeline(struct strbuf *b, const PGresult *r, bool public_side)
+{
+        for (int row = 0; row < PQntuples(r); row++) {
+                strbuf_addf(b, "%s{\"type\":\"%s\",\"chain_id\":\"%s\",\"version\":%s,\"time\":\"%s\",\"data\":", row > 0 ? "," : "[",
+                        PQgetvalue(r, row, 0), PQgetvalue(r, row, 1), PQgetvalue(r, row, 2), PQgetvalue(r, row, 3));
+                add_data(b, r, row, 0, 4, public_side);
+                strbuf_addc(b, '}');
+        }
+        strbuf_adds(b, PQntuples(r) > 0 ? "]" : "[]");
+}
+
+/* Each yields one value of JSON: that of its statement, or what `add` makes of its rows. */
 static const struct part {
         const char *name, *sql;
+        void (*add)(struct strbuf *b, const PGresult *r, bool public_side); /* NULL: add_value */
 } parts[] = {
-        {"end", "SELECT " DATA " FROM chain c JOIN event e ON (e.chain_id, e.version) = (c.id, c.version)"
-                " WHERE c.id = $1 AND c.step IN ('FINAL_FAIL', 'PAYMENT_EXPIRED')"},
+        {"end", "SELECT e.type, e.data FROM chain c JOIN event e ON (e.chain_id, e.version) = (c.id, c.version)"
+                " WHERE c.id = $1 AND c.step IN ('FINAL_FAIL', 'PAYMENT_EXPIRED')",
+                add_end},
         {"held", "SELECT row_to_json(h) FROM (SELECT"
                  " sum(CASE 'customer_prepayment' WHEN j.credit THEN j.amount WHEN j.debit THEN -j.amount ELSE 0 END) AS minor, j.currency"
                  " FROM journal j WHERE j.chain_id = $1 GROUP BY j.currency) h"},
@@ -101,8 +139,9 @@ static const struct part {
         {"provider_calls", LIST "(SELECT q.id, q.version, q.what, q.state, q.error, q.probes AS asked, to_char(q.started_at" UTC " AS since,"
                                 " CASE WHEN q.state IN ('calling', 'pending', 'unknown') THEN to_char(q.next_at" UTC " END AS next_at"
                                 " FROM provider_call q WHERE q.chain_id = $1 ORDER BY q.version, q.id) l"},
-        {"timeline", LIST "(SELECT e.type, e.chain_id, e.version, to_char(e.at" UTC " AS time, " DATA " AS data FROM " CHAINS
-                          " JOIN event e ON e.chain_id = x.id ORDER BY x.o, e.version) l"},
+        {"timeline", "SELECT e.type, e.chain_id, e.version, to_char(e.at" UTC ", e.data FROM " CHAINS
+                     " JOIN event e ON e.chain_id = x.id ORDER BY x.o, e.version",
+                add_timeline},
 };
 
 static const char *text_or_null(const PGresult *r, int column)
@@ -209,11 +248,11 @@ static int read_dossier(struct db *db, void *arg)
         for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {
                 _cleanup_(PQclearp) PGresult *r = NULL;
 
-                e = db_run(db, parts[i].sql, &both, &r);
+                e = db_run(db, parts[i].sql, &one, &r);
                 if (e < 0)
                         return e;
                 strbuf_addf(w->b, ",\"%s\":", parts[i].name);
-                strbuf_adds(w->b, PQntuples(r) == 0 || db_null(r, 0, 0) ? "null" : PQgetvalue(r, 0, 0));
+                (parts[i].add ? parts[i].add : add_value)(w->b, r, w->public_side);
         }
         strbuf_addc(w->b, '}');
         return 0;

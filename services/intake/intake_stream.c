@@ -72,7 +72,7 @@ static int give(struct db *db, struct intake_stream *stream)
                 _cleanup_(strbuf_done) struct strbuf b = {0};
                 char id[24];
 
-                job_view_add_event(&b, r, row, 0, stream->form);
+                job_view_add_public_event(&b, r, row, 0, stream->form);
                 stream->after = db_int(r, row, 3);
                 snprintf(id, sizeof(id), "%" PRId64, stream->after);
                 sse_send(&stream->sse, id, b.s, b.len);

@@ -3,6 +3,7 @@
 #include "services/intake/job_view.h"
 
 #include "base/util.h"
+#include "services/intake/public_data.h"
 
 #include <errno.h>
 #include <string.h>
@@ -109,7 +110,7 @@ bool job_view_form_parse(const char *format, enum job_view_form *ret_form)
 }
 
 /* Named by its source and id: numbers of events are distinct within a generation, and each generation is a source. */
-static void add_cloudevent(struct strbuf *b, const PGresult *r, int row, int column)
+static void add_cloudevent(struct strbuf *b, const PGresult *r, int row, int column, struct slice data)
 {
         strbuf_addf(b, "{\"specversion\":\"1.0\",\"id\":\"%lld\",\"source\":\"urn:uuid:%s\",\"type\":\"aethelos.%s\",",
                 (long long)db_int(r, row, column), PQgetvalue(r, row, column + 6), PQgetvalue(r, row, column + 1));
@@ -117,14 +118,14 @@ static void add_cloudevent(struct strbuf *b, const PGresult *r, int row, int col
         strbuf_addc(b, ',');
         add_slice(b, "time", db_text(r, row, column + 4));
         strbuf_addf(b, ",\"datacontenttype\":\"application/json\",\"chainversion\":%lld", (long long)db_int(r, row, column + 3));
-        add_raw(b, "data", db_text(r, row, column + 5));
+        add_raw(b, "data", data);
         strbuf_addc(b, '}');
 }
 
-void job_view_add_event(struct strbuf *b, const PGresult *r, int row, int column, enum job_view_form form)
+static void add_event(struct strbuf *b, const PGresult *r, int row, int column, enum job_view_form form, struct slice data)
 {
         if (form == JOB_VIEW_CLOUDEVENT) {
-                add_cloudevent(b, r, row, column);
+                add_cloudevent(b, r, row, column, data);
                 return;
         }
         strbuf_addf(b, "{\"id\":%lld,", (long long)db_int(r, row, column));
@@ -133,8 +134,23 @@ void job_view_add_event(struct strbuf *b, const PGresult *r, int row, int column
         add_slice(b, "chain_id", db_text(r, row, column + 2));
         strbuf_addf(b, ",\"version\":%lld,", (long long)db_int(r, row, column + 3));
         add_slice(b, "time", db_text(r, row, column + 4));
-        add_raw(b, "data", db_text(r, row, column + 5)); /* the source is named in the other form alone */
+        add_raw(b, "data", data); /* the source is named in the other form alone */
         strbuf_addc(b, '}');
+}
+
+void job_view_add_event(struct strbuf *b, const PGresult *r, int row, int column, enum job_view_form form)
+{
+        add_event(b, r, row, column, form, db_text(r, row, column + 5));
+}
+
+void job_view_add_public_event(struct strbuf *b, const PGresult *r, int row, int column, enum job_view_form form)
+{
+        _cleanup_(strbuf_done) struct strbuf shown = {0};
+        struct slice data = db_text(r, row, column + 5);
+
+        if (data.s)
+                public_data_add(&shown, PQgetvalue(r, row, column + 1), data);
+        add_event(b, r, row, column, form, (struct slice){shown.s, shown.len});
 }
 
 void job_view_add_payout(struct strbuf *b, const PGresult *r, int row, int column)
@@ -168,7 +184,7 @@ int job_view_jobs(struct db *db, const struct uuid ids[], size_t n, PGresult **r
 int job_view_event_rows(struct db *db, const struct uuid *chain, const char *kind, int64_t after, int64_t limit, PGresult **ret_rows)
 {
         static const char sql[] =
-                "SELECT " JOB_VIEW_PUBLIC_EVENT_COLUMNS " FROM chain c LEFT JOIN LATERAL (SELECT t.*, sum(octet_length(t.data)) OVER (ORDER BY "
+                "SELECT " JOB_VIEW_EVENT_COLUMNS " FROM chain c LEFT JOIN LATERAL (SELECT t.*, sum(octet_length(t.data)) OVER (ORDER BY "
                 "t.version) - octet_length(t.data) AS before FROM (SELECT * FROM event x WHERE x.chain_id = c.id AND x.version > $3"
                 " ORDER BY x.version LIMIT $4) t) e ON e.before < " JOB_VIEW_PAGE_BYTES " WHERE c.id = $1 AND c.kind = $2 ORDER BY e.version";
         _cleanup_(db_args_done) struct db_args args = {0};
@@ -197,7 +213,7 @@ int job_view_events(
         for (int row = 0; row < n; row++) {
                 if (row > 0)
                         strbuf_addc(b, ',');
-                job_view_add_event(b, r, row, 0, form);
+                job_view_add_public_event(b, r, row, 0, form);
         }
         if (n > 0)
                 strbuf_addf(b, "],\"next\":\"%lld\"}", (long long)db_int(r, n - 1, 3));

@@ -40,21 +40,6 @@
 #define JOB_VIEW_EVENT_SOURCE  "(SELECT g.source FROM generation g WHERE g.n = e.generation)"
 #define JOB_VIEW_EVENT_COLUMNS "e.id, e.type, e.chain_id, e.version, " JOB_VIEW_TIME("e.at") ", e.data, " JOB_VIEW_EVENT_SOURCE
 #define JOB_VIEW_EVENT_N       7 /* FROM event e */
-/* What of e.data is for whoever has the id of the job: what evidence there was, and not whose; no names of people, no references of theirs. Only an
- * event's own members are looked at, never what clients and operators wrote. The types that are named hold nothing private, and two of them may be
- * large. What has none of the words is not parsed; strpos finds that out in a quarter of the time of LIKE. */
-#define JOB_VIEW_PUBLIC_DATA                                                                                                                         \
-        "CASE WHEN e.type IN ('JOB_CREATED', 'FLOW_CHOSEN', 'PRICED', 'PAYMENT_REQUIRED', 'PAYMENT_INITIATED', 'EXECUTION_STARTED',"                 \
-        " 'EXECUTION_COMPLETED', 'REVENUE_BOOKED', 'PAYOUT_EARNED', 'PAYOUT_READY')"                                                                 \
-        " OR strpos(e.data, '\"by\"') + strpos(e.data, '\"reference\"') + strpos(e.data, '\"evidence\"') +"                                          \
-        " strpos(e.data, '\"compensation\"') = 0 THEN e.data ELSE coalesce((SELECT json_object_agg(m.k, CASE m.k"                                    \
-        " WHEN 'evidence' THEN json_build_object('kind', m.v->'kind')"                                                                               \
-        " WHEN 'compensation' THEN json_build_object('kind', m.v->'kind', 'amount', m.v->'amount') WHEN 'cause' THEN"                                \
-        " CASE json_typeof(m.v) WHEN 'object' THEN (m.v::jsonb - 'by')::json ELSE m.v END ELSE m.v END)"                                             \
-        " FROM json_each(e.data::json) m(k, v) WHERE m.k NOT IN ('by', 'reference'))::text, '{}') END"
-#define JOB_VIEW_PUBLIC_EVENT_COLUMNS                                                                                                                \
-        "e.id, e.type, e.chain_id, e.version, " JOB_VIEW_TIME("e.at") ", " JOB_VIEW_PUBLIC_DATA ", " JOB_VIEW_EVENT_SOURCE
-
 /* Events of a page weigh no more than this and the last one of them; the cursor says where to go on. */
 #define JOB_VIEW_PAGE_BYTES "4194304"
 
@@ -84,12 +69,13 @@ void job_view_add_job(struct strbuf *b, const PGresult *r, int row, int column);
 bool job_view_has_intent(const PGresult *r, int row, int column);                   /* PAYMENT_INITIATED has happened */
 void job_view_add_intent(struct strbuf *b, const PGresult *r, int row, int column); /* from the columns of a job that has one */
 void job_view_add_event(struct strbuf *b, const PGresult *r, int row, int column, enum job_view_form form);
+void job_view_add_public_event(struct strbuf *b, const PGresult *r, int row, int column, enum job_view_form form); /* what public_data.h shows of it */
 void job_view_add_payout(struct strbuf *b, const PGresult *r, int row, int column);
 
 /* Jobs by id: rows of JOB_VIEW_JOB_COLUMNS in no particular order; an id that is no job has no row. 0 or a negative errno of db_run. */
 int job_view_jobs(struct db *db, const struct uuid ids[], size_t n, PGresult **ret_result);
 
-/* A chain's events as the public may see them, behind version `after`: rows for job_view_add_event. The chain without such events is one row of
+/* A chain's events behind version `after`: rows for job_view_add_public_event. The chain without such events is one row of
  * nulls, no such chain of that kind is no row. */
 int job_view_event_rows(struct db *db, const struct uuid *chain, const char *kind, int64_t after, int64_t limit, PGresult **ret_rows);
 /* One page of a chain's events as the public may see them, behind version `after`, as {"items":[...],"next":"<cursor>"}. `next` is the cursor behind
