@@ -2,7 +2,6 @@
  * moves are allowed stands in the tables step and edge, and the database decides. */
 #include "store/chain.h"
 
-#include "base/strbuf.h"
 #include "base/util.h"
 
 #include <errno.h>
@@ -28,14 +27,14 @@ bool lane_parse(const char *s, size_t len, enum lane *ret_lane)
 
 void advance_reset(struct advance *a)
 {
-        for (size_t i = 0; i < a->n_events; i++)
-                free(a->e[i].data);
+        strbuf_reset(&a->data);
         a->n = a->n_events = 0;
+        a->opens = false;
 }
 
 void advance_done(struct advance *a)
 {
-        advance_reset(a);
+        strbuf_done(&a->data);
         free(a->t);
         free(a->e);
         *a = (struct advance){0};
@@ -68,6 +67,7 @@ size_t advance_open(struct advance *a, const struct uuid *id, const char *kind, 
         t->kind = kind;
         t->client = client;
         t->lane = lane;
+        a->opens = true;
         return a->n - 1;
 }
 
@@ -79,6 +79,7 @@ size_t advance_open_child(struct advance *a, const struct uuid *id, const char *
         t->kind = kind;
         t->parent = *parent;
         t->has_parent = true;
+        a->opens = true;
         return a->n - 1;
 }
 
@@ -88,41 +89,43 @@ void advance_event(struct advance *a, size_t t, const char *type, const char *da
                 a->cap_events = a->cap_events ? 2 * a->cap_events : 128;
                 a->e = xrealloc(a->e, a->cap_events * sizeof(*a->e));
         }
-        a->e[a->n_events++] = (struct advance_event){.t = t, .type = type, .data = xstrndup(data, len), .len = len};
+        a->e[a->n_events++] = (struct advance_event){.t = t, .type = type, .at = a->data.len, .len = len};
+        strbuf_add(&a->data, data, len);
 }
 
 static int by_transition(const void *x, const void *y)
 {
-        const struct advance_event *a = *(const struct advance_event *const *)x, *b = *(const struct advance_event *const *)y;
+        const struct advance_event *a = x, *b = y;
 
         if (a->t != b->t)
                 return a->t < b->t ? -1 : 1;
-        return a < b ? -1 : 1; /* in the order in which they were added */
+        return a->at < b->at ? -1 : a->at > b->at; /* in the order in which they were added */
 }
 
 /* For each transition the names of its events with commas between them; and in the same order the data. */
-static void add_events(struct db_args *args, const struct advance *a)
+static void add_events(struct db_args *args, struct advance *a)
 {
-        _cleanup_(freep) const struct advance_event **sorted = xcalloc(a->n_events + 1, sizeof(*sorted));
         _cleanup_(strbuf_done) struct strbuf names = {0};
         size_t at = 0;
 
-        for (size_t i = 0; i < a->n_events; i++)
-                sorted[i] = &a->e[i];
-        qsort(sorted, a->n_events, sizeof(*sorted), by_transition);
+        for (size_t i = 1; i < a->n_events; i++)
+                if (a->e[i].t < a->e[i - 1].t) {
+                        qsort(a->e, a->n_events, sizeof(*a->e), by_transition);
+                        break;
+                }
         db_array_begin(args, DB_ARRAY_TEXT);
         for (size_t i = 0; i < a->n; i++) {
                 strbuf_reset(&names);
-                for (; at < a->n_events && sorted[at]->t == i; at++) {
+                for (; at < a->n_events && a->e[at].t == i; at++) {
                         if (names.len > 0)
                                 strbuf_addc(&names, ',');
-                        strbuf_adds(&names, sorted[at]->type);
+                        strbuf_adds(&names, a->e[at].type);
                 }
                 db_array_text(args, names.s ? names.s : "", names.len);
         }
         db_array_begin(args, DB_ARRAY_TEXT);
         for (size_t i = 0; i < a->n_events; i++)
-                db_array_text(args, sorted[i]->data, sorted[i]->len);
+                db_array_text(args, a->data.s ? a->data.s + a->e[i].at : "", a->e[i].len);
 }
 
 int advance_run(struct advance *a, struct db *db)
@@ -130,6 +133,7 @@ int advance_run(struct advance *a, struct db *db)
         static const char sql[] = "SELECT ord, verdict, version, step, hearer, lane FROM advance($1, $2, $3, $4, $5, $6, $7, $8)";
         _cleanup_(db_args_done) struct db_args args = {0};
         _cleanup_(PQclearp) PGresult *r = NULL;
+        size_t n_opening = a->opens ? a->n : 0; /* where nothing is opened, nothing need be said of whose it is */
         int e;
 
         if (a->n == 0)
@@ -142,18 +146,19 @@ int advance_run(struct advance *a, struct db *db)
         for (size_t i = 0; i < a->n; i++)
                 db_array_int(&args, a->t[i].expected);
         db_array_begin(&args, DB_ARRAY_TEXT);
-        for (size_t i = 0; i < a->n; i++)
+        for (size_t i = 0; i < n_opening; i++)
                 db_array_text(&args, a->t[i].kind, a->t[i].kind ? strlen(a->t[i].kind) : 0);
         db_array_begin(&args, DB_ARRAY_TEXT);
-        for (size_t i = 0; i < a->n; i++)
+        for (size_t i = 0; i < n_opening; i++)
                 db_array_text(&args, a->t[i].client, a->t[i].client ? strlen(a->t[i].client) : 0);
         db_array_begin(&args, DB_ARRAY_TEXT);
-        for (size_t i = 0; i < a->n; i++)
+        for (size_t i = 0; i < n_opening; i++)
                 db_array_text(&args, lane_name(a->t[i].lane), strlen(lane_name(a->t[i].lane)));
         db_array_begin(&args, DB_ARRAY_UUID);
-        for (size_t i = 0; i < a->n; i++)
+        for (size_t i = 0; i < n_opening; i++)
                 db_array_uuid(&args, a->t[i].has_parent ? &a->t[i].parent : NULL);
         add_events(&args, a);
+        args.binary_results = true;
 
         e = db_run(db, sql, &args, &r);
         if (e < 0)

@@ -10,6 +10,7 @@
 #define AETHELOS_STORE_CHAIN_H
 
 #include "base/amount.h"
+#include "base/strbuf.h"
 #include "store/db.h"
 
 enum lane { LANE_HIGH, LANE_NORMAL, LANE_LOW, LANE_COUNT };
@@ -37,10 +38,11 @@ struct advance {
         struct advance_event {
                 size_t t;
                 const char *type; /* static */
-                char *data;       /* JSON text */
-                size_t len;
+                size_t at, len;   /* its JSON text in `data` */
         } * e;
         size_t n_events, cap_events;
+        struct strbuf data;
+        bool opens; /* at least one of them opens a chain */
 };
 
 void advance_done(struct advance *a); /* also for _cleanup_(advance_done) */
