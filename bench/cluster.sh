@@ -43,7 +43,7 @@ await() { # what, command...
   exit 1
 }
 node_start() {
-  printf '%s\n' "server_name: \"node$1\"" "listen: \"127.0.0.1:$((23220 + $1))\"" "http: \"127.0.0.1:$((23240 + $1))\"" 'max_payload: 2MB' \
+  printf '%s\n' "server_name: \"node$1\"" "listen: \"127.0.0.1:$((23220 + $1))\"" "http: \"127.0.0.1:$((23240 + $1))\"" 'max_payload: 2MB' 'no_sublist_cache: true' \
     "jetstream { store_dir: \"$work/node$1\", max_memory_store: 512MB, max_file_store: 4GB }" \
     "include \"nats-permissions.conf\"" "cluster { name: \"aethelos\", listen: \"127.0.0.1:$((23230 + $1))\", routes: [ $routes] }" \
     >"$AETHELOS_STATE/nats/node$1.conf" # beside the permissions that it includes
