@@ -43,13 +43,13 @@ int repair_page(struct db *db, bool evidence, int64_t until_ms, struct uuid *aft
         static const char chains[] =
                 "WITH page AS MATERIALIZED (SELECT c.id, c.kind, c.step, c.version, c.lane, c.updated_at AS since FROM chain c"
                 "  WHERE c.status = 'open' AND c.aside IS NULL AND c.waits_for IS NULL AND c.id > $1 ORDER BY c.id LIMIT 5000),"
-                " edge_of AS (SELECT count(*) AS n, (array_agg(id ORDER BY id DESC))[1] AS last FROM page)"
+                " edge_of AS (SELECT count(*) AS n, (SELECT id FROM page ORDER BY id DESC LIMIT 1) AS last FROM page)"
                 " SELECT m.n, m.last, d.id, d.version, d.lane, d.hearer, floor(extract(epoch FROM d.since) * 1000)::bigint"
                 " FROM edge_of m LEFT JOIN (SELECT p.*, st.hearer FROM page p JOIN step st ON st.kind = p.kind AND st.name = p.step"
                 "  WHERE st.hearer IS NOT NULL AND p.since <= to_timestamp($2 / 1000.0)) d ON true";
         static const char evidences[] = "WITH page AS MATERIALIZED (SELECT i.chain_id AS id, i.at AS since FROM evidence_inbox i"
                                         "  WHERE i.chain_id > $1 ORDER BY i.chain_id LIMIT 5000),"
-                                        " edge_of AS (SELECT count(*) AS n, (array_agg(id ORDER BY id DESC))[1] AS last FROM page)"
+                                        " edge_of AS (SELECT count(*) AS n, (SELECT id FROM page ORDER BY id DESC LIMIT 1) AS last FROM page)"
                                         " SELECT m.n, m.last, d.id, d.version, d.lane, d.hearer, floor(extract(epoch FROM d.since) * 1000)::bigint"
                                         " FROM edge_of m LEFT JOIN (SELECT p.*, c.version, c.lane, st.hearer FROM page p JOIN chain c ON c.id = p.id"
                                         "  JOIN step st ON st.kind = c.kind AND st.name = c.step"
