@@ -226,7 +226,7 @@ static int nats_configure(struct supervisor *v)
                 "# Written anew at every start.\n"
                 "server_name: \"aethelos\"\nlisten: \"127.0.0.1:%d\"\n"
                 "max_payload: 2MB # a body of 1 MiB and its headers\n"
-                "no_sublist_cache: true # nearly every message has a subject that was never there before: a cache of who hears which would only be written\n"
+                "no_sublist_cache: true # nearly every message has a new subject: a cache of who hears which would only be written\n"
                 "jetstream { store_dir: \"%s/nats/storage\", max_memory_store: 512MB, max_file_store: 16GB }\n"
                 "include \"nats-permissions.conf\"\n",
                 s->nats_port, s->state);

@@ -56,6 +56,7 @@ size_t advance_move(struct advance *a, const struct uuid *id, int expected)
 
         t->id = *id;
         t->expected = expected;
+        a->opens = a->opens || expected == 0;
         return a->n - 1;
 }
 

@@ -330,7 +330,7 @@ BEGIN
          CASE WHEN u.verdict = 'won' THEN u.hearer END, u.lane
   FROM unnest(d) WITH ORDINALITY u WHERE quick IS NULL OR u.ordinality <> ALL (quick);
 END $$;
-COMMENT ON FUNCTION advance IS 'Moves a batch of chains, at most one transition (of one or more events) per chain and call. Transition i is t_*[i]; t_events[i] names its events, separated by commas, and e_data holds the data of all events in that order. t_expected 0 opens a chain (t_kind, t_client, t_lane; t_parent for a payout). Per transition: won, lost (another was faster, or a repeat) or refused (no such edge for this service, or evidence is missing)';
+COMMENT ON FUNCTION advance IS 'Moves a batch of chains, at most one transition (of one or more events) per chain and call. Transition i is t_*[i]; t_events[i] names its events, separated by commas, and e_data holds the data of all events in that order. t_expected 0 opens a chain (t_kind, t_client, t_lane; t_parent for a payout); where nothing is opened, these four may be empty. Per transition: won, lost (another was faster, or a repeat) or refused (no such edge for this service, or evidence is missing)';
 GRANT EXECUTE ON FUNCTION advance TO aethelos_intake, aethelos_pricing, aethelos_payments, aethelos_execution, aethelos_ledger, aethelos_payouts, aethelos_meta_repair;
 -- What was derived by other rules than those of learn_ways() above is derived anew.
 LOCK TABLE way IN SHARE ROW EXCLUSIVE MODE;

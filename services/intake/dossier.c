@@ -1,6 +1,7 @@
 /* Reads the dossier: from one snapshot, so that all of it is of one moment, and by primary key or by chain. It writes nothing. */
 #include "services/intake/dossier.h"
 
+#include "base/json.h"
 #include "base/util.h"
 #include "services/intake/dossier_core.h"
 #include "services/intake/job_view.h"
@@ -76,12 +77,19 @@ static const char job_sql[] =
 static const char subject_sql[] = "WITH s AS (SELECT coalesce((SELECT i.chain_id FROM issue i WHERE i.id = $1), $1) AS id)"
                                   " SELECT coalesce((SELECT c.parent FROM chain c WHERE c.id = s.id AND c.kind = 'payout'), s.id) FROM s";
 
-/* Whoever asks from outside sees of an event what the public may. */
+/* Whoever asks from outside sees of an event what the public may. Spoiled data, which only a person can mend, is told as a text, and outside not. */
 static void add_data(struct strbuf *b, const PGresult *r, int row, int type, int data, bool public_side)
 {
         struct slice text = db_text(r, row, data);
+        _cleanup_(json_done) struct json_doc doc = {0};
+        struct json_error error;
+        bool sound = json_parse_own(text.s, text.len, &doc, &error) == 0;
 
-        if (public_side)
+        if (!sound && public_side)
+                strbuf_adds(b, "{}");
+        else if (!sound)
+                strbuf_add_json(b, text.s, text.len);
+        else if (public_side)
                 public_data_add(b, PQgetvalue(r, row, type), text);
         else
                 strbuf_add(b, text.s, text.len);
@@ -117,7 +125,8 @@ static const struct part {
         const char *name, *sql;
         void (*add)(struct strbuf *b, const PGresult *r, bool public_side); /* NULL: add_value */
 } parts[] = {
-        {"end", "SELECT e.type, e.data FROM chain c JOIN event e ON (e.chain_id, e.version) = (c.id, c.version)"
+        {"end",
+                "SELECT e.type, e.data FROM chain c JOIN event e ON (e.chain_id, e.version) = (c.id, c.version)"
                 " WHERE c.id = $1 AND c.step IN ('FINAL_FAIL', 'PAYMENT_EXPIRED')",
                 add_end},
         {"held", "SELECT row_to_json(h) FROM (SELECT"
@@ -139,8 +148,9 @@ static const struct part {
         {"provider_calls", LIST "(SELECT q.id, q.version, q.what, q.state, q.error, q.probes AS asked, to_char(q.started_at" UTC " AS since,"
                                 " CASE WHEN q.state IN ('calling', 'pending', 'unknown') THEN to_char(q.next_at" UTC " END AS next_at"
                                 " FROM provider_call q WHERE q.chain_id = $1 ORDER BY q.version, q.id) l"},
-        {"timeline", "SELECT e.type, e.chain_id, e.version, to_char(e.at" UTC ", e.data FROM " CHAINS
-                     " JOIN event e ON e.chain_id = x.id ORDER BY x.o, e.version",
+        {"timeline",
+                "SELECT e.type, e.chain_id, e.version, to_char(e.at" UTC ", e.data FROM " CHAINS
+                " JOIN event e ON e.chain_id = x.id ORDER BY x.o, e.version",
                 add_timeline},
 };
 

@@ -40,6 +40,7 @@
 #define JOB_VIEW_EVENT_SOURCE  "(SELECT g.source FROM generation g WHERE g.n = e.generation)"
 #define JOB_VIEW_EVENT_COLUMNS "e.id, e.type, e.chain_id, e.version, " JOB_VIEW_TIME("e.at") ", e.data, " JOB_VIEW_EVENT_SOURCE
 #define JOB_VIEW_EVENT_N       7 /* FROM event e */
+
 /* Events of a page weigh no more than this and the last one of them; the cursor says where to go on. */
 #define JOB_VIEW_PAGE_BYTES "4194304"
 
@@ -69,14 +70,15 @@ void job_view_add_job(struct strbuf *b, const PGresult *r, int row, int column);
 bool job_view_has_intent(const PGresult *r, int row, int column);                   /* PAYMENT_INITIATED has happened */
 void job_view_add_intent(struct strbuf *b, const PGresult *r, int row, int column); /* from the columns of a job that has one */
 void job_view_add_event(struct strbuf *b, const PGresult *r, int row, int column, enum job_view_form form);
-void job_view_add_public_event(struct strbuf *b, const PGresult *r, int row, int column, enum job_view_form form); /* what public_data.h shows of it */
+/* The same, of its data what public_data.h shows. */
+void job_view_add_public_event(struct strbuf *b, const PGresult *r, int row, int column, enum job_view_form form);
 void job_view_add_payout(struct strbuf *b, const PGresult *r, int row, int column);
 
 /* Jobs by id: rows of JOB_VIEW_JOB_COLUMNS in no particular order; an id that is no job has no row. 0 or a negative errno of db_run. */
 int job_view_jobs(struct db *db, const struct uuid ids[], size_t n, PGresult **ret_result);
 
-/* A chain's events behind version `after`: rows for job_view_add_public_event. The chain without such events is one row of
- * nulls, no such chain of that kind is no row. */
+/* A chain's events behind version `after`: rows for job_view_add_public_event. The chain without such events is one row of nulls, no such chain of
+ * that kind is no row. */
 int job_view_event_rows(struct db *db, const struct uuid *chain, const char *kind, int64_t after, int64_t limit, PGresult **ret_rows);
 /* One page of a chain's events as the public may see them, behind version `after`, as {"items":[...],"next":"<cursor>"}. `next` is the cursor behind
  * the last item, so that a follower can go on from it; null when there is no item. 0, -ENOENT (no such chain of that kind), or a negative errno of

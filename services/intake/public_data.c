@@ -1,5 +1,6 @@
 /* See the header. Most events are told as they are, after a look at their type or for four words; what has one of those is parsed and written anew,
- * whatever its type. A member that is not known is shown, but not where its object is evidence or a compensation: of those only what is named here. */
+ * whatever its type. A member that is not known is shown, but not where its object is evidence or a compensation: of those only what is named here.
+ */
 #include "services/intake/public_data.h"
 
 #include "base/json.h"

@@ -6,7 +6,7 @@
 
 #include "base/strbuf.h"
 
-/* Adds one JSON object: `data` as it is, or what may be shown of it. Of data that is no JSON object, which is for a person to look at, nothing: {}. */
+/* Adds `data` as it is, or what may be shown of it. What has a private word and is no JSON object, and therefore for a person to look at, is {}. */
 void public_data_add(struct strbuf *b, const char *type, struct slice data);
 
 #endif

@@ -3,8 +3,6 @@
 
 #include <stddef.h>
 
-#define ROUND_TICKS 60
-
 /* How many bells were due up to this age. */
 static int64_t bells(int64_t age_ms)
 {
@@ -52,11 +50,4 @@ int64_t repair_backoff_ms(const struct repair_rule *rule, int attempt, double ji
         if (pause > rule->backoff_max_ms)
                 pause = rule->backoff_max_ms;
         return pause - (int64_t)((double)pause / 4 * jitter);
-}
-
-int repair_pages_due(int last_round, int this_round, int most)
-{
-        int due = (this_round > last_round ? this_round : last_round) / ROUND_TICKS + 1;
-
-        return due < most ? due : most;
 }

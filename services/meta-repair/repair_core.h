@@ -40,8 +40,4 @@ enum repair_grade repair_grade(const struct repair_rule *rule, int64_t age_ms);
  * not come back together. */
 int64_t repair_backoff_ms(const struct repair_rule *rule, int attempt, double jitter);
 
-/* How many pages of what waits are walked over in a tick, of at most `most`: so many that a round of as many pages as the last one had, or as the one
- * under way has had so far, takes about 60 ticks. What waits for somebody is late after minutes, and need not be seen every second. */
-int repair_pages_due(int last_round, int this_round, int most);
-
 #endif

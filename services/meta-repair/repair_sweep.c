@@ -4,7 +4,6 @@
 #include "base/crashpoint.h"
 #include "base/util.h"
 #include "repair.h"
-#include "repair_core.h"
 #include "repair_texts.h"
 
 #include <errno.h>
@@ -13,7 +12,7 @@
 #include <string.h>
 
 #define LEASE       "sweep"
-#define PAGES_TICK  4   /* of each walk at most */
+#define PAGES_TICK  4   /* of each walk */
 #define BROKEN_TICK 200 /* chains whose events are folded */
 #define OPEN_BATCH  256 /* issues opened in one transaction */
 #define FIGURES_MS  10000
@@ -25,7 +24,6 @@ struct repair_sweep {
                 struct uuid after;
                 struct repair_gauges now, last; /* of the round under way, and of the last whole one */
                 bool whole;                     /* a round has ended since figures were written */
-                int n_now, n_last;              /* pages of those rounds */
         } walks[REPAIR_WALKS];
         enum repair_walk broken_walk;
         struct uuid broken_after, issue_after, mismatch_after;
@@ -122,10 +120,10 @@ static int walk_chains(struct service *s, struct repair_sweep *w, enum repair_wa
 {
         struct repair_state *state = s->state;
         struct walk *k = &w->walks[which];
-        int pages = which == REPAIR_WALK_WAITING ? repair_pages_due(k->n_last, k->n_now, PAGES_TICK) : PAGES_TICK, e = 0;
         bool more = true;
+        int e = 0;
 
-        for (int page = 0; page < pages && e == 0 && more; page++) {
+        for (int page = 0; page < PAGES_TICK && e == 0 && more; page++) {
                 _cleanup_(repair_candidates_done) struct repair_candidates found = {0};
                 _cleanup_(freep) struct uuid *refunded = NULL;
                 size_t n_refunded = 0;
@@ -135,14 +133,11 @@ static int walk_chains(struct service *s, struct repair_sweep *w, enum repair_wa
                         e = repair_open_now(s, &found);
                 if (e == 0)
                         e = repair_finish_refunded(s, refunded, n_refunded);
-                k->n_now++;
         }
         if (e == 0 && !more) {
                 k->after = (struct uuid){0};
                 k->last = k->now;
                 k->now.n = 0;
-                k->n_last = k->n_now;
-                k->n_now = 0;
                 k->whole = true;
         }
         return e;

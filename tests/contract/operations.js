@@ -416,6 +416,8 @@ async function hooks(completed) {
   const name = (e) => [e.source, e.id, e.type, e.chainversion].join(' ');
   same('an event has one name', listed.map(name), ofJob.map(name));
   check('on streams too', name(streamed) === name(ofJob[0]) && name(live) === name(ofJob[0]));
+  const paid = ofJob.find((e) => e.type === 'aethelos.PAYMENT_CONFIRMED');
+  check('outside without names', Object.keys(paid.data).join() === 'amount,evidence' && Object.keys(paid.data.evidence).join() === 'kind', JSON.stringify(paid));
   for (const e of listed) {
     const read = HTTP.toEvent({ headers: { 'content-type': 'application/cloudevents+json' }, body: JSON.stringify(e) });
     check('others read it', read.validate() && read.type.startsWith('aethelos.') && read.data, JSON.stringify(e));

@@ -105,6 +105,26 @@ static void events_find_their_chains(void **state)
         assert_int_equal(atol(after) - atol(before), 13);
 }
 
+/* In whatever order they are added, each event goes to its transition, and those of one transition follow each other as they were added. */
+static void events_in_any_order(void **state)
+{
+        _cleanup_(advance_done) struct advance a = {0};
+        struct uuid ids[] = {new_job(), new_job()};
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(ids); i++)
+                (void)advance_move(&a, &ids[i], 1);
+        say_whose(&a, 1, &ids[1], "FLOW_CHOSEN");
+        say_whose(&a, 0, &ids[0], "FLOW_CHOSEN");
+        say_whose(&a, 0, &ids[0], "PRICED");
+        say_whose(&a, 1, &ids[1], "PRICED");
+        run(&a, "pricing");
+        for (size_t i = 0; i < ARRAY_SIZE(ids); i++)
+                assert_int_equal(a.t[i].verdict, ADVANCE_WON);
+        expect(strays, "0");
+        expect_sound();
+}
+
 /* One kind of move for all: whoever may not make it, or has moved on, hears so and where it stands, and keeps nobody else from moving. */
 static void one_kind_of_move(void **state)
 {
@@ -287,6 +307,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(one_move_a_call),
                 BOTH_WAYS(events_find_their_chains),
+                BOTH_WAYS(events_in_any_order),
                 BOTH_WAYS(one_kind_of_move),
                 BOTH_WAYS(confirmations_in_one_call),
                 BOTH_WAYS(bookings_in_one_call),

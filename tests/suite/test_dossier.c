@@ -196,6 +196,35 @@ static void no_names_outside(void **state)
         assert_at(seen, "items.5.data.amount.currency", "EUR");
 }
 
+static void set_data(const char *job, const char *data)
+{
+        char sql[256];
+
+        free(pg_fixture_ask(stack->pg, "ALTER TABLE event DISABLE TRIGGER ALL"));
+        snprintf(sql, sizeof(sql), "UPDATE event SET data = '%s' WHERE chain_id = '%s' AND type = 'FLOW_CHOSEN' RETURNING 1", data, job);
+        free(pg_fixture_ask(stack->pg, sql));
+        free(pg_fixture_ask(stack->pg, "ALTER TABLE event ENABLE TRIGGER ALL"));
+}
+
+/* An event that cannot be read hides nothing but itself, and inside it is there to be looked at. */
+static void what_is_spoiled_is_told(void **state)
+{
+        _cleanup_(freep) char *job = pg_fixture_ask(stack->pg, "SELECT id FROM chain WHERE step = 'REVENUE_BOOKED' LIMIT 1"), *before = NULL;
+        _cleanup_(strbuf_done) struct strbuf ask_data = {0};
+
+        (void)state;
+        strbuf_addf(&ask_data, "SELECT data FROM event WHERE chain_id = '%s' AND type = 'FLOW_CHOSEN'", job);
+        before = pg_fixture_ask(stack->pg, ask_data.s);
+        set_data(job, "{\"flow\":");
+        _cleanup_(freep) char *inside = dossier(true, job), *outside = dossier(false, job);
+        set_data(job, before);
+        assert_at(inside, "timeline.1.type", "FLOW_CHOSEN");
+        assert_at(inside, "timeline.1.data", "{\"flow\":");
+        assert_at(inside, "timeline.2.type", "PRICED");
+        assert_at(outside, "timeline.1.data", "{}");
+        assert_at(outside, "timeline.2.type", "PRICED");
+}
+
 static void nobody(void **state)
 {
         (void)state;
@@ -211,6 +240,7 @@ int main(void)
                 cmocka_unit_test(unpaid_then_done),
                 cmocka_unit_test(failed_and_refunded),
                 cmocka_unit_test(no_names_outside),
+                cmocka_unit_test(what_is_spoiled_is_told),
                 cmocka_unit_test(nobody),
         };
 

@@ -102,7 +102,7 @@ static void write_config(const struct nats_fixture *f)
 
         if (!file)
                 fail(f, "cannot write the configuration");
-        fprintf(file, "listen: \"127.0.0.1:%d\"\nmax_payload: 2097152\n", f->port);
+        fprintf(file, "listen: \"127.0.0.1:%d\"\nmax_payload: 2097152\nno_sublist_cache: true\n", f->port);
         fprintf(file, "jetstream { store_dir: \"%s/storage\", max_memory_store: 268435456, max_file_store: 1073741824 }\n", f->dir);
         fprintf(file, "%s\n", f->config ? f->config : "");
         if (fclose(file) != 0)

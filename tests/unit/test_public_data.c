@@ -25,10 +25,13 @@ static void evidence_without_whose(void **state)
 
         (void)state;
         for (size_t i = 0; i < ARRAY_SIZE(types); i++)
-                shows(types[i], "{\"amount\":{\"minor\":1,\"currency\":\"EUR\"},\"evidence\":{\"kind\":\"person\",\"who\":\"Eva\",\"reference\":\"R 1\"}}",
+                shows(types[i],
+                        "{\"amount\":{\"minor\":1,\"currency\":\"EUR\"},\"evidence\":{\"kind\":\"person\",\"who\":\"Eva\",\"reference\":\"R 1\"}}",
                         "{\"amount\":{\"minor\":1,\"currency\":\"EUR\"},\"evidence\":{\"kind\":\"person\"}}");
         shows("PAYMENT_CONFIRMED", "{\"evidence\":{\"who\":\"Eva\"}}", "{\"evidence\":{\"kind\":null}}");
         shows("PAYMENT_CONFIRMED", "{\"evidence\":\"Eva\"}", "{\"evidence\":{\"kind\":null}}");
+        shows("PAYMENT_CONFIRMED", "{\"evidence\":null}", "{\"evidence\":{\"kind\":null}}");
+        shows("REFUND_REQUIRED", "{\"compensation\":{\"by\":\"Eva\"}}", "{\"compensation\":{\"kind\":null,\"amount\":null}}");
         shows("REFUND_REQUIRED", "{\"compensation\":{\"kind\":\"person\",\"by\":\"Eva\",\"amount\":{\"minor\":2}},\"reason\":\"x\"}",
                 "{\"compensation\":{\"kind\":\"person\",\"amount\":{\"minor\":2}},\"reason\":\"x\"}");
 }
@@ -41,6 +44,8 @@ static void nobody_by_name(void **state)
         shows("TASK_CREATED", "{\"cause\":{\"by\":\"Eva\",\"issue_id\":\"i\"},\"kind\":\"k\"}", "{\"cause\":{\"issue_id\":\"i\"},\"kind\":\"k\"}");
         shows("TASK_CREATED", "{\"cause\":{\"by\":\"Eva\"}}", "{\"cause\":{}}");
         shows("TASK_CREATED", "{\"cause\":[{\"by\":\"a word\"}]}", "{\"cause\":[{\"by\":\"a word\"}]}");
+        shows("TASK_CREATED", "{\"cause\":\"retry\",\"by\":\"Eva\"}", "{\"cause\":\"retry\"}");
+        shows("CHAIN_REOPENED", "{\"b\\u0079\":\"Eva\",\"evidence\":{}}", "{\"evidence\":{\"kind\":null}}");
         shows("A_TYPE_OF_TOMORROW", "{\"by\":\"Eva\",\"x\":1}", "{\"x\":1}");
 }
 
@@ -48,7 +53,8 @@ static void what_others_wrote_stays(void **state)
 {
         (void)state;
         shows("JOB_CREATED", "{\"client\":\"c\",\"payload\":{\"by\":\"a poet\"}}", "{\"client\":\"c\",\"payload\":{\"by\":\"a poet\"}}");
-        shows("STEP_COMPLETED", "{\"output\":{\"by\":\"a poet\",\"reference\":1},\"by\":\"Eva\"}", "{\"output\":{\"by\":\"a poet\",\"reference\":1}}");
+        shows("STEP_COMPLETED", "{\"output\":{\"by\":\"a poet\",\"reference\":1},\"by\":\"Eva\"}",
+                "{\"output\":{\"by\":\"a poet\",\"reference\":1}}");
         shows("STEP_COMPLETED", "{ \"output\" : {} }", "{ \"output\" : {} }");
 }
 
@@ -57,6 +63,7 @@ static void what_is_spoiled_shows_nothing(void **state)
         (void)state;
         shows("PAYMENT_CONFIRMED", "{\"evidence\":{\"who\":\"Eva\"", "{}");
         shows("PAYMENT_CONFIRMED", "[\"evidence\"]", "{}");
+        shows("PAYMENT_CONFIRMED", "{\"evidence\":{\"kind\":\"a\"},\"evidence\":{\"kind\":\"b\"}}", "{}");
 }
 
 int main(void)

@@ -70,29 +70,6 @@ static void an_overload_is_not_fed(void **state)
         assert_false(ring_withheld(&moves, &fresh)); /* the broker lost its store */
 }
 
-/* A round of what waits takes a minute of ticks and hardly more, while the pages of a tick allow it; of little it takes one. */
-static void a_round_takes_a_minute(void **state)
-{
-        (void)state;
-        for (int pages = 1; pages < 2000; pages += pages / 7 + 1) {
-                int ticks = 0;
-
-                for (int walked = 0; walked < pages; ticks++) {
-                        int due = repair_pages_due(pages, walked, 4);
-
-                        assert_in_range(due, 1, 4);
-                        walked += due;
-                }
-                if (pages <= 4 * 60)
-                        assert_in_range(ticks, 1, 60);
-                else
-                        assert_int_equal(ticks, (pages + 3) / 4);
-        }
-        assert_int_equal(repair_pages_due(0, 0, 4), 1);
-        assert_int_equal(repair_pages_due(0, 60, 4), 2); /* there is more than was known */
-        assert_int_equal(repair_pages_due(1000, 0, 4), 4);
-}
-
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -100,7 +77,6 @@ int main(void)
                 cmocka_unit_test(each_bell_once),
                 cmocka_unit_test(a_start_rings_the_old_once),
                 cmocka_unit_test(an_overload_is_not_fed),
-                cmocka_unit_test(a_round_takes_a_minute),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
