@@ -165,7 +165,7 @@ BEGIN
     ), moved AS (
       UPDATE chain c SET step = w.new_step, version = c.version + w.n, status = w.status, waits_for = w.waits_for, aside = aside_of(w.waits_for),
              updated_at = now(), amount = coalesce((t.price ->> 'minor')::bigint, c.amount), currency = coalesce(t.price ->> 'currency', c.currency)
-      FROM (SELECT t_id[o] AS id, t_expected[o] AS expected, o AS ord, e_data[(o - 1) * k + priced]::json -> 'amount' AS price
+      FROM (SELECT t_id[o] AS id, t_expected[o] AS expected, o AS ord, e_data[(o - 1) * k + priced]::jsonb -> 'amount' AS price
             FROM generate_series(1, cardinality(t_id)) o ORDER BY t_id[o], o) t, ways w
       WHERE c.id = ANY (t_id) AND c.id = t.id AND c.version = t.expected AND c.status = 'open' AND w.from_step = c.step AND w.kind = c.kind
         AND (w.proof IS NULL OR EXISTS (SELECT 1 FROM evidence v WHERE v.chain_id = c.id AND v.version = c.version AND v.event = t_events[1]
@@ -246,7 +246,7 @@ BEGIN
     FROM ways w CROSS JOIN unnest(t_lane) WITH ORDINALITY AS a (lane, ord);
   END IF;
   RETURN QUERY
-  SELECT m.ord, 'won', t_expected[m.ord] + k, split_part(t_events[m.ord], ',', -1), m.hearer, m.lane
+  SELECT m.ord, 'won', t_expected[m.ord] + k, CASE k WHEN 1 THEN t_events[m.ord] ELSE names[k] END, m.hearer, m.lane
   FROM unnest(quick, quick_lane, quick_hearer) m (ord, lane, hearer);
   IF cardinality(quick) = cardinality(t_id) THEN
     RETURN;

@@ -90,7 +90,10 @@ static const char sql_read[] =
         "WITH ours AS MATERIALIZED (SELECT s.kind, s.name FROM step s WHERE s.hearer = 'execution')"
         " SELECT c.id, c.version, c.lane, c.step,"
         " CASE WHEN o.name IS NULL THEN (SELECT s.hearer FROM step s WHERE s.kind = c.kind AND s.name = c.step) ELSE 'execution' END,"
-        " j.data, l.data, r.runs, b.attempts_before, c.kind = 'system'"
+        " j.data, l.data, CASE WHEN c.step IN ('EXECUTION_REQUIRED', 'EXECUTION_STARTED', 'STEP_COMPLETED') THEN (SELECT"
+        "  json_agg(json_build_object('step', r.step, 'operator', r.operator, 'state', r.state, 'error', r.error) ORDER BY r.step, r.attempt)"
+        "  FROM operator_run r WHERE r.chain_id = c.id) END,"
+        " b.attempts_before, c.kind = 'system'"
         " FROM chain c"
         " LEFT JOIN ours o ON o.kind = c.kind AND o.name = c.step"
         " LEFT JOIN LATERAL (SELECT e.data FROM event e WHERE e.chain_id = c.id AND e.version = 1 AND o.name IS NOT NULL OFFSET 0) j ON true"
@@ -99,10 +102,7 @@ static const char sql_read[] =
         "   FROM event e WHERE e.chain_id = c.id AND e.version = c.version AND c.step = 'EXECUTION_STARTED' OFFSET 0) b ON true"
         " LEFT JOIN LATERAL (SELECT e.data FROM event e WHERE e.chain_id = c.id AND e.version <= c.version AND e.type = 'STEP_COMPLETED'"
         "   AND (c.step IN ('STEP_COMPLETED', 'EXECUTION_REQUIRED') OR b.from_step > 0) ORDER BY e.version DESC LIMIT 1) l ON true"
-        " LEFT JOIN LATERAL (SELECT json_agg(json_build_object('step', o.step, 'operator', o.operator, 'state', o.state, 'error', o.error) ORDER BY "
-        "o.step, o.attempt)"
-        "   AS runs FROM operator_run o WHERE o.chain_id = c.id AND c.step IN ('EXECUTION_REQUIRED', 'EXECUTION_STARTED', 'STEP_COMPLETED') OFFSET "
-        "0) r ON true WHERE c.id = ANY ($1)";
+        " WHERE c.id = ANY ($1)";
 
 int execution_store_read(struct db *db, const struct uuid ids[], size_t n, PGresult **ret_result)
 {
