@@ -170,18 +170,34 @@ static int postgres_start(struct supervisor *v)
         return fail(v, "PostgreSQL does not start", "postgresql");
 }
 
-/* Its first line is "INFO {...}". */
+/* The name of our nats-server: another one may have taken the port since it was found free. */
+static void nats_name(char ret_name[32])
+{
+        snprintf(ret_name, 32, "aethelos-%d", (int)getpid());
+}
+
+/* Its first line is "INFO {...}", and tells its name. */
 static bool nats_answers(int port)
 {
         struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
         _cleanup_(closep) int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
         const struct timeval patience = {.tv_sec = 1};
-        char text[5];
+        char text[4096] = "", name[32], wanted[64];
+        size_t len = 0;
+        ssize_t n = 1;
 
         if (fd < 0)
                 return false;
         (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-        return connect(fd, (struct sockaddr *)&a, sizeof(a)) == 0 && recv(fd, text, 5, MSG_WAITALL) == 5 && memcmp(text, "INFO ", 5) == 0;
+        if (connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0)
+                return false;
+        while (n > 0 && len + 1 < sizeof(text) && !strchr(text, '\n')) {
+                n = recv(fd, text + len, sizeof(text) - 1 - len, 0);
+                len += n > 0 ? (size_t)n : 0;
+        }
+        nats_name(name);
+        snprintf(wanted, sizeof(wanted), "\"server_name\":\"%s\"", name);
+        return strncmp(text, "INFO ", 5) == 0 && strstr(text, wanted);
 }
 
 /* Workers have a user for each operator; whoever has a password file is one. */
@@ -214,6 +230,7 @@ static int nats_configure(struct supervisor *v)
                               *to = stack_path(s, "nats/nats-permissions.conf");
         _cleanup_(freep) char *permissions = NULL;
         _cleanup_(strbuf_done) struct strbuf b = {0}, url = {0}, users = {0};
+        char name[32];
 
         int r = read_file(from, 1 << 20, &permissions);
         if (r == 0) {
@@ -222,14 +239,15 @@ static int nats_configure(struct supervisor *v)
         }
         if (r == 0)
                 r = write_file_atomic(to, 0600, users.s, users.len);
+        nats_name(name);
         strbuf_addf(&b,
                 "# Written anew at every start.\n"
-                "server_name: \"aethelos\"\nlisten: \"127.0.0.1:%d\"\n"
+                "server_name: \"%s\"\nlisten: \"127.0.0.1:%d\"\n"
                 "max_payload: 2MB # a body of 1 MiB and its headers\n"
                 "no_sublist_cache: true # nearly every message has a new subject: a cache of who hears which would only be written\n"
                 "jetstream { store_dir: \"%s/nats/storage\", max_memory_store: 512MB, max_file_store: 16GB }\n"
                 "include \"nats-permissions.conf\"\n",
-                s->nats_port, s->state);
+                name, s->nats_port, s->state);
         if (r == 0)
                 r = write_file_atomic(conf, 0600, b.s, b.len);
         if (r < 0) {

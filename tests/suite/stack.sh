@@ -11,7 +11,8 @@ aethelos=$bin/aethelos
 chmod 755 "$work" # started by root, the servers run as another user
 finish() {
   status=$?
-  "$aethelos" down >/dev/null 2>&1 || true
+  for stack in state other; do "$aethelos" down --state "$work/$stack" >/dev/null 2>&1 || true; done
+  [ ! -f "$work/path/pid" ] || kill "$(cat "$work/path/pid")" 2>/dev/null || true
   [ $status = 0 ] || tail -n 5 "$AETHELOS_STATE"/log/* 2>/dev/null || true
   rm -rf "$work"
 }
@@ -40,6 +41,26 @@ case $said in *"port 31300 is occupied"*"is taken for the bus"*) echo "ok: occup
 "$aethelos" payouts --state "" >/dev/null 2>&1 && fail "--state needs a directory"
 "$aethelos" payouts | grep -q "EUR 24.30" || fail "without --state it is the first one"
 echo "ok: --state says which stack is meant"
+"$aethelos" down --state "$work/other" >/dev/null
+
+# Between finding a port free and listening on it somebody else may take it: his nats-server must not pass for ours.
+mkdir "$work/path"
+cat >"$work/path/nats-server" <<'END'
+#!/bin/bash
+here=$(dirname "$0") port=$(grep -o '^listen: "127.0.0.1:[0-9]*' "${@: -1}" | grep -o '[0-9]*$')
+PATH=${PATH#"$here":}:/usr/sbin
+if mkdir "$here/once" 2>/dev/null; then
+  nats-server -a 127.0.0.1 -p "$port" >/dev/null 2>&1 &
+  echo $! >"$here/pid"
+  for i in $(seq 100); do read -r -n 4 said <"/dev/tcp/127.0.0.1/$port" && [ "$said" = INFO ] && break; sleep 0.05; done
+  sleep 0.5
+fi 2>/dev/null
+exec nats-server "$@"
+END
+chmod 755 "$work/path" "$work/path/nats-server"
+chmod 1777 "$work/path" # the servers of a stack that root starts run as another user
+PATH=$work/path:$PATH "$aethelos" up --port 31340 --state "$work/other" >/dev/null
+AETHELOS_STATE=$work/other job "a port that was taken in between"
 "$aethelos" down --state "$work/other" >/dev/null
 
 for engine in postgresql nats-server intake; do
