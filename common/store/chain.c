@@ -29,7 +29,6 @@ void advance_reset(struct advance *a)
 {
         strbuf_reset(&a->data);
         a->n = a->n_events = 0;
-        a->opens = false;
 }
 
 void advance_done(struct advance *a)
@@ -56,7 +55,6 @@ size_t advance_move(struct advance *a, const struct uuid *id, int expected)
 
         t->id = *id;
         t->expected = expected;
-        a->opens = a->opens || expected == 0;
         return a->n - 1;
 }
 
@@ -68,7 +66,6 @@ size_t advance_open(struct advance *a, const struct uuid *id, const char *kind, 
         t->kind = kind;
         t->client = client;
         t->lane = lane;
-        a->opens = true;
         return a->n - 1;
 }
 
@@ -80,7 +77,6 @@ size_t advance_open_child(struct advance *a, const struct uuid *id, const char *
         t->kind = kind;
         t->parent = *parent;
         t->has_parent = true;
-        a->opens = true;
         return a->n - 1;
 }
 
@@ -134,11 +130,14 @@ int advance_run(struct advance *a, struct db *db)
         static const char sql[] = "SELECT ord, verdict, version, step, hearer, lane FROM advance($1, $2, $3, $4, $5, $6, $7, $8)";
         _cleanup_(db_args_done) struct db_args args = {0};
         _cleanup_(PQclearp) PGresult *r = NULL;
-        size_t n_opening = a->opens ? a->n : 0; /* where nothing is opened, nothing need be said of whose it is */
+        size_t n_opening = 0; /* where nothing is opened, nothing need be said of whose it is */
         int e;
 
         if (a->n == 0)
                 return 0;
+        for (size_t i = 0; i < a->n && n_opening == 0; i++)
+                if (a->t[i].expected == 0)
+                        n_opening = a->n;
 
         db_array_begin(&args, DB_ARRAY_UUID);
         for (size_t i = 0; i < a->n; i++)

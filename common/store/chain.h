@@ -42,7 +42,6 @@ struct advance {
         } * e;
         size_t n_events, cap_events;
         struct strbuf data;
-        bool opens; /* at least one of them opens a chain */
 };
 
 void advance_done(struct advance *a); /* also for _cleanup_(advance_done) */
